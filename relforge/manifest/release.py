@@ -1,0 +1,175 @@
+"""Releases: one model on one device with one engine, in one variant."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from relforge.frozen import Frozen
+from relforge.manifest.common import (
+    DeviceName,
+    EnvName,
+    Name,
+    Port,
+    PositiveInt,
+    RelativePath,
+    Seconds,
+)
+from relforge.manifest.source import PatchSetRef, SourceSpec
+
+
+class Precompiled(Frozen):
+    """Native code taken from a wheel instead of being compiled; recorded as such, by hash."""
+
+    mode: Literal["precompiled"]
+    wheel: Name
+    """Name of the wheel source that carries the libraries."""
+
+
+class Compiled(Frozen):
+    """Native code compiled in a cached stage of its own, keyed on what it reads."""
+
+    mode: Literal["compiled"]
+    reads: tuple[RelativePath, ...]
+    commands: tuple[tuple[str, ...], ...]
+    """argv lists, run in the tree; they leave libraries under ``$OUT`` as laid out in the wheel."""
+    extra_sources: dict[Name, EnvName] = {}
+    """Other sources the compilation reads, and the variable that tells it where they lie."""
+
+
+class NoNative(Frozen):
+    """A pure Python package."""
+
+    mode: Literal["none"]
+
+
+Native = Annotated[Precompiled | Compiled | NoNative, Field(discriminator="mode")]
+
+
+class PackageBuild(Frozen):
+    """How one source becomes a wheel in the image. Order in the manifest is order of building."""
+
+    source: Name
+    distribution: Name
+    native: Native
+    env: dict[EnvName, str] = {}
+    prebuilt: bool = False
+    """The source is a wheel's tree: it is repacked, not built."""
+
+
+class PipCheckException(Frozen):
+    """A complaint of ``pip check`` that is known and accepted, with the reason."""
+
+    complaint: str
+    reason: str
+
+
+class PythonPackages(Frozen):
+    """What is resolved by ``relforge lock`` into exact, hashed wheels."""
+
+    requirements: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    exclude: tuple[Name, ...] = ()
+    build_requirements: tuple[str, ...] = ()
+    pip_check_exceptions: tuple[PipCheckException, ...] = ()
+
+
+class Build(Frozen):
+    """How sources become an image."""
+
+    packages: tuple[PackageBuild, ...] = ()
+    python: PythonPackages = PythonPackages()
+    template: RelativePath | None = None
+    timeout_s: Seconds = 3600.0
+
+
+class Serve(Frozen):
+    """How the image serves the model."""
+
+    port: Port = 8000
+    served_name: Name
+    model_path: str = "/models/{model}"
+    args: dict[str, str | int | float | bool] = {}
+    """Options of the engine's server, without the leading dashes; ``true`` is a bare flag."""
+    command: tuple[str, ...] = ()
+    """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
+    env: dict[EnvName, str] = {}
+    shm_bytes: PositiveInt = 64 * 1024 * 1024
+    memory_bytes: PositiveInt | None = None
+    ready_timeout_s: Seconds = 600.0
+    profile: Literal["toolkit", "raw", "privileged"] | None = None
+    tensor_parallel: PositiveInt = 1
+    pipeline_parallel: PositiveInt = 1
+    data_parallel: PositiveInt = 1
+
+
+class Smoke(Frozen):
+    """What the smoke stage asks of the served image."""
+
+    max_tokens: PositiveInt = 8
+    request_timeout_s: Seconds = 60.0
+    exact: bool = True
+    """Greedy text must equal the recorded reference (deterministic backends)."""
+
+
+class Evaluation(Frozen):
+    """The evaluation gate, declared before the run."""
+
+    task: RelativePath
+    """An lm-eval task file of the project."""
+    questions: PositiveInt
+    margin_points: Annotated[float, Field(gt=0, le=100)]
+    concurrency: PositiveInt = 8
+    seed: int = 0
+
+
+class Publish(Frozen):
+    """Where a release goes when its gates passed."""
+
+    folder: bool = True
+    name: str | None = None
+    """Repository name in a registry; the release name when absent."""
+
+
+class Release(Frozen):
+    """One model on one device with one engine, in one variant."""
+
+    kind: Literal["release"]
+    name: Name
+    model: Name
+    device: DeviceName
+    variant: Name | None = None
+    engine: Literal["vllm", "command"]
+    title: str
+    sources: dict[Name, SourceSpec] = {}
+    patches: tuple[PatchSetRef, ...] = ()
+    build: Build
+    serve: Serve
+    smoke: Smoke = Smoke()
+    evaluation: Evaluation | None = None
+    publish: Publish = Publish()
+    skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], str] = {}
+    """Stages this release goes without, each with the reason that card and record show."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Release:
+        wanted = f"{self.model}-{self.device}" + (f"-{self.variant}" if self.variant else "")
+        if self.name != wanted:
+            raise ValueError(
+                f"a release is named <model>-<device>[-<variant>]: expected {wanted!r}"
+            )
+        known = set(self.sources)
+        for patch in self.patches:
+            if patch.source not in known:
+                raise ValueError(f"patch set {patch.name!r} names unknown source {patch.source!r}")
+        for package in self.build.packages:
+            if package.source not in known:
+                raise ValueError(f"build.packages names unknown source {package.source!r}")
+            if isinstance(package.native, Precompiled) and package.native.wheel not in known:
+                raise ValueError(f"native.wheel names unknown source {package.native.wheel!r}")
+        if self.engine == "command" and not self.serve.command:
+            raise ValueError("engine 'command' needs serve.command")
+        if self.engine != "command" and self.serve.command:
+            raise ValueError(f"engine {self.engine!r} makes its own command; remove serve.command")
+        return self

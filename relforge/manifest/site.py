@@ -1,0 +1,60 @@
+"""The site configuration: what differs between the places where relforge runs.
+
+Nothing in it changes what a release contains; it only says where things are to be had.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from relforge.frozen import Frozen
+from relforge.manifest.common import Name
+
+
+class EngineSite(Frozen):
+    """Which container engine to talk to; both default to what PATH and the environment say."""
+
+    docker: Path | None = None
+    host: str | None = None
+    config_dir: Path | None = None
+
+
+class TrustedKey(Frozen):
+    """A public key whose signature on a bundle is accepted."""
+
+    name: str
+    public_key: Path
+
+
+class PythonSite(Frozen):
+    """Where wheels come from, beside what pip itself is configured with."""
+
+    find_links: tuple[str, ...] = ()
+    torch_cpu_index: str | None = None
+    index_timeout_s: float = 5.0
+
+
+class Mirror(Frozen):
+    """A URL prefix and what to use in its place."""
+
+    prefix: str
+    to: str
+
+
+class Site(Frozen):
+    """The whole site configuration; every path in it is absolute or relative to its own file."""
+
+    kind: Literal["site"] = "site"
+    home: Path | None = None
+    dist: Path | None = None
+    engine: EngineSite = EngineSite()
+    base_image: Literal["auto", "registry", "bootstrap"] = "auto"
+    trusted_keys: tuple[TrustedKey, ...] = ()
+    identities: tuple[Path, ...] = ()
+    patch_sets: dict[Name, Path] = {}
+    python: PythonSite = PythonSite()
+    git_mirrors: tuple[Mirror, ...] = ()
+    apt_mirror: str | None = None
+    extra_ca: Path | None = None
+    min_free_disk_bytes: int | None = None

@@ -1,0 +1,212 @@
+"""What a stage is: typed inputs, one frozen result, and a cancel token with an event stream.
+
+A stage runs the same in this process, in a pool or on another host: everything it reads is in
+its picklable ``Job``; the only things from outside are the ``StageContext``'s two channels.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+
+from relforge import redact
+from relforge.errors import Cancelled
+from relforge.frozen import Frozen, content_key
+
+if TYPE_CHECKING:
+    from relforge.planning import Planning
+
+Verdict = Literal["pass", "fail", "inconclusive", "not-run"]
+
+
+class Skip(Frozen):
+    """Why a stage does not run for a release."""
+
+    kind: Literal["not-needed", "not-built-yet", "not-asked-for"]
+    reason: str
+
+
+class Resources(Frozen):
+    """What a stage needs while it runs; the executor and preflight read it."""
+
+    cpu_cores: int = 1
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    engine: bool = False
+    device: str | None = None
+
+
+class Output(Frozen):
+    """A file that a result owns. ``path`` is absolute; the stamp makes a cheap no-change check."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+class StageResult(Frozen):
+    """What every stage returns; subclasses add their own fields."""
+
+    verdict: Verdict | None = None
+    reason: str = ""
+    outputs: tuple[Output, ...] = ()
+
+
+class StageInputs(Frozen):
+    """What decides a stage's result: content and hashes only, never a path of this machine."""
+
+
+InputsT = TypeVar("InputsT", bound=StageInputs)
+ResultT = TypeVar("ResultT", bound=StageResult)
+
+
+class StageEnv(Frozen):
+    """Where things lie on the host that runs the stage; never part of a key."""
+
+    home: Path
+    project_roots: tuple[Path, ...]
+    site_file: Path | None
+    run_id: str
+    run_dir: Path
+    release: str
+    dist: Path
+
+
+@dataclass(frozen=True)
+class Job(Generic[InputsT]):
+    """One stage of one release, ready to run anywhere: picklable."""
+
+    stage: str
+    key: str
+    inputs: InputsT
+    upstream: Mapping[str, StageResult]
+    env: StageEnv
+
+
+class CancelToken:
+    """Set once by Ctrl-C, a time limit or a failing neighbour; stages ask it between steps."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason = ""
+
+    def cancel(self, reason: str) -> None:
+        self.reason = self.reason or reason
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raises Cancelled when the token is set."""
+        if self._event.is_set():
+            raise Cancelled(self.reason)
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, but wakes at once and raises Cancelled when the token is set."""
+        if self._event.wait(seconds):
+            raise Cancelled(self.reason)
+
+
+StageStatus = Literal["ran", "reused", "skipped", "failed"]
+
+
+class StageStarted(Frozen):
+    """A stage begins to run."""
+
+    type: Literal["stage-started"] = "stage-started"
+    release: str
+    stage: str
+    time_s: float
+
+
+class StageLine(Frozen):
+    """One line of a stage's log."""
+
+    type: Literal["stage-line"] = "stage-line"
+    release: str
+    stage: str
+    text: str
+    time_s: float
+
+
+class StageFinished(Frozen):
+    """A stage ended, or was reused or skipped."""
+
+    type: Literal["stage-finished"] = "stage-finished"
+    release: str
+    stage: str
+    status: StageStatus
+    verdict: Verdict | None
+    detail: str
+    seconds: float
+    time_s: float
+
+
+Event = StageStarted | StageLine | StageFinished
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """The two channels a stage gets from outside."""
+
+    release: str
+    stage: str
+    cancel: CancelToken
+    emit: Callable[[Event], None] = field(default=lambda _event: None)
+
+    def line(self, text: str) -> None:
+        """Writes one line to the stage's log and the live console; secrets are redacted."""
+        self.emit(
+            StageLine(
+                release=self.release, stage=self.stage, text=redact.text(text), time_s=time.time()
+            )
+        )
+
+
+class Stage(ABC, Generic[InputsT, ResultT]):
+    """One step of the pipeline.
+
+    ``revision`` is raised whenever the same inputs would give another result than before.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    revision: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Earlier stages whose results ``run`` reads from ``job.upstream``."""
+    result_type: ClassVar[type[StageResult]]
+    check_only: ClassVar[bool] = False
+    """True for a stage whose result is a look at this host: it runs whenever anything else does."""
+
+    @abstractmethod
+    def plan(self, planning: Planning) -> InputsT | Skip:
+        """The stage's inputs, or why it is skipped. Pure: reads manifests, lock and earlier keys."""
+
+    def resources(self, inputs: InputsT) -> Resources:  # noqa: ARG002
+        """What ``run`` needs."""
+        return Resources()
+
+    def secrets(self, inputs: InputsT) -> tuple[str, ...]:  # noqa: ARG002
+        """Names of the secrets ``run`` needs, as the site configuration names them."""
+        return ()
+
+    @abstractmethod
+    def run(self, job: Job[InputsT], ctx: StageContext) -> ResultT:
+        """Does the work. Raises RelforgeError for expected failures."""
+
+    def key(self, inputs: InputsT) -> str:
+        """The content key of the stage's result."""
+        return content_key({"stage": self.name, "revision": self.revision, "inputs": inputs})
+
+    def outcome(self, result: ResultT) -> str:
+        """One short phrase for the console, e.g. a digest or a count."""
+        return result.reason

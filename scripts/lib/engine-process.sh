@@ -1,0 +1,226 @@
+# shellcheck shell=bash
+# Starts and stops the engine of one ROOT. Sourced by scripts/engine; uses its say, die, ROOT,
+# RUN_DIR, BRIDGE.
+
+# A process is known by its id, its start time and the boot it belongs to: an id alone is given
+# out again, and such a process must never be killed.
+process_start() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    # The command's name may hold spaces and brackets: count fields after the last bracket.
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    [[ $1 != Z ]] || return 1
+    echo "${20} $(cat /proc/sys/kernel/random/boot_id)"
+}
+
+record_process() {
+    echo "$2 $(process_start "$2")" >"$ROOT/state/$1.new"
+    mv "$ROOT/state/$1.new" "$ROOT/state/$1"
+}
+
+# Prints the id of the recorded process $1 when that very process still runs.
+recorded_pid() {
+    local pid start
+    [[ -e $ROOT/state/$1 ]] || return 1
+    read -r pid start <"$ROOT/state/$1"
+    [[ $(process_start "$pid") == "$start" ]] && echo "$pid"
+}
+
+# Ends the recorded process $1: politely, and after $2 seconds for good.
+stop_process() {
+    local name=$1 patience_s=$2 pid i
+    if pid=$(recorded_pid "$name"); then
+        kill -TERM "$pid" 2>/dev/null || true
+        for ((i = 0; i < patience_s * 10; i++)); do
+            recorded_pid "$name" >/dev/null || break
+            sleep 0.1
+        done
+        if recorded_pid "$name" >/dev/null; then
+            say "$name ($pid) did not stop within ${patience_s} s: killing it"
+            kill -KILL "$pid" 2>/dev/null || true
+            sleep 0.2
+        fi
+    fi
+    rm -f "$ROOT/state/$name"
+}
+
+engine_answers() {
+    [[ -S $RUN_DIR/docker.sock ]] &&
+        DOCKER_HOST="unix://$RUN_DIR/docker.sock" DOCKER_CONFIG="$ROOT/config" \
+            timeout 20 "$ROOT/dist/bin/docker" version --format '{{.Server.Version}}' 2>/dev/null
+}
+
+# $1: name, rest: argv. The process outlives this script and its terminal.
+start_process() {
+    local name=$1
+    shift
+    # 9 is the lock's descriptor: a daemon that inherited it would hold the lock for ever.
+    PATH="$ROOT/dist/bin:$PATH" setsid -- "$@" </dev/null >>"$ROOT/log/$name.log" 2>&1 9>&- 8>&- &
+    record_process "$name" $!
+    disown $!
+}
+
+# Waits until "$@" succeeds while the recorded process $1 lives; $2: seconds.
+wait_for() {
+    local name=$1 limit_s=$2 i
+    shift 2
+    for ((i = 0; i < limit_s * 5; i++)); do
+        ! "$@" >/dev/null || return 0
+        recorded_pid "$name" >/dev/null ||
+            die 3 "$name ended while starting: $(grep -E 'level=(fatal|error)|^failed' "$ROOT/log/$name.log" | tail -n 1 || tail -n 1 "$ROOT/log/$name.log"). Whole log: $ROOT/log/$name.log"
+        sleep 0.2
+    done
+    die 3 "$name did not answer within $limit_s s; see $ROOT/log/$name.log"
+}
+
+containerd_answers() {
+    timeout 5 "$ROOT/dist/bin/ctr" --address "$RUN_DIR/containerd.sock" version 2>/dev/null
+}
+
+# --- network -----------------------------------------------------------------------------------
+run_tool() { PATH="$ROOT/dist/bin:$PATH" "$@"; }
+
+# Prints "address mask" pairs as numbers of every network this machine has a route to.
+routed_networks() {
+    local destination mask
+    while read -r _ destination _ _ _ _ _ mask _; do
+        [[ $mask =~ ^[0-9A-F]{8}$ && $mask != 00000000 ]] || continue
+        echo "$((16#${destination:6:2}${destination:4:2}${destination:2:2}${destination:0:2}))" \
+            "$((16#${mask:6:2}${mask:4:2}${mask:2:2}${mask:0:2}))"
+    done </proc/net/route
+}
+
+# Prints a free /24 gateway address. No address of its own: another daemon's bridge, a VPN or the
+# machine's network may use any of the private ranges.
+free_gateway() {
+    local third candidate address mask clash
+    for ((third = 224; third < 255; third++)); do
+        candidate=$(((192 << 24) | (168 << 16) | (third << 8)))
+        clash=no
+        while read -r address mask; do
+            local common=$((mask & 0xFFFFFF00))
+            (((candidate & common) != (address & common))) || clash=yes
+        done < <(routed_networks)
+        [[ $clash == yes ]] || { echo "192.168.$third.1" && return; }
+    done
+    die 3 "no free network among 192.168.224.0/24 to 192.168.254.0/24 for the engine's bridge"
+}
+
+# One bridge for each ROOT, so that several daemons on one machine keep apart.
+make_bridge() {
+    local gateway
+    # Two engines that start at once must not choose the same network.
+    exec 8>/run/relforge-bridges.lock
+    flock 8
+    if [[ ! -e /sys/class/net/$BRIDGE ]]; then
+        gateway=$(free_gateway)
+        run_tool ip link add name "$BRIDGE" type bridge
+        run_tool ip address add "$gateway/24" dev "$BRIDGE"
+    fi
+    run_tool ip link set "$BRIDGE" up
+    exec 8>&-
+}
+
+remove_bridge() {
+    [[ -e /sys/class/net/$BRIDGE ]] || return 0
+    local table rule
+    run_tool ip link set "$BRIDGE" down
+    for table in nat filter; do
+        while read -r rule; do
+            # shellcheck disable=SC2086
+            run_tool iptables -w -t "$table" -D ${rule#-A } 2>/dev/null || true
+        done < <(run_tool iptables -w -t "$table" -S 2>/dev/null | grep -F -- "$BRIDGE" || true)
+    done
+    run_tool ip link delete "$BRIDGE"
+}
+
+uplink_mtu() {
+    local interface
+    interface=$(awk '$2 == "00000000" {print $1; exit}' /proc/net/route)
+    cat "/sys/class/net/$interface/mtu" 2>/dev/null || echo 1500
+}
+
+# --- start and stop ----------------------------------------------------------------------------
+write_configuration() {
+    mkdir -p "$ROOT"/{state,log,data,containerd,config/cli-plugins}
+    mkdir -p "$RUN_DIR"
+    chmod 711 "$RUN_DIR"
+    cat >"$ROOT/containerd.toml" <<TOML
+version = 2
+root = "$ROOT/containerd"
+state = "$RUN_DIR/containerd"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "$RUN_DIR/containerd.sock"
+[ttrpc]
+address = "$RUN_DIR/containerd.sock.ttrpc"
+TOML
+    cat >"$ROOT/daemon.json" <<JSON
+{
+  "features": {"containerd-snapshotter": true},
+  "builder": {"gc": {"enabled": true, "defaultKeepStorage": "20GB"}},
+  "log-opts": {"max-size": "50m"}
+}
+JSON
+    ln -sfn "$ROOT/dist/usr/libexec/docker/cli-plugins/docker-buildx" "$ROOT/config/cli-plugins/docker-buildx"
+    # Logins to registries are the user's: shared, not copied.
+    local logins=${DOCKER_CONFIG:-$HOME/.docker}/config.json
+    if [[ -e $logins && ! $logins -ef $ROOT/config/config.json ]]; then
+        ln -sfn "$logins" "$ROOT/config/config.json"
+    fi
+}
+
+start_engine() {
+    write_configuration
+    # A bare machine has no CA bundle: then the one that was unpacked serves for pulling.
+    [[ ! -e $ROOT/dist/ca-certificates.crt ]] || export SSL_CERT_FILE="$ROOT/dist/ca-certificates.crt"
+    if ! { recorded_pid containerd && containerd_answers; } >/dev/null; then
+        stop_process containerd 10
+        rm -f "$RUN_DIR"/containerd.sock*
+        start_process containerd "$ROOT/dist/bin/containerd" --config "$ROOT/containerd.toml"
+        wait_for containerd 60 containerd_answers
+    fi
+    stop_process dockerd 20
+    rm -f "$RUN_DIR/docker.sock" "$RUN_DIR/docker.pid"
+    make_bridge
+    start_process dockerd "$ROOT/dist/bin/dockerd" \
+        --config-file "$ROOT/daemon.json" --data-root "$ROOT/data" --exec-root "$RUN_DIR/exec" \
+        --pidfile "$RUN_DIR/docker.pid" --host "unix://$RUN_DIR/docker.sock" --group root \
+        --containerd "$RUN_DIR/containerd.sock" --bridge "$BRIDGE" --mtu "$(uplink_mtu)"
+    wait_for dockerd 90 engine_answers
+}
+
+# Container processes of this ROOT that outlived a killed dockerd: those whose root file system is
+# an overlay or bind mount inside ROOT, and the shims that hold them, known by our socket's path.
+kill_leftover_containers() {
+    local pid
+    for pid in /proc/[0-9]*; do
+        pid=${pid#/proc/}
+        if awk -v root="$ROOT/" '
+            $5 == "/" && (index($0, "upperdir=" root) || index($0, "lowerdir=" root) || index($4, root) == 1) { found = 1 }
+            END { exit !found }' "/proc/$pid/mountinfo" 2>/dev/null ||
+            { tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF "$RUN_DIR/containerd.sock" &&
+                [[ $(readlink "/proc/$pid/exe") == */containerd-shim-runc-v2 ]]; } 2>/dev/null; then
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+    done
+}
+
+unmount_leftovers() {
+    local target
+    # deepest first; the kernel writes a blank as \040
+    awk -v root="$ROOT/" -v run="$RUN_DIR/" '{ gsub(/\\040/, " ", $5) } index($5, root) == 1 || index($5, run) == 1 { print $5 }' \
+        /proc/self/mountinfo | sort -r | while read -r target; do
+        umount "$target" 2>/dev/null || umount -l "$target" || true
+    done
+}
+
+stop_engine() {
+    stop_process dockerd 60
+    kill_leftover_containers
+    stop_process containerd 20
+    unmount_leftovers
+    remove_bridge
+    rm -rf --one-file-system "$RUN_DIR"
+}
