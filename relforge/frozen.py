@@ -1,4 +1,4 @@
-"""The base of every value that travels between rooms: frozen, closed, picklable, hashable as JSON."""
+"""The base of every value that travels between rooms: frozen, closed, picklable."""
 
 from __future__ import annotations
 
