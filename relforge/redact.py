@@ -12,7 +12,7 @@ _lock = threading.Lock()
 
 
 def register(secret: str) -> None:
-    """Adds a secret value. Values under 6 characters would redact ordinary words and are refused."""
+    """Adds a secret value. Values under 6 characters would hit ordinary words and are left."""
     value = secret.strip()
     if len(value) < _MIN_LENGTH:
         return

@@ -19,7 +19,7 @@ from relforge.errors import Cancelled
 from relforge.frozen import Frozen, content_key
 
 if TYPE_CHECKING:
-    from relforge.planning import Planning
+    from relforge.plan import Planning
 
 Verdict = Literal["pass", "fail", "inconclusive", "not-run"]
 
@@ -189,7 +189,7 @@ class Stage(ABC, Generic[InputsT, ResultT]):
 
     @abstractmethod
     def plan(self, planning: Planning) -> InputsT | Skip:
-        """The stage's inputs, or why it is skipped. Pure: reads manifests, lock and earlier keys."""
+        """The inputs, or why the stage is skipped. Pure: reads manifests, lock, earlier keys."""
 
     def resources(self, inputs: InputsT) -> Resources:  # noqa: ARG002
         """What ``run`` needs."""

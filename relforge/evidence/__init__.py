@@ -1,0 +1,1 @@
+"""Evidence: the result store, the runs, the release record, signatures."""

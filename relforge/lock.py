@@ -1,0 +1,149 @@
+"""The lock: every moving part of a release resolved, in a file beside its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import write_atomic
+from relforge.frozen import Frozen, content_key
+from relforge.manifest.common import Commit, Name, Sha256, TreeHash
+from relforge.manifest.device import Device
+from relforge.manifest.loader import load
+from relforge.manifest.project import Project
+from relforge.manifest.release import Release
+
+
+class LockedSource(Frozen):
+    """A source with the git tree hash it ends in. ``created_s`` is its own date, seconds UTC."""
+
+    kind: Literal["git", "archive", "wheel"]
+    identity: str
+    """``package==version`` or ``url@commit``."""
+    sha256: Sha256 | None = None
+    commit: Commit | None = None
+    tree: TreeHash
+    created_s: int | None = None
+    requires: tuple[str, ...] = ()
+    """What the source's own metadata requires (its Requires-Dist), for the package resolver."""
+
+
+class LockedPatchSet(Frozen):
+    """A patch set with the tree it makes of its base."""
+
+    source: Name
+    content: Sha256
+    base_tree: TreeHash
+    result_tree: TreeHash
+    patches: tuple[tuple[str, Sha256], ...]
+
+
+class LockedWheel(Frozen):
+    """One wheel by exact file and hash."""
+
+    name: str
+    version: str
+    file_name: str
+    sha256: Sha256
+
+
+class Lock(Frozen):
+    """Everything a release is made of, resolved."""
+
+    kind: Literal["lock"] = "lock"
+    release: Name
+    request: Sha256
+    """Content key of the manifest parts that were resolved; tells a stale lock."""
+    source_date_epoch: int
+    sources: dict[Name, LockedSource] = {}
+    patches: dict[Name, LockedPatchSet] = {}
+    wheels: tuple[LockedWheel, ...] = ()
+    build_wheels: tuple[LockedWheel, ...] = ()
+
+    def tree(self, source: str) -> str:
+        """The tree hash of a source after its patch sets."""
+        tree = self.sources[source].tree
+        for patch_set in self.patches.values():
+            if patch_set.source == source:
+                tree = patch_set.result_tree
+        return tree
+
+
+def request_key(release: Release, device: Device) -> str:
+    """Content key of what ``relforge lock`` resolves."""
+    return content_key(
+        {
+            "sources": {n: s.model_dump(mode="json") for n, s in release.sources.items()},
+            "patches": [p.model_dump(mode="json", exclude={"ships"}) for p in release.patches],
+            "python": release.build.python.model_dump(
+                mode="json", exclude={"pip_check_exceptions"}
+            ),
+            "interpreter": device.python,
+            "architecture": device.architecture,
+        }
+    )
+
+
+def lock_path(project: Project, release: Release) -> Path:
+    """The lock stands beside the release's manifest."""
+    manifest = project.release_files[release.name]
+    return manifest.with_name(f"{release.name}.lock.yaml")
+
+
+def load_lock(project: Project, release: Release, device: Device) -> Lock:
+    """The release's lock. Raises RelforgeError (USAGE) when it is missing or stale."""
+    path = lock_path(project, release)
+    command = f"relforge lock --release {release.name}"
+    if not path.is_file():
+        raise RelforgeError(
+            f"{release.name} has no lock", code=ExitCode.USAGE, where=str(path), hint=command
+        )
+    lock = load(path, Lock)
+    if lock.request != request_key(release, device):
+        raise RelforgeError(
+            f"the lock of {release.name} is stale",
+            code=ExitCode.USAGE,
+            where=str(path),
+            why="sources, patch sets or packages in the manifest changed after it was made",
+            hint=command,
+        )
+    return lock
+
+
+def dump_lock(lock: Lock) -> bytes:
+    """The lock as YAML, the same bytes for the same lock."""
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            return True
+
+    data = lock.model_dump(mode="json", exclude_defaults=False)
+    data["wheels"] = [_flow(w) for w in data["wheels"]]
+    data["build_wheels"] = [_flow(w) for w in data["build_wheels"]]
+    Dumper.add_representer(
+        _Flow, lambda d, v: d.represent_mapping("tag:yaml.org,2002:map", v, flow_style=True)
+    )
+    head = (
+        f"# Made by `relforge lock --release {lock.release}`; do not edit.\n"
+        "# yaml-language-server: $schema=../schema/lock.schema.json\n"
+    )
+    body = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=4096, allow_unicode=True)
+    return (head + body).encode()
+
+
+class _Flow(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+def _flow(value: dict[str, Any]) -> _Flow:
+    return _Flow(value)
+
+
+def write_lock(project: Project, release: Release, lock: Lock) -> Path:
+    """Writes the lock beside the manifest and returns its path."""
+    path = lock_path(project, release)
+    write_atomic(path, dump_lock(lock))
+    return path

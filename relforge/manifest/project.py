@@ -1,0 +1,247 @@
+"""Projects: where manifests, templates and patch sets are looked up.
+
+A project is a folder with ``manifests/``. Behind every project stands the built-in one (this
+repository's own, carried by the installed package), so that a vendor's project need not repeat
+devices and templates.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
+from relforge.manifest.device import Device
+from relforge.manifest.loader import load
+from relforge.manifest.model import Model
+from relforge.manifest.release import Release
+from relforge.manifest.site import Site
+
+ManifestT = TypeVar("ManifestT", bound=Frozen)
+
+
+def builtin_root() -> Path:
+    """The built-in project: inside the installed package, or the checkout of an editable one."""
+    package = Path(__file__).resolve().parents[1]
+    carried = package / "_project"
+    return carried if carried.is_dir() else package.parent
+
+
+def find_project(start: Path, explicit: Path | None = None) -> Project:
+    """The project that *start* lies in, or the one named by ``--project``.
+
+    Raises RelforgeError (USAGE) when the named folder is no project.
+    """
+    builtin = builtin_root()
+    if explicit is not None:
+        root = explicit.resolve()
+        if not (root / "manifests").is_dir():
+            raise RelforgeError(
+                f"{explicit} is not a relforge project",
+                code=ExitCode.USAGE,
+                where=str(root),
+                why="it has no folder manifests/",
+                hint="name the folder that contains manifests/",
+            )
+    else:
+        candidates = (p for p in (start.resolve(), *start.resolve().parents))
+        root = next((p for p in candidates if (p / "manifests" / "releases").is_dir()), builtin)
+    return Project((root,) if root == builtin else (root, builtin))
+
+
+def normalised(name: str) -> str:
+    """Device names compare without case, and with ``-`` as ``_``: bi_V150 = BI-V150."""
+    return name.replace("-", "_").casefold()
+
+
+@dataclass(frozen=True)
+class Project:
+    """The manifests of a project with the built-in one behind it; files are read on first use."""
+
+    roots: tuple[Path, ...]
+
+    @property
+    def root(self) -> Path:
+        return self.roots[0]
+
+    def path(self, relative: str) -> Path:
+        """A project file, looked up through the roots. Raises RelforgeError (USAGE)."""
+        for root in self.roots:
+            if (found := root / relative).exists():
+                return found
+        raise RelforgeError(
+            f"the project has no {relative}",
+            code=ExitCode.USAGE,
+            where=", ".join(str(root) for root in self.roots),
+            why="a manifest names it",
+        )
+
+    def _files(self, folder: str) -> dict[str, Path]:
+        """Manifest files by stem; the project's own stand before the built-in ones."""
+        found: dict[str, Path] = {}
+        for root in self.roots:
+            for path in sorted((root / "manifests" / folder).glob("*.yaml")):
+                if not path.name.endswith(".lock.yaml"):
+                    found.setdefault(path.stem, path)
+        return found
+
+    @cached_property
+    def device_files(self) -> dict[str, Path]:
+        return self._files("devices")
+
+    @cached_property
+    def release_files(self) -> dict[str, Path]:
+        return self._files("releases")
+
+    @cached_property
+    def devices(self) -> dict[str, Device]:
+        """All devices by name. Raises RelforgeError (USAGE) for two devices that share a name."""
+        loaded = {stem: self._load(path, Device) for stem, path in self.device_files.items()}
+        taken: dict[str, str] = {}
+        for device in loaded.values():
+            for name in (device.name, *device.aliases):
+                other = taken.setdefault(normalised(name), device.name)
+                if other != device.name:
+                    raise RelforgeError(
+                        f"devices {other} and {device.name} share the name {name}",
+                        code=ExitCode.USAGE,
+                        where=str(self.device_files[device.name]),
+                        hint="give one of them another name or alias",
+                    )
+        return loaded
+
+    def device(self, name: str) -> Device:
+        """A device by name or alias. Raises RelforgeError (USAGE) that suggests the nearest."""
+        known = {
+            normalised(alias): device
+            for device in self.devices.values()
+            for alias in (device.name, *device.aliases)
+        }
+        found = known.get(normalised(name))
+        if found is not None:
+            return found
+        names = {normalised(d.name): d.name for d in self.devices.values()}
+        raise unknown("device", name, names, "relforge devices")
+
+    def model(self, name: str) -> Model:
+        """A model by name. Raises RelforgeError (USAGE)."""
+        files = self._files("models")
+        if name not in files:
+            raise unknown("model", name, {n: n for n in files}, "ls manifests/models")
+        return self._load(files[name], Model)
+
+    def release(self, name: str) -> Release:
+        """A release by name. Raises RelforgeError (USAGE)."""
+        if name not in self.release_files:
+            raise unknown(
+                "release", name, {n: n for n in self.release_files}, "relforge plan --all"
+            )
+        return self._load(self.release_files[name], Release)
+
+    def default_release(self, device: Device) -> Release:
+        """What ``--device`` alone means. Raises RelforgeError (USAGE) when the device has none."""
+        if device.default_release is None:
+            raise RelforgeError(
+                f"device {device.name} has no default release",
+                code=ExitCode.USAGE,
+                where=str(self.device_files[device.name]),
+                hint="set default_release there, or name one with --release",
+            )
+        release = self.release(device.default_release)
+        if self.device(release.device) != device:
+            raise RelforgeError(
+                f"the default release of {device.name} is made for {release.device}",
+                code=ExitCode.USAGE,
+                where=str(self.device_files[device.name]),
+                hint="set default_release to a release of this device",
+            )
+        return release
+
+    def _load(self, path: Path, model: type[ManifestT]) -> ManifestT:
+        manifest = load(path, model)
+        name = getattr(manifest, "name", None)
+        if name != path.stem:
+            raise RelforgeError(
+                f"{path.name} describes {name!r}",
+                code=ExitCode.USAGE,
+                where=str(path),
+                why="a manifest's file is named as what it describes",
+                hint=f"rename the file to {name}.yaml, or correct its name:",
+            )
+        return manifest
+
+
+def unknown(kind: str, name: str, known: dict[str, str], listing: str) -> RelforgeError:
+    """The error for a name that no manifest has, with the nearest known one."""
+    near = difflib.get_close_matches(normalised(name), known, n=1, cutoff=0.4)
+    return RelforgeError(
+        f"unknown {kind} {name!r}",
+        code=ExitCode.USAGE,
+        why=f"known: {', '.join(sorted(known.values())) or 'none'}",
+        hint=f"did you mean {known[near[0]]!r}?" if near else f"list them: {listing}",
+    )
+
+
+def find_site_file(project: Project, explicit: Path | None = None) -> Path | None:
+    """The site configuration in force: --site, $RELFORGE_SITE, the project's, the user's."""
+    named = explicit or (Path(p) if (p := os.environ.get("RELFORGE_SITE")) else None)
+    if named is not None:
+        if not named.is_file():
+            raise RelforgeError(
+                f"the site configuration {named} does not exist",
+                code=ExitCode.USAGE,
+                where=str(named),
+                hint="correct --site or RELFORGE_SITE",
+            )
+        return named.resolve()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    places: Iterable[Path] = (
+        project.root / ".relforge" / "site.yaml",
+        config / "relforge" / "site.yaml",
+    )
+    return next((p for p in places if p.is_file()), None)
+
+
+def load_site(path: Path | None) -> Site:
+    """The site configuration with every path made absolute."""
+    if path is None:
+        return Site()
+    site = load(path, Site)
+    base = path.parent
+
+    def absolute(p: Path | None) -> Path | None:
+        return None if p is None else base / p.expanduser()
+
+    return site.model_copy(
+        update={
+            "home": absolute(site.home),
+            "dist": absolute(site.dist),
+            "extra_ca": absolute(site.extra_ca),
+            "identities": tuple(base / p.expanduser() for p in site.identities),
+            "patch_sets": {n: base / p.expanduser() for n, p in site.patch_sets.items()},
+            "trusted_keys": tuple(
+                k.model_copy(update={"public_key": base / k.public_key.expanduser()})
+                for k in site.trusted_keys
+            ),
+            "engine": site.engine.model_copy(
+                update={
+                    "docker": absolute(site.engine.docker),
+                    "config_dir": absolute(site.engine.config_dir),
+                }
+            ),
+        }
+    )
+
+
+def home_folder(site: Site) -> Path:
+    """Where store, runs and work areas live."""
+    if site.home is not None:
+        return site.home
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return Path(os.environ.get("RELFORGE_HOME") or data / "relforge")
