@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 from relforge import redact
 from relforge.errors import Cancelled
 from relforge.frozen import Frozen, content_key
+from relforge.manifest.site import Site
 
 if TYPE_CHECKING:
     from relforge.plan import Planning
@@ -72,7 +73,7 @@ class StageEnv(Frozen):
 
     home: Path
     project_roots: tuple[Path, ...]
-    site_file: Path | None
+    site: Site
     run_id: str
     run_dir: Path
     release: str

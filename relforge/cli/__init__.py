@@ -1,0 +1,64 @@
+"""The command line. ``relforge --help`` is printed from this table alone, so it is instant."""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    "release": "build, serve, evaluate, describe and publish a release",
+    "build": "build the image of a release",
+    "unpatch": "apply a (sealed) patch set and write the tree to a folder",
+    "smoke": "serve the built image and probe it",
+    "eval": "evaluate the served image against the reference",
+    "card": "write the model card from evidence",
+    "publish": "write the release folder, and push it with --registry",
+    "plan": "what would run, and why",
+    "lock": "resolve every moving part and write the lock beside the manifest",
+    "check": "validate manifests, locks and templates",
+    "devices": "list the known devices",
+    "doctor": "look at this host: engine, disk, keys",
+    "runs": "list earlier runs, or show one",
+    "keys": "make and show keys for sealed patch sets",
+    "patch": "seal, inspect and verify patch sets",
+    "schema": "print the JSON schema of a manifest or of --json output",
+}
+
+_HEAD = """\
+Usage: relforge COMMAND [OPTIONS]
+
+Builds, tests and publishes LLM inference images for many kinds of accelerators.
+
+Commands:
+"""
+_TAIL = """
+Options of every command:
+  --help           what it does and takes
+  --project DIR    the project (default: found upwards from here, else the built-in one)
+  --site FILE      the site configuration
+
+Exit codes: 0 done, 1 bug, 2 usage or manifest, 3 environment, 4 source, key or patch,
+5 build, 6 gate (smoke, evaluation), 7 publish, 130 interrupted.
+Start with: relforge plan --device cpu_x86
+"""
+
+
+def help_text() -> str:
+    """The top-level help."""
+    rows = "".join(f"  {name:<10} {text}\n" for name, text in COMMANDS.items())
+    return _HEAD + rows + _TAIL
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the console script; exits with a documented code."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("--help", "-h", "help"):
+        sys.stdout.write(help_text())
+        sys.exit(0 if words else 2)
+    if words[0] in ("--version", "-V"):
+        from relforge import __version__
+
+        sys.stdout.write(f"relforge {__version__}\n")
+        sys.exit(0)
+    from relforge.cli.dispatch import dispatch
+
+    sys.exit(dispatch(words[0], words[1:]))

@@ -1,0 +1,52 @@
+"""Finds the module of a verb, runs it, and turns every ending into an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+
+from relforge import redact
+from relforge.cli import COMMANDS
+from relforge.errors import Cancelled, ExitCode, RelforgeError
+from relforge.ui.text import error as error_text
+
+
+def dispatch(verb: str, words: list[str]) -> int:
+    """Runs ``relforge VERB WORDS`` and returns its exit code."""
+    if verb not in COMMANDS:
+        near = difflib.get_close_matches(verb, COMMANDS, n=1)
+        unknown = RelforgeError(
+            f"unknown command {verb!r}",
+            code=ExitCode.USAGE,
+            hint=f"did you mean 'relforge {near[0]}'?" if near else "relforge --help",
+        )
+        return _report(unknown)
+    try:
+        from typer.main import get_command
+
+        module = importlib.import_module(f"relforge.cli.{verb}")
+        get_command(module.app).main(args=words, prog_name=f"relforge {verb}")
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
+    except RelforgeError as failed:
+        return _report(failed)
+    except (Cancelled, KeyboardInterrupt):
+        sys.stderr.write("interrupted; the same command continues where this one stopped\n")
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away; nothing of ours is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.DONE)
+    except Exception:  # noqa: BLE001 - the last line of defence, see the text
+        sys.stderr.write(redact.text(traceback.format_exc()))
+        sys.stderr.write("this is a bug in relforge; please report it with the lines above\n")
+        return int(ExitCode.BUG)
+    return int(ExitCode.DONE)
+
+
+def _report(failed: RelforgeError) -> int:
+    sys.stderr.write(redact.text(error_text(failed)) + "\n")
+    return int(failed.code)

@@ -1,0 +1,113 @@
+"""What release, build, smoke, eval, card and publish have in common: the pipeline up to a stage."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from relforge.cli.common import Workplace, interruptible, print_json, select, workplace
+from relforge.errors import RelforgeError
+from relforge.evidence.record import summary as release_json
+from relforge.evidence.record import write_record
+from relforge.evidence.store import Store
+from relforge.executor.local import LocalExecutor
+from relforge.manifest.release import Release
+from relforge.pipeline import STAGES
+from relforge.plan import make_plan, subject
+from relforge.runner import Outcome, Runner
+from relforge.stage import CancelToken
+from relforge.ui import summary
+from relforge.ui.console import make_listener
+from relforge.ui.text import error as error_text
+
+
+def with_keys(place: Workplace, key_path: Path | None) -> Workplace:
+    """The workplace with the key of ``--key-path`` before those of the site configuration."""
+    if key_path is None:
+        return place
+    site = place.site.model_copy(
+        update={"identities": (key_path.absolute(), *place.site.identities)}
+    )
+    return Workplace(place.project, site, place.site_file, place.home, place.dist)
+
+
+def run_until(
+    until: str | None,
+    *,
+    verb: str,
+    project: Path | None,
+    site: Path | None,
+    devices: list[str] | None,
+    releases: list[str] | None,
+    models: list[str] | None = None,
+    everything: bool = False,
+    key_path: Path | None = None,
+    registry: str | None = None,
+    as_json: bool = False,
+) -> int:
+    """Runs the pipeline up to a stage for every chosen release; returns the exit code.
+
+    One release that fails does not stop the others; the code is that of the first failure.
+    """
+    place = with_keys(workplace(project, site), key_path)
+    chosen = select(
+        place.project, devices=devices, releases=releases, models=models, everything=everything
+    )
+    outcomes: list[tuple[Release, Outcome | None, RelforgeError | None]] = []
+    with interruptible() as cancel:
+        for release in chosen:
+            try:
+                outcome = _run_one(place, release, until, verb, registry, cancel)
+                outcomes.append((release, outcome, outcome.error))
+            except RelforgeError as failed:
+                if len(chosen) == 1:
+                    raise
+                outcomes.append((release, None, failed))
+            failure = outcomes[-1][2]
+            if failure is not None:
+                sys.stderr.write(error_text(failure) + "\n")
+    if as_json:
+        shown = [
+            release_json(o.run, o.results, place.dist) for _, o, _ in outcomes if o is not None
+        ]
+        print_json(shown[0] if len(chosen) == 1 else {"releases": shown})
+    return next((int(failure.code) for _, _, failure in outcomes if failure is not None), 0)
+
+
+def _run_one(
+    place: Workplace,
+    release: Release,
+    until: str | None,
+    verb: str,
+    registry: str | None,
+    cancel: CancelToken,
+) -> Outcome:
+    plan = make_plan(
+        subject(place.project, release, place.site, registry=registry),
+        STAGES,
+        Store(place.home),
+        until=until,
+    )
+    listener = make_listener()
+    command = shlex.join(["relforge", verb, "--release", release.name])
+    runner = Runner(
+        home=place.home,
+        executor=LocalExecutor(),
+        site=place.site,
+        dist=place.dist,
+        cancel=cancel,
+        listeners=(listener,),
+    )
+    try:
+        outcome = runner.run(plan, STAGES, command)
+    finally:
+        listener.close()
+    if outcome.error is None:
+        write_record(plan, outcome.run, outcome.results, dist=place.dist, store=Store(place.home))
+        sys.stderr.write(summary.text(outcome, plan))
+    else:
+        outcome.error.hint = "\n".join(
+            part for part in (outcome.error.hint, f"then again: {command}") if part
+        )
+    return outcome

@@ -1,0 +1,108 @@
+"""The release record, ``release.json``: what went in, what came out, how each stage ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from relforge import __version__
+from relforge.evidence.runs import Run
+from relforge.evidence.store import Store
+from relforge.files import write_atomic
+from relforge.frozen import content_key
+from relforge.plan import ReleasePlan
+from relforge.stage import StageResult
+
+FILE_NAME = "release.json"
+
+
+def summary(run: Run, results: dict[str, StageResult], dist: Path) -> dict[str, Any]:
+    """The stable object that ``relforge release --json`` prints (schema: release-output)."""
+    digest = getattr(results.get("build"), "image_digest", None)
+    folder = dist / run.release
+    return {
+        "release": run.release,
+        "run": run.id,
+        "image_digest": digest,
+        "verdicts": {s.name: s.verdict for s in run.stages if s.verdict is not None},
+        "stages": [{"name": s.name, "status": s.status, "seconds": s.seconds} for s in run.stages],
+        "dist": str(folder) if "publish" in results else None,
+    }
+
+
+def write_record(
+    plan: ReleasePlan, run: Run, results: dict[str, StageResult], *, dist: Path, store: Store
+) -> Path | None:
+    """Writes ``dist/<release>/release.json`` after a run that published; returns its path.
+
+    A run that reused everything leaves the record of the run that did the work.
+    """
+    path = dist / plan.name / FILE_NAME
+    if "publish" not in results:
+        return None
+    worked = any(s.status == "ran" for s in run.stages)
+    if path.exists() and not worked:
+        return path
+    lock = plan.subject.lock
+    record = {
+        **summary(run, results, dist),
+        "dist": ".",
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "relforge": __version__,
+        "lock_sha256": content_key(lock),
+        "lock": lock.model_dump(mode="json", exclude={"wheels", "build_wheels"}),
+        "timings": _timings(plan, store),
+        "inputs": {
+            stage.name: {
+                "key": stage.key,
+                "values": plan.inputs[stage.name].model_dump(mode="json"),
+            }
+            for stage in plan.stages
+            if stage.key is not None and stage.name in plan.inputs
+        },
+        "skipped": {s.name: s.because for s in plan.stages if s.status == "skip"},
+        "evidence": {
+            name: [
+                {"file": output.path.name, "sha256": output.sha256, "bytes": output.size_bytes}
+                for output in result.outputs
+                if name in ("smoke", "evaluate", "render")
+            ]
+            for name, result in results.items()
+            if name in ("smoke", "evaluate", "render")
+        },
+        "results": {
+            name: _portable(result) for name, result in results.items() if name != "sources"
+        },
+    }
+    write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+    return path
+
+
+def _timings(plan: ReleasePlan, store: Store) -> dict[str, float]:
+    """Seconds that each stage took when it really ran, in whichever run that was."""
+    from relforge.evidence.store import Record
+
+    found: dict[str, float] = {}
+    for stage in plan.stages:
+        if stage.key is not None:
+            record = store.lookup(stage.name, stage.key)
+            if isinstance(record, Record):
+                found[stage.name] = round(record.seconds, 3)
+    return found
+
+
+def _portable(result: StageResult) -> dict[str, Any]:
+    """A result without the paths of the host it ran on."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [strip(v) for v in value]
+        return value.name if isinstance(value, Path) else value
+
+    data = strip(result.model_dump(mode="python", exclude={"outputs"}))
+    assert isinstance(data, dict)
+    return json.loads(json.dumps(data, default=str))  # type: ignore[no-any-return]

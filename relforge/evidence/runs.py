@@ -1,0 +1,100 @@
+"""Runs on disk: one folder per execution, with events, logs and what each stage did."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import write_atomic
+from relforge.frozen import Frozen
+from relforge.stage import Event, StageLine, StageStatus, Verdict
+
+
+class StageEntry(Frozen):
+    """What one stage did in a run. ``seconds`` is wall time in this run."""
+
+    name: str
+    status: StageStatus
+    seconds: float
+    verdict: Verdict | None = None
+    key: str | None = None
+    detail: str = ""
+
+
+class Run(Frozen):
+    """One execution of a plan, as ``run.json`` keeps it."""
+
+    id: str
+    release: str
+    command: str
+    started_s: float
+    ended_s: float | None = None
+    state: Literal["running", "done", "failed", "interrupted"] = "running"
+    exit_code: int | None = None
+    error: str | None = None
+    stages: tuple[StageEntry, ...] = ()
+
+
+def new_run_id() -> str:
+    """Sorts by time; the random tail keeps two runs of one second apart."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
+
+
+class RunFolder:
+    """Writes one run's folder below ``<home>/runs``."""
+
+    def __init__(self, home: Path, run_id: str) -> None:
+        self.path = home / "runs" / run_id
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
+
+    def log_path(self, stage: str) -> Path:
+        return self.path / "logs" / f"{stage}.log"
+
+    def event(self, event: Event) -> None:
+        """Appends to the event stream, and log lines to the stage's log."""
+        self._events.write(event.model_dump_json() + "\n")
+        self._events.flush()
+        if isinstance(event, StageLine):
+            path = self.log_path(event.stage)
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a", encoding="utf-8") as log:
+                log.write(event.text + "\n")
+
+    def write(self, run: Run) -> None:
+        write_atomic(self.path / "run.json", run.model_dump_json(indent=1).encode() + b"\n")
+
+    def write_result(self, stage: str, result: dict[str, Any]) -> None:
+        write_atomic(
+            self.path / "results" / f"{stage}.json", json.dumps(result, indent=1).encode() + b"\n"
+        )
+
+    def close(self) -> None:
+        self._events.close()
+
+
+def list_runs(home: Path) -> Iterator[Run]:
+    """All runs, newest first; folders without a readable ``run.json`` are passed over."""
+    for path in sorted((home / "runs").glob("*/run.json"), reverse=True):
+        try:
+            yield Run.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+
+
+def load_run(home: Path, run_id: str) -> Run:
+    """One run by its id or a unique beginning of it. Raises RelforgeError (USAGE)."""
+    matches = [run for run in list_runs(home) if run.id.startswith(run_id)]
+    if len(matches) == 1:
+        return matches[0]
+    raise RelforgeError(
+        f"{'no run' if not matches else 'more than one run'} begins with {run_id!r}",
+        code=ExitCode.USAGE,
+        where=str(home / "runs"),
+        hint="list them: relforge runs",
+    )

@@ -1,0 +1,221 @@
+"""The plan: what would run for a release, a content key per stage, the reason; pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.evidence.store import Miss, Store
+from relforge.files import sha256_file
+from relforge.frozen import Frozen
+from relforge.lock import Lock, load_lock
+from relforge.manifest.device import Device
+from relforge.manifest.model import Model
+from relforge.manifest.project import Project
+from relforge.manifest.release import Release
+from relforge.manifest.site import Site
+from relforge.stage import Skip, Stage, StageInputs, StageResult
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One release with everything its manifests name, loaded and cross-checked."""
+
+    project: Project
+    release: Release
+    device: Device
+    model: Model
+    lock: Lock
+    site: Site
+    registry: str | None = None
+    """``HOST/NAME`` of ``--registry``."""
+
+
+def subject(
+    project: Project, release: Release, site: Site, *, registry: str | None = None
+) -> Subject:
+    """Loads what a release names. Raises RelforgeError (USAGE) for unknown names, a stale lock."""
+    device = project.device(release.device)
+    model = project.model(release.model)
+    lock = load_lock(project, release, device)
+    return Subject(project, release, device, model, lock, site, registry)
+
+
+@dataclass(frozen=True)
+class Planning:
+    """What a stage may read when it plans: the subject, and the keys and inputs before it."""
+
+    subject: Subject
+    keys: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, StageInputs] = field(default_factory=dict)
+    gated: tuple[str, ...] = ()
+
+    def key(self, stage: str) -> str:
+        """The key of an earlier stage that is not skipped."""
+        return self.keys[stage]
+
+    def file_sha256(self, relative: str) -> str:
+        """The hash of a project file."""
+        return sha256_file(self.subject.project.path(relative))
+
+
+class PlannedStage(Frozen):
+    """One line of a plan."""
+
+    name: str
+    key: str | None
+    status: Literal["run", "reuse", "skip"]
+    because: str
+
+
+@dataclass(frozen=True)
+class ReleasePlan:
+    """The plan of one release, with the inputs that its keys were made of."""
+
+    subject: Subject
+    stages: tuple[PlannedStage, ...]
+    inputs: Mapping[str, StageInputs]
+    reused: Mapping[str, StageResult]
+
+    @property
+    def name(self) -> str:
+        return self.subject.release.name
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable form of ``relforge plan --json``."""
+        return {"name": self.name, "stages": [s.model_dump() for s in self.stages]}
+
+
+def make_plan(
+    subject: Subject,
+    stages: Sequence[Stage[Any, Any]],
+    store: Store,
+    *,
+    until: str | None = None,
+) -> ReleasePlan:
+    """Computes keys and statuses in order; runs nothing and writes nothing."""
+    last = _position(stages, until)
+    keys: dict[str, str] = {}
+    inputs: dict[str, StageInputs] = {}
+    skips: dict[str, Skip] = {}
+    for position, stage in enumerate(stages):
+        if position > last:
+            skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
+            continue
+        planned = stage.plan(Planning(subject, dict(keys), dict(inputs)))
+        if isinstance(planned, Skip):
+            skips[stage.name] = planned
+        else:
+            inputs[stage.name] = planned
+            keys[stage.name] = stage.key(planned)
+    return _decide(subject, stages, store, keys, inputs, skips)
+
+
+def _decide(
+    subject: Subject,
+    stages: Sequence[Stage[Any, Any]],
+    store: Store,
+    keys: Mapping[str, str],
+    inputs: Mapping[str, StageInputs],
+    skips: Mapping[str, Skip],
+) -> ReleasePlan:
+    before = store.remembered(subject.release.name)
+    reused: dict[str, StageResult] = {}
+    because: dict[str, str] = {}
+    for stage in stages:
+        if stage.name in skips or stage.check_only:
+            continue
+        found = store.lookup(stage.name, keys[stage.name])
+        if isinstance(found, Miss):
+            because[stage.name] = _explain(stage, store, keys, inputs, before, found)
+        else:
+            reused[stage.name] = stage.result_type.model_validate(found.result)
+    lines: list[PlannedStage] = []
+    for stage in stages:
+        key = keys.get(stage.name)
+        if (skip := skips.get(stage.name)) is not None:
+            line = PlannedStage(
+                name=stage.name, key=None, status="skip", because=f"{skip.kind}: {skip.reason}"
+            )
+        elif stage.check_only:
+            # A look at this host is only worth taking when some work follows.
+            line = PlannedStage(
+                name=stage.name,
+                key=key,
+                status="run" if because else "reuse",
+                because="checks this host before work" if because else "nothing is left to do",
+            )
+        elif stage.name in reused:
+            line = PlannedStage(
+                name=stage.name, key=key, status="reuse", because="inputs unchanged"
+            )
+        else:
+            line = PlannedStage(name=stage.name, key=key, status="run", because=because[stage.name])
+        lines.append(line)
+    return ReleasePlan(subject, tuple(lines), inputs, reused)
+
+
+def _position(stages: Sequence[Stage[Any, Any]], until: str | None) -> int:
+    if until is None:
+        return len(stages)
+    names = [stage.name for stage in stages]
+    if until not in names:
+        raise RelforgeError(
+            f"unknown stage {until!r}",
+            code=ExitCode.USAGE,
+            why=f"stages: {', '.join(names)}",
+        )
+    return names.index(until)
+
+
+def _explain(
+    stage: Stage[Any, Any],
+    store: Store,
+    keys: Mapping[str, str],
+    inputs: Mapping[str, StageInputs],
+    before: Mapping[str, str],
+    miss: Miss,
+) -> str:
+    old_key = before.get(stage.name)
+    if old_key is None or old_key == keys[stage.name]:
+        return miss.because
+    old = store.inputs_of(stage.name, old_key)
+    if old is None:
+        return miss.because
+    changes = differences(old, inputs[stage.name].model_dump(mode="json"))
+    return "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """What differs between two JSON values, one phrase per place."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for name in sorted({*old, *new}):
+            where = f"{path}.{name}" if path else str(name)
+            if name not in old:
+                found.append(f"{where} is new")
+            elif name not in new:
+                found.append(f"{where} is gone")
+            else:
+                found.extend(differences(old[name], new[name], where))
+        return found
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            phrase
+            for index, (left, right) in enumerate(zip(old, new, strict=True))
+            for phrase in differences(left, right, f"{path}[{index}]")
+        ]
+    if old == new:
+        return []
+    return [f"{path or 'inputs'}: {_short(old)} → {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    if "\n" in text:
+        return f"text of {len(text.splitlines())} lines"
+    if len(text) in (40, 64) and all(c in "0123456789abcdef" for c in text):
+        return text[:8]
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,158 @@
+"""Renders the Dockerfile of a release: a pure function of manifests, lock and templates."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen, content_key
+from relforge.manifest.release import Compiled, PackageBuild, Precompiled
+
+if TYPE_CHECKING:
+    from relforge.plan import Subject
+
+LABEL = "org.relforge"
+
+
+class NativeReads(Frozen):
+    """One path of a source that a compile step reads, bind-mounted into it."""
+
+    path: str
+
+
+class PackagePlan(Frozen):
+    """One package of the image, as templates see it."""
+
+    name: str
+    """Name of the source; also the name of its build context."""
+    distribution: str
+    stage: str
+    mode: str
+    prebuilt: bool
+    env: dict[str, str]
+    precompiled_wheel: str | None = None
+    """Context-relative file name of the wheel that carries the native libraries."""
+    precompiled_source: str | None = None
+    reads: tuple[str, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
+    extra_sources: dict[str, str] = {}
+
+
+def render_dockerfile(subject: Subject) -> str:
+    """The Dockerfile text. Raises RelforgeError (USAGE) naming template and line."""
+    import jinja2
+
+    template_path = subject.release.build.template or subject.device.template
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([str(root) for root in subject.project.roots]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - the output is a Dockerfile; `shq` quotes what needs it
+    )
+    environment.filters["shq"] = quoted
+    environment.filters["exec"] = exec_form
+    try:
+        return environment.get_template(template_path).render(context(subject))
+    except jinja2.TemplateNotFound as error:
+        raise RelforgeError(
+            f"the template {error.name} does not exist",
+            code=ExitCode.USAGE,
+            where=f"release {subject.release.name}",
+            hint="correct build.template in the release, or template in the device",
+        ) from error
+    except jinja2.TemplateError as error:
+        line = getattr(error, "lineno", None) or _template_line(error, subject.project.roots)
+        raise RelforgeError(
+            f"the template {template_path} cannot be rendered",
+            code=ExitCode.USAGE,
+            where=f"{template_path}:{line}" if line else template_path,
+            why=str(error.message),
+        ) from error
+
+
+def context(subject: Subject) -> dict[str, Any]:
+    """What templates may use."""
+    return {
+        "release": subject.release,
+        "device": subject.device,
+        "model": subject.model,
+        "lock": subject.lock,
+        "packages": tuple(_package(subject, p) for p in subject.release.build.packages),
+        "labels": labels(subject),
+        "site_packages": f"/opt/venv/lib/python{subject.device.python}/site-packages",
+    }
+
+
+def quoted(value: object) -> str:
+    """Jinja filter ``shq``: one shell word."""
+    return shlex.quote(str(value))
+
+
+def exec_form(argv: tuple[str, ...]) -> str:
+    """Jinja filter ``exec``: an argv list in Dockerfile's exec form."""
+    return json.dumps([str(word) for word in argv])
+
+
+def labels(subject: Subject) -> dict[str, str]:
+    """OCI labels of the image; every value is known before the build."""
+    release, lock = subject.release, subject.lock
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(lock.source_date_epoch))
+    main = release.build.packages[0].source if release.build.packages else None
+    found = {
+        "org.opencontainers.image.title": release.name,
+        "org.opencontainers.image.created": created,
+        f"{LABEL}.release": release.name,
+        f"{LABEL}.device": release.device,
+        f"{LABEL}.lock": content_key(lock),
+    }
+    if main is not None:
+        source = lock.sources[main]
+        found["org.opencontainers.image.source"] = source.identity
+        found["org.opencontainers.image.revision"] = lock.tree(main)
+        found["org.opencontainers.image.version"] = getattr(
+            release.sources[main], "version", source.commit or lock.tree(main)
+        )
+    for name in sorted(lock.sources):
+        found[f"{LABEL}.tree.{name}"] = lock.tree(name)
+    return found
+
+
+def _package(subject: Subject, build: PackageBuild) -> PackagePlan:
+    plan = PackagePlan(
+        name=build.source,
+        distribution=build.distribution,
+        stage=build.source.replace("_", "-").replace(".", "-").lower(),
+        mode=build.native.mode,
+        prebuilt=build.prebuilt,
+        env=build.env,
+    )
+    if isinstance(build.native, Precompiled):
+        return plan.model_copy(
+            update={"precompiled_source": build.native.wheel}
+        )
+    if isinstance(build.native, Compiled):
+        return plan.model_copy(
+            update={
+                "reads": build.native.reads,
+                "commands": build.native.commands,
+                "extra_sources": build.native.extra_sources,
+            }
+        )
+    return plan
+
+
+def _template_line(error: Exception, roots: tuple[Path, ...]) -> int | None:
+    """The innermost template line in a traceback: undefined names carry no line of their own."""
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.suffix == ".j2" and any(file.is_relative_to(root) for root in roots):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

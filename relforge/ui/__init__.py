@@ -1,0 +1,1 @@
+"""What a person sees while relforge works, on stderr; results go to stdout."""
