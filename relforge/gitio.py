@@ -28,7 +28,7 @@ _BATCH_BYTES = 32 * 1024 * 1024
 _GITLINK = "160000"
 _MODES: tuple[FileMode, ...] = ("100644", "100755", "120000")
 _ATTRIBUTES = (
-    "* -text -eol -crlf -ident -filter -working-tree-encoding -export-ignore -export-subst -merge\n"
+    "* -text -eol -crlf -ident -filter -working-tree-encoding -export-ignore -export-subst\n"
 )
 _IDENTITY = {
     f"GIT_{role}_{part}": value
@@ -267,8 +267,11 @@ class Git:
             yield from self._read_batch(batch)
 
     def _read_batch(self, batch: list[TreeEntry]) -> Iterator[tuple[TreeEntry, bytes]]:
-        asked = "".join(f"{entry.oid}\n" for entry in batch).encode()
-        out = self.run("cat-file", "--batch", "--buffer", stdin=asked).stdout
+        # The question is a file: git does not read on while its answer waits in a full pipe.
+        with tempfile.TemporaryFile() as asked:
+            asked.write("".join(f"{entry.oid}\n" for entry in batch).encode())
+            asked.seek(0)
+            out = self.run("cat-file", "--batch", "--buffer", stdin=asked).stdout
         at = 0
         for entry in batch:
             end = out.index(b"\n", at)
@@ -342,21 +345,20 @@ class Git:
             raise
 
     def _write_tree(self, entries: Sequence[TreeEntry], root: Path, epoch: int) -> None:
-        base = os.fsencode(root)
-        folders = {b""}
+        folders = {root}
         for entry in entries:
-            path = entry.path.encode("utf-8", "surrogateescape")
-            parent = path if entry.mode == _GITLINK else path.rpartition(b"/")[0]
+            path = root / entry.path
+            parent = path if entry.mode == _GITLINK else path.parent
             while parent not in folders:
                 folders.add(parent)
-                parent = parent.rpartition(b"/")[0]
-        for folder in sorted(folders - {b""}):
-            os.mkdir(os.path.join(base, folder))
+                parent = parent.parent
+        for folder in sorted(folders - {root}):
+            folder.mkdir()
         links = []
         times = (epoch, epoch)
         kept = [entry for entry in entries if entry.mode != _GITLINK]
         for entry, data in self.blobs(kept):
-            target = os.path.join(base, entry.path.encode("utf-8", "surrogateescape"))
+            target = root / entry.path
             if entry.mode == "120000":
                 links.append((target, data))
                 continue
@@ -367,12 +369,11 @@ class Git:
                 os.fchmod(fd, mode)  # not what the umask made of it
             os.utime(target, times)
         for target, data in links:
-            os.symlink(data, target)
+            target.symlink_to(os.fsdecode(data))
             os.utime(target, times, follow_symlinks=False)
         for folder in sorted(folders, reverse=True):
-            path = os.path.join(base, folder)
-            os.chmod(path, 0o755)
-            os.utime(path, times)
+            folder.chmod(0o755)
+            os.utime(folder, times)
 
 
 def _refuse_unsafe(entry: TreeEntry) -> None:

@@ -23,12 +23,11 @@ class LockedSource(Frozen):
     kind: Literal["git", "archive", "wheel"]
     identity: str
     """``package==version`` or ``url@commit``."""
+    file_name: str | None = None
     sha256: Sha256 | None = None
     commit: Commit | None = None
     tree: TreeHash
     created_s: int | None = None
-    requires: tuple[str, ...] = ()
-    """What the source's own metadata requires (its Requires-Dist), for the package resolver."""
 
 
 class LockedPatchSet(Frozen):

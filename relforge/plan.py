@@ -16,6 +16,7 @@ from relforge.manifest.model import Model
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
+from relforge.patching.locate import LocatedPatchSet, check_against_lock, locate
 from relforge.stage import Skip, Stage, StageInputs, StageResult
 
 
@@ -29,8 +30,14 @@ class Subject:
     model: Model
     lock: Lock
     site: Site
+    patch_sets: tuple[LocatedPatchSet, ...] = ()
     registry: str | None = None
     """``HOST/NAME`` of ``--registry``."""
+
+    @property
+    def sealed(self) -> tuple[str, ...]:
+        """Names of the patch sets that come from bundles."""
+        return tuple(p.name for p in self.patch_sets if p.sealed)
 
 
 def subject(
@@ -40,7 +47,10 @@ def subject(
     device = project.device(release.device)
     model = project.model(release.model)
     lock = load_lock(project, release, device)
-    return Subject(project, release, device, model, lock, site, registry)
+    located = tuple(locate(project, site, device, ref) for ref in release.patches)
+    for patch_set in located:
+        check_against_lock(patch_set, lock.patches.get(patch_set.name), release.name)
+    return Subject(project, release, device, model, lock, site, located, registry)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Planning:
     subject: Subject
     keys: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, StageInputs] = field(default_factory=dict)
-    gated: tuple[str, ...] = ()
+    skips: Mapping[str, Skip] = field(default_factory=dict)
 
     def key(self, stage: str) -> str:
         """The key of an earlier stage that is not skipped."""
@@ -70,6 +80,19 @@ class PlannedStage(Frozen):
     because: str
 
 
+class PlannedRelease(Frozen):
+    """One release in the output of ``relforge plan --json``."""
+
+    name: str
+    stages: tuple[PlannedStage, ...]
+
+
+class PlanOutput(Frozen):
+    """What ``relforge plan --json`` prints; stable."""
+
+    releases: tuple[PlannedRelease, ...]
+
+
 @dataclass(frozen=True)
 class ReleasePlan:
     """The plan of one release, with the inputs that its keys were made of."""
@@ -83,9 +106,9 @@ class ReleasePlan:
     def name(self) -> str:
         return self.subject.release.name
 
-    def as_json(self) -> dict[str, Any]:
-        """The stable form of ``relforge plan --json``."""
-        return {"name": self.name, "stages": [s.model_dump() for s in self.stages]}
+    @property
+    def output(self) -> PlannedRelease:
+        return PlannedRelease(name=self.name, stages=self.stages)
 
 
 def make_plan(
@@ -104,7 +127,7 @@ def make_plan(
         if position > last:
             skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
             continue
-        planned = stage.plan(Planning(subject, dict(keys), dict(inputs)))
+        planned = stage.plan(Planning(subject, dict(keys), dict(inputs), dict(skips)))
         if isinstance(planned, Skip):
             skips[stage.name] = planned
         else:

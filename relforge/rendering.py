@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 LABEL = "org.relforge"
 
 
-class NativeReads(Frozen):
-    """One path of a source that a compile step reads, bind-mounted into it."""
-
-    path: str
-
-
 class PackagePlan(Frozen):
     """One package of the image, as templates see it."""
 
@@ -34,9 +28,8 @@ class PackagePlan(Frozen):
     mode: str
     prebuilt: bool
     env: dict[str, str]
-    precompiled_wheel: str | None = None
-    """Context-relative file name of the wheel that carries the native libraries."""
     precompiled_source: str | None = None
+    """The wheel source that carries the native libraries; also its build context."""
     reads: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
     extra_sources: dict[str, str] = {}
@@ -83,7 +76,7 @@ def context(subject: Subject) -> dict[str, Any]:
         "device": subject.device,
         "model": subject.model,
         "lock": subject.lock,
-        "packages": tuple(_package(subject, p) for p in subject.release.build.packages),
+        "packages": tuple(_package(p) for p in subject.release.build.packages),
         "labels": labels(subject),
         "site_packages": f"/opt/venv/lib/python{subject.device.python}/site-packages",
     }
@@ -123,7 +116,7 @@ def labels(subject: Subject) -> dict[str, str]:
     return found
 
 
-def _package(subject: Subject, build: PackageBuild) -> PackagePlan:
+def _package(build: PackageBuild) -> PackagePlan:
     plan = PackagePlan(
         name=build.source,
         distribution=build.distribution,
@@ -133,9 +126,7 @@ def _package(subject: Subject, build: PackageBuild) -> PackagePlan:
         env=build.env,
     )
     if isinstance(build.native, Precompiled):
-        return plan.model_copy(
-            update={"precompiled_source": build.native.wheel}
-        )
+        return plan.model_copy(update={"precompiled_source": build.native.wheel})
     if isinstance(build.native, Compiled):
         return plan.model_copy(
             update={

@@ -15,7 +15,7 @@ Use::
 
     train_tiny_adder.py --out DIR [--seed N]        train, then measure the reference
     train_tiny_adder.py --reference                 measure the weights that are there again
-    train_tiny_adder.py --perturb 0.2 --out DIR     a copy with noise in its weights
+    train_tiny_adder.py --perturb 0.15 --out DIR     a copy with noise in its weights
     train_tiny_adder.py --random-head-dim 16 --out DIR    an untrained model of that head size
 
 `--out` must be new or empty unless `--force` is given. One JSON object goes to stdout, progress
@@ -34,13 +34,13 @@ import hashlib
 import importlib
 import json
 import math
-import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 MODEL_DIR = Path(__file__).resolve().parent.parent / "examples" / "tiny-adder"
 
@@ -105,7 +105,7 @@ CHAT_TEMPLATE = (
 
 
 def encode(text: str) -> list[int]:
-    return [byte + len(SPECIAL) for byte in text.encode()]
+    return [byte + len(SPECIAL) for byte in unicodedata.normalize("NFC", text).encode()]
 
 
 def decode(ids: list[int]) -> str:
@@ -123,19 +123,21 @@ def _byte_symbols() -> list[str]:
 
 
 def write_tokenizer(out: Path) -> None:
-    """tokenizer.json (bytes, no merges: any text has tokens and comes back unaltered) and
-    the two files that transformers reads beside it."""
+    """tokenizer.json (bytes of the NFC form, no merges: any text has tokens) and the two files
+    that transformers reads beside it. NFC, because transformers 5 brings a Qwen2 tokenizer into
+    that form whether its file says so or not, and all readers shall see the same tokens."""
     tokenizers = _lazy("tokenizers")
     vocab = {token: i for i, token in enumerate((*SPECIAL, *_byte_symbols()))}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=[]))
+    tokenizer.normalizer = tokenizers.normalizers.NFC()
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
         add_prefix_space=False, use_regex=False
     )
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL))
-    sample = "48+76=124\nWort für Wort"
+    sample = "48+76=124\n\t Wort  fu\u0308r Wort\r"
     if tokenizer.encode(sample).ids != encode(sample):
-        raise SystemExit("the tokenizers library and encode() disagree; nothing was written")
+        _stop("the tokenizers library and encode() disagree: this version of it does not fit")
     tokenizer.save(str(out / "tokenizer.json"))
     names = {"eos_token": SPECIAL[EOS], "pad_token": SPECIAL[PAD], "bos_token": SPECIAL[BOS]}
     _write_json(out / "special_tokens_map.json", names)
@@ -160,7 +162,7 @@ class Config:
 
     hidden_size: int = 128
     intermediate_size: int = 384
-    num_hidden_layers: int = 3
+    num_hidden_layers: int = 2
     num_attention_heads: int = 2
     num_key_value_heads: int = 2
     head_dim: int = 64
@@ -273,10 +275,10 @@ def forward(params: dict[str, Any], config: Config, ids: Any) -> Any:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast; `train.json` records it."""
+    """How long and how fast; `training.json` records it."""
 
-    steps: int = 2000
-    questions_per_step: int = 256
+    steps: int = 800
+    questions_per_step: int = 128
     lines_per_sequence: int = 24  # of the packed steps
     packed_every: int = 4  # one step in so many shows solved lines above the question
     peak_learning_rate: float = 2e-3
@@ -447,6 +449,10 @@ def reference(folder: Path) -> dict[str, Any]:
     }
 
 
+def _line(row: dict[str, str]) -> str:
+    return f"{row['question']}{row['answer']}\n"
+
+
 def _smoke_texts(
     params: dict[str, Any],
     config: Config,
@@ -460,9 +466,9 @@ def _smoke_texts(
     clear = [(row, done) for row, done in held if done.gap > 0.5]
     right = [row for row, done in clear if done.answer == row["answer"]]
     wrong = [row for row, done in clear if done.answer != row["answer"]]
-    above = "".join(row["question"] + row["answer"] + "\n" for row in right[3:13])
+    above = "".join(_line(row) for row in right[3:13])
     prompts = ["48+76=", *(row["question"] for row in [*right[:3], *wrong[:2]])]
-    prompts += [above[:10] + right[0]["question"], above + right[1]["question"]]
+    prompts += [_line(right[3]) + right[0]["question"], above + right[1]["question"]]
     texts = []
     for prompt in prompts:
         done = greedy(params, config, [prompt])[0]
@@ -483,16 +489,31 @@ def _smoke_texts(
 
 
 def load(folder: Path) -> dict[str, Any]:
-    config, params = Config.read(folder), _lazy("safetensors.torch").load_file(
-        folder / "model.safetensors"
+    config, params = (
+        Config.read(folder),
+        _lazy("safetensors.torch").load_file(folder / "model.safetensors"),
     )
     if {name: tuple(value.shape) for name, value in params.items()} != config.shapes():
-        raise SystemExit(f"{folder}: model.safetensors and config.json do not fit together")
+        _stop(f"{folder}: model.safetensors and config.json do not fit together")
     return dict(params)
 
 
+def perturbed(params: dict[str, Any], sigma: float, seed: int) -> dict[str, Any]:
+    torch = _torch()
+    source = torch.Generator().manual_seed(seed)
+    noisy = {}
+    for name, value in sorted(params.items()):
+        if value.dim() == 2:
+            value = value + sigma * value.std() * torch.randn(value.shape, generator=source)
+        noisy[name] = value
+    return noisy
+
+
 def write_model(out: Path, params: dict[str, Any], config: Config) -> None:
+    """Write weights, configuration, tokenizer and questions; drop what other weights measured."""
     out.mkdir(parents=True, exist_ok=True)
+    for stale in ("reference.json", "training.json"):
+        (out / stale).unlink(missing_ok=True)
     config.write(out)
     write_tokenizer(out)
     tensors = {name: value.contiguous() for name, value in sorted(params.items())}
@@ -532,10 +553,7 @@ def _lazy(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise SystemExit(
-            f"train_tiny_adder: {error}\n"
-            "  install: pip install torch==2.13.0 safetensors tokenizers numpy"
-        ) from error
+        _stop(f"{error}\n  install: pip install torch==2.13.0 safetensors tokenizers numpy")
 
 
 def _torch() -> Any:
@@ -546,29 +564,101 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    assert __doc__
+def _stop(text: str) -> NoReturn:
+    _say(f"train_tiny_adder: {text}")
+    raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--reference", action="store_true")
-    what.add_argument("--perturb", type=float, metavar="SIGMA")
-    what.add_argument("--random-head-dim", type=int, metavar="DIM")
-    parser.add_argument("--model", type=Path, default=MODEL_DIR)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--force", action="store_true")
-    parser.add_argument("--steps", type=int, default=Schedule.steps)
-    options = parser.parse_args()
+    what.add_argument(
+        "--reference", action="store_true", help="rewrite --model's reference.json and no more"
+    )
+    what.add_argument(
+        "--perturb",
+        type=float,
+        metavar="SIGMA",
+        help="add normal noise of SIGMA x each matrix's own deviation to --model's weights",
+    )
+    what.add_argument(
+        "--random-head-dim",
+        type=int,
+        metavar="DIM",
+        help="write an untrained model of this head size, same tokenizer and hidden size",
+    )
+    parser.add_argument("--model", type=Path, default=MODEL_DIR, help="weights to start from")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--steps", type=int, default=Schedule.steps, help="of training")
+    parser.add_argument("--force", action="store_true", help="write into a folder with files")
+    return parser
+
+
+def _out_folder(options: argparse.Namespace) -> Path:
+    out: Path | None = options.out
+    if out is None:
+        _stop("--out DIR is missing")
+    if out.exists() and not out.is_dir():
+        _stop(f"{out} is not a folder; name another with --out")
+    if out.is_dir() and any(out.iterdir()) and not options.force:
+        _stop(f"{out} is not empty; name a new folder, or add --force to overwrite the model there")
+    if options.perturb is not None and out.resolve() == options.model.resolve():
+        _stop(f"{out} holds the weights to start from; name another folder with --out")
+    return out
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    if options.reference and options.out is not None:
+        _stop("--reference writes into --model; leave --out away")
+    if options.perturb is not None and not options.perturb > 0:
+        _stop(f"--perturb {options.perturb}: SIGMA must be above 0")
+    if options.steps < 1:
+        _stop(f"--steps {options.steps}: must be 1 or more")
+    out = options.model if options.reference else _out_folder(options)
+    reads_weights = options.reference or options.perturb is not None
+    if reads_weights and not (options.model / "model.safetensors").is_file():
+        _stop(f"{options.model} holds no model.safetensors; name a folder with weights by --model")
     torch = _torch()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    config, schedule = Config(), Schedule(steps=options.steps)
-    params = train(config, schedule, options.seed)
-    print(accuracy(params, config))
-    write_model(options.out, params, config)
-    print(write_reference(options.out))
+    config = Config()
+    if options.reference:
+        made = {"made": "reference", **write_reference(out)}
+    elif options.perturb is not None:
+        config = Config.read(options.model)
+        params = perturbed(load(options.model), options.perturb, options.seed)
+        write_model(out, params, config)
+        made = {"made": "perturbed", "sigma": options.perturb, **accuracy(params, config)}
+    elif options.random_head_dim is not None:
+        if options.random_head_dim < 2 or config.hidden_size % (2 * options.random_head_dim):
+            _stop(f"--random-head-dim {options.random_head_dim}: must divide 64")
+        heads = config.hidden_size // options.random_head_dim
+        config = replace(
+            config,
+            head_dim=options.random_head_dim,
+            num_attention_heads=heads,
+            num_key_value_heads=heads // 2,
+        )
+        write_model(out, initial(config, options.seed), config)
+        made = {"made": "random", "head_dim": config.head_dim}
+    else:
+        schedule = Schedule(steps=options.steps)
+        write_model(out, train(config, schedule, options.seed), config)
+        training = {
+            "format": "relforge.tiny-adder-training/1",
+            "seed": options.seed,
+            "torch": torch.__version__,
+            "training_pairs": len(split()[0]),
+            "held_out_pairs": len(split()[1]),
+            "schedule": asdict(schedule),
+        }
+        _write_json(out / "training.json", training)
+        made = {"made": "trained", "seed": options.seed, **write_reference(out)}
+    print(json.dumps({**made, "out": str(out)}))
     return 0
 
 

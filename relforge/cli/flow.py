@@ -69,7 +69,9 @@ def run_until(
                 sys.stderr.write(error_text(failure) + "\n")
     if as_json:
         shown = [
-            release_json(o.run, o.results, place.dist) for _, o, _ in outcomes if o is not None
+            release_json(o.run, o.results, place.dist).model_dump(mode="json")
+            for _, o, _ in outcomes
+            if o is not None
         ]
         print_json(shown[0] if len(chosen) == 1 else {"releases": shown})
     return next((int(failure.code) for _, _, failure in outcomes if failure is not None), 0)

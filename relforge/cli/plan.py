@@ -20,7 +20,7 @@ from relforge.cli.common import (
 )
 from relforge.evidence.store import Store
 from relforge.pipeline import STAGES
-from relforge.plan import make_plan, subject
+from relforge.plan import PlanOutput, make_plan, subject
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _MARKS = {"run": ">", "reuse": "=", "skip": "·"}
@@ -42,7 +42,7 @@ def plan(
     store = Store(place.home)
     plans = [make_plan(subject(place.project, r, place.site), STAGES, store) for r in chosen]
     if json_:
-        print_json({"releases": [p.as_json() for p in plans]})
+        print_json(PlanOutput(releases=tuple(p.output for p in plans)).model_dump(mode="json"))
         return
     for planned in plans:
         sys.stdout.write(f"{planned.name}\n")

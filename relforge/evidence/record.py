@@ -9,27 +9,46 @@ from typing import Any
 
 from relforge import __version__
 from relforge.evidence.runs import Run
-from relforge.evidence.store import Store
+from relforge.evidence.store import Record, Store
 from relforge.files import write_atomic
-from relforge.frozen import content_key
+from relforge.frozen import Frozen, content_key
 from relforge.plan import ReleasePlan
-from relforge.stage import StageResult
+from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
 
 
-def summary(run: Run, results: dict[str, StageResult], dist: Path) -> dict[str, Any]:
-    """The stable object that ``relforge release --json`` prints (schema: release-output)."""
-    digest = getattr(results.get("build"), "image_digest", None)
-    folder = dist / run.release
-    return {
-        "release": run.release,
-        "run": run.id,
-        "image_digest": digest,
-        "verdicts": {s.name: s.verdict for s in run.stages if s.verdict is not None},
-        "stages": [{"name": s.name, "status": s.status, "seconds": s.seconds} for s in run.stages],
-        "dist": str(folder) if "publish" in results else None,
-    }
+class StageOutput(Frozen):
+    """One stage of a run. ``seconds`` is wall time in this run."""
+
+    name: str
+    status: StageStatus
+    seconds: float
+
+
+class ReleaseOutput(Frozen):
+    """What ``relforge release --json`` prints; stable. ``dist`` is the release folder."""
+
+    release: str
+    run: str
+    image_digest: str | None
+    verdicts: dict[str, Verdict]
+    stages: tuple[StageOutput, ...]
+    dist: str | None
+
+
+def summary(run: Run, results: dict[str, StageResult], dist: Path) -> ReleaseOutput:
+    """The stable summary of a run."""
+    return ReleaseOutput(
+        release=run.release,
+        run=run.id,
+        image_digest=getattr(results.get("build"), "image_digest", None),
+        verdicts={s.name: s.verdict for s in run.stages if s.verdict is not None},
+        stages=tuple(
+            StageOutput(name=s.name, status=s.status, seconds=s.seconds) for s in run.stages
+        ),
+        dist=str(dist / run.release) if "publish" in results else None,
+    )
 
 
 def write_record(
@@ -47,7 +66,7 @@ def write_record(
         return path
     lock = plan.subject.lock
     record = {
-        **summary(run, results, dist),
+        **summary(run, results, dist).model_dump(mode="json"),
         "dist": ".",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "relforge": __version__,
@@ -82,8 +101,6 @@ def write_record(
 
 def _timings(plan: ReleasePlan, store: Store) -> dict[str, float]:
     """Seconds that each stage took when it really ran, in whichever run that was."""
-    from relforge.evidence.store import Record
-
     found: dict[str, float] = {}
     for stage in plan.stages:
         if stage.key is not None:

@@ -96,7 +96,8 @@ class Store:
 
     def remember(self, release: str, keys: dict[str, str]) -> None:
         """Notes which keys a release used, for the next plan's explanation."""
-        write_atomic(self.root / "latest" / f"{release}.json", json.dumps(keys, indent=1).encode())
+        known = self.remembered(release) | keys
+        write_atomic(self.root / "latest" / f"{release}.json", json.dumps(known, indent=1).encode())
 
     def remembered(self, release: str) -> dict[str, str]:
         """The keys that the release used last; empty when it never ran."""

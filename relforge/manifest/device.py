@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from relforge.frozen import Frozen
-from relforge.manifest.common import DeviceName, Digest, EnvName, Name, PositiveInt, RelativePath
+from relforge.manifest.common import (
+    DebianPackage,
+    DeviceName,
+    Digest,
+    EnvName,
+    Name,
+    PositiveInt,
+    RelativePath,
+)
 
 
 class Vendor(Frozen):
@@ -28,7 +36,7 @@ class BootstrapBase(Frozen):
 
     suite: Name
     variant: Literal["minbase", "buildd"] = "minbase"
-    packages: tuple[Name, ...] = ()
+    packages: tuple[DebianPackage, ...] = ()
 
 
 class BaseImage(Frozen):
@@ -70,8 +78,8 @@ class Device(Frozen):
     base: BaseImage
     template: RelativePath
     python: str
-    apt_build: tuple[Name, ...] = ()
-    apt_runtime: tuple[Name, ...] = ()
+    apt_build: tuple[DebianPackage, ...] = ()
+    apt_runtime: tuple[DebianPackage, ...] = ()
     flaggems_vendor: str | None = None
     device_query: DeviceQuery | None = None
     visible_devices_env: EnvName | None = None

@@ -85,9 +85,10 @@ def _explain(
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = "unknown key"
+            wrong, known = shown.rsplit(".", 1)[-1], _field_names(model)
             near = difflib.get_close_matches(
-                shown.rsplit(".", 1)[-1], _field_names(model) - siblings, n=1
-            )
+                wrong, known - siblings, n=1
+            ) or difflib.get_close_matches(wrong, known, n=1)
             if near:
                 hint = hint or f"did you mean {near[0]!r}?"
         elif fault["type"] == "missing":

@@ -96,6 +96,10 @@ class Project:
         return self._files("devices")
 
     @cached_property
+    def model_files(self) -> dict[str, Path]:
+        return self._files("models")
+
+    @cached_property
     def release_files(self) -> dict[str, Path]:
         return self._files("releases")
 
@@ -131,7 +135,7 @@ class Project:
 
     def model(self, name: str) -> Model:
         """A model by name. Raises RelforgeError (USAGE)."""
-        files = self._files("models")
+        files = self.model_files
         if name not in files:
             raise unknown("model", name, {n: n for n in files}, "ls manifests/models")
         return self._load(files[name], Model)

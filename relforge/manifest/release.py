@@ -163,6 +163,9 @@ class Release(Frozen):
         for patch in self.patches:
             if patch.source not in known:
                 raise ValueError(f"patch set {patch.name!r} names unknown source {patch.source!r}")
+        patched = [patch.source for patch in self.patches]
+        if len(set(patched)) != len(patched):
+            raise ValueError("a source has at most one patch set; merge their series")
         for package in self.build.packages:
             if package.source not in known:
                 raise ValueError(f"build.packages names unknown source {package.source!r}")

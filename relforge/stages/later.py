@@ -16,7 +16,7 @@ class _Later(Stage[StageInputs, StageResult]):
             return Skip(kind="not-needed", reason=reason)
         return Skip(kind="not-built-yet", reason=f"relforge has no {self.title} yet")
 
-    def run(self, job: Job[StageInputs], ctx: StageContext) -> StageResult:
+    def run(self, job: Job[StageInputs], ctx: StageContext) -> StageResult:  # noqa: ARG002
         raise RelforgeError(f"{self.name} cannot run", code=ExitCode.BUG)
 
 

@@ -20,7 +20,7 @@ has_containerd_store() {
 }
 
 docker_clients() {
-    { type -ap docker || true; ls /usr/bin/docker /usr/local/bin/docker "$ROOT/dist/bin/docker" 2>/dev/null || true; } |
+    { type -ap docker || true; ls /usr/bin/docker /usr/local/bin/docker 2>/dev/null || true; } |
         awk '!seen[$0]++'
 }
 

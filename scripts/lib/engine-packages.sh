@@ -1,14 +1,15 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # apt and dpkg expand their own ${fields}
-# Unpacks a container engine from Debian's packages into ROOT/dist, without installing anything
-# on the machine. Sourced by scripts/engine; uses its say, die, ROOT.
+# Unpacks a container engine from Debian's packages into ROOT/dist/root, without installing
+# anything on the machine; ROOT/dist/bin names its programs. Sourced by scripts/engine; uses its
+# say, die, ROOT.
 #
 # Debian 12's own docker.io (20.10) has neither buildx nor the containerd image store. Debian 13's
 # is new enough and its programs run on Debian 12's libc; its runc alone does not, so runc and the
 # helper programs (iptables, iproute2, tini) come from the release that the machine runs.
 
 # Raise it when what is unpacked, or how, changes: an older ROOT/dist is then made anew.
-PACKAGES_RECIPE=1
+PACKAGES_RECIPE=2
 ENGINE_PACKAGES=(docker.io docker-cli docker-buildx containerd)
 ENGINE_CODENAME=trixie
 
@@ -18,17 +19,13 @@ private_apt() {
     local work=$1 list=$2
     shift 2
     local options=(
-        -q -y
         -o "Dir::State=$work/state" -o "Dir::State::lists=$work/lists"
         -o "Dir::State::status=$work/state/status" -o "Dir::Cache=$work/cache"
         # The work folder may lie where the user _apt may not look.
         -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=2
     )
     [[ -z $list ]] || options+=(-o "Dir::Etc::sourcelist=$list" -o Dir::Etc::sourceparts=/dev/null)
-    case $1 in
-        indextargets) apt-get "${options[@]:2}" "$@" ;;
-        *) DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" "$@" ;;
-    esac
+    DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" "$@"
 }
 
 # Prints a keyring that knows the keys of $ENGINE_CODENAME. Debian 12 ships them since
@@ -63,7 +60,7 @@ write_engine_sources() {
             # bookworm, bookworm-updates, bookworm-security, or the alias stable/oldstable of it
             [[ $suite =~ ^(oldstable|stable|$HOST_CODENAME)(-updates|-security)?$ ]] || continue
             echo "deb [signed-by=$keyring] $uri $ENGINE_CODENAME${BASH_REMATCH[2]} main"
-        done | sort -u >"$work/engine.list"
+        done | sort -u >"$work/engine.list" || true
     [[ -s $work/engine.list ]] ||
         die 3 "this machine's apt sources name no Debian archive (main); add one to /etc/apt/sources.list.d, then run this again. apt said: $(tail -n 3 "$work/apt.log" | tr '\n' ' ')"
 }
@@ -92,8 +89,8 @@ fetch_debs() {
     write_engine_sources "$work" "$keyring"
 
     mapfile -t helpers < <(missing_helpers | tr ' ' '\n')
-    # Removes from the copied status nothing: apt names just what this machine lacks.
-    private_apt "$work" "" install --download-only --no-install-recommends --reinstall \
+    # "install" resolves what this machine lacks of their libraries; nothing gets past the download.
+    private_apt "$work" "" install -y --download-only --no-install-recommends --reinstall \
         "${helpers[@]}" >>"$work/apt.log" 2>&1 ||
         die 3 "cannot fetch ${helpers[*]} from this machine's apt sources: $(grep -m1 '^E:' "$work/apt.log" || tail -n1 "$work/apt.log"); check the network and /etc/apt"
     mv "$work"/cache/archives/*.deb "$work/debs/"
@@ -104,15 +101,15 @@ fetch_debs() {
         die 3 "cannot fetch ${ENGINE_PACKAGES[*]}: $(grep -m1 '^E:' "$work/apt.log")"
 }
 
-# A program of ROOT/dist whose libraries may lie there too (only its own process sees them).
+# A program of ROOT/dist/root whose libraries may lie there too (only its own process sees them).
 write_wrapper() {
     local name=$1 target=$2
     shift 2
     cat >"$DIST_NEW/bin/$name" <<WRAPPER
 #!/bin/sh
-export LD_LIBRARY_PATH="$ROOT/dist/usr/lib/$MULTIARCH:$ROOT/dist/lib/$MULTIARCH:$ROOT/dist/usr/lib"
-export XTABLES_LIBDIR="$ROOT/dist/usr/lib/$MULTIARCH/xtables"
-exec "$ROOT/dist/$target" $* "\$@"
+export LD_LIBRARY_PATH="$ROOT/dist/root/usr/lib/$MULTIARCH:$ROOT/dist/root/lib/$MULTIARCH"
+export XTABLES_LIBDIR="$ROOT/dist/root/usr/lib/$MULTIARCH/xtables"
+exec "$ROOT/dist/root/$target" $* "\$@"
 WRAPPER
     chmod 755 "$DIST_NEW/bin/$name"
 }
@@ -121,9 +118,9 @@ WRAPPER
 link_iptables() {
     local backend name
     for backend in nft legacy; do
-        if LD_LIBRARY_PATH="$DIST_NEW/usr/lib/$MULTIARCH:$DIST_NEW/lib/$MULTIARCH" \
-            XTABLES_LIBDIR="$DIST_NEW/usr/lib/$MULTIARCH/xtables" \
-            "$DIST_NEW/usr/sbin/xtables-$backend-multi" iptables -w -t nat -S >/dev/null 2>&1; then
+        if LD_LIBRARY_PATH="$DIST_NEW/root/usr/lib/$MULTIARCH:$DIST_NEW/root/lib/$MULTIARCH" \
+            XTABLES_LIBDIR="$DIST_NEW/root/usr/lib/$MULTIARCH/xtables" \
+            "$DIST_NEW/root/usr/sbin/xtables-$backend-multi" iptables -w -t nat -S >/dev/null 2>&1; then
             for name in iptables ip6tables iptables-save ip6tables-save iptables-restore ip6tables-restore; do
                 write_wrapper "$name" "usr/sbin/xtables-$backend-multi" "$name"
             done
@@ -134,20 +131,20 @@ link_iptables() {
 }
 
 link_programs() {
-    local program
+    local program files=$DIST_NEW/root
     mkdir -p "$DIST_NEW/bin"
     for program in usr/bin/{docker,containerd,containerd-shim-runc-v2,ctr} usr/sbin/{dockerd,docker-proxy,runc}; do
-        [[ -x $DIST_NEW/$program ]] || die 1 "the packages hold no $program"
-        ln -s "../$program" "$DIST_NEW/bin/${program##*/}"
+        [[ -x $files/$program ]] || die 1 "the packages hold no $program"
+        ln -s "../root/$program" "$DIST_NEW/bin/${program##*/}"
     done
-    ln -s ../usr/bin/tini-static "$DIST_NEW/bin/docker-init"
-    [[ ! -e $DIST_NEW/usr/sbin/xtables-nft-multi ]] || link_iptables
-    for program in bin/ip sbin/ip usr/bin/ip; do
-        [[ ! -x $DIST_NEW/$program ]] || { write_wrapper ip "$program" && break; }
+    ln -s ../root/usr/bin/tini-static "$DIST_NEW/bin/docker-init"
+    [[ ! -e $files/usr/sbin/xtables-nft-multi ]] || link_iptables
+    # Debian 12 keeps ip and modprobe in /bin and /sbin, Debian 13 below /usr.
+    for program in {,usr/}{bin/ip,sbin/modprobe}; do
+        [[ ! -e $files/$program && ! -L $files/$program ]] || write_wrapper "${program##*/}" "$program"
     done
-    [[ ! -x $DIST_NEW/bin/kmod ]] || write_wrapper modprobe sbin/modprobe
-    if [[ -d $DIST_NEW/usr/share/ca-certificates ]]; then
-        find "$DIST_NEW/usr/share/ca-certificates" -name '*.crt' -print0 | sort -z |
+    if [[ -d $files/usr/share/ca-certificates ]]; then
+        find "$files/usr/share/ca-certificates" -name '*.crt' -print0 | sort -z |
             xargs -0 cat >"$DIST_NEW/ca-certificates.crt"
     fi
 }
@@ -162,10 +159,10 @@ install_packages() {
     say "fetching ${ENGINE_PACKAGES[*]} of Debian $ENGINE_CODENAME and helpers of Debian $HOST_CODENAME into $ROOT (nothing is installed on the machine)"
     fetch_debs "$work"
     DIST_NEW="$work/dist"
-    mkdir "$DIST_NEW"
+    mkdir -p "$DIST_NEW/root"
     MULTIARCH=$(dpkg-architecture -q DEB_HOST_MULTIARCH 2>/dev/null || gnu_triplet)
     for deb in "$work"/debs/*.deb; do
-        dpkg -x "$deb" "$DIST_NEW"
+        dpkg -x "$deb" "$DIST_NEW/root"
         dpkg-deb --show --showformat '${Package} ${Version}\n' "$deb" >>"$work/packages"
     done
     link_programs

@@ -51,12 +51,17 @@ engine_answers() {
             timeout 20 "$ROOT/dist/bin/docker" version --format '{{.Server.Version}}' 2>/dev/null
 }
 
-# $1: name, rest: argv. The process outlives this script and its terminal.
+# $1: name, rest: argv. The process outlives this script and its terminal. Of the environment it
+# gets what a daemon needs and no more: the caller's tokens are not its business.
 start_process() {
-    local name=$1
+    local name=$1 variable
     shift
+    local environment=("PATH=$ROOT/dist/bin:$PATH" "HOME=$HOME")
+    for variable in SSL_CERT_FILE SSL_CERT_DIR {HTTP,HTTPS,NO}_PROXY {http,https,no}_proxy; do
+        [[ -z ${!variable:-} ]] || environment+=("$variable=${!variable}")
+    done
     # 9 is the lock's descriptor: a daemon that inherited it would hold the lock for ever.
-    PATH="$ROOT/dist/bin:$PATH" setsid -- "$@" </dev/null >>"$ROOT/log/$name.log" 2>&1 9>&- 8>&- &
+    setsid -- env -i "${environment[@]}" "$@" </dev/null >>"$ROOT/log/$name.log" 2>&1 9>&- &
     record_process "$name" $!
     disown $!
 }
@@ -78,70 +83,21 @@ containerd_answers() {
     timeout 5 "$ROOT/dist/bin/ctr" --address "$RUN_DIR/containerd.sock" version 2>/dev/null
 }
 
-# --- network -----------------------------------------------------------------------------------
-run_tool() { PATH="$ROOT/dist/bin:$PATH" "$@"; }
-
-# Prints "address mask" pairs as numbers of every network this machine has a route to.
-routed_networks() {
-    local destination mask
-    while read -r _ destination _ _ _ _ _ mask _; do
-        [[ $mask =~ ^[0-9A-F]{8}$ && $mask != 00000000 ]] || continue
-        echo "$((16#${destination:6:2}${destination:4:2}${destination:2:2}${destination:0:2}))" \
-            "$((16#${mask:6:2}${mask:4:2}${mask:2:2}${mask:0:2}))"
-    done </proc/net/route
-}
-
-# Prints a free /24 gateway address. No address of its own: another daemon's bridge, a VPN or the
-# machine's network may use any of the private ranges.
-free_gateway() {
-    local third candidate address mask clash
-    for ((third = 224; third < 255; third++)); do
-        candidate=$(((192 << 24) | (168 << 16) | (third << 8)))
-        clash=no
-        while read -r address mask; do
-            local common=$((mask & 0xFFFFFF00))
-            (((candidate & common) != (address & common))) || clash=yes
-        done < <(routed_networks)
-        [[ $clash == yes ]] || { echo "192.168.$third.1" && return; }
-    done
-    die 3 "no free network among 192.168.224.0/24 to 192.168.254.0/24 for the engine's bridge"
-}
-
-# One bridge for each ROOT, so that several daemons on one machine keep apart.
-make_bridge() {
-    local gateway
-    # Two engines that start at once must not choose the same network.
-    exec 8>/run/relforge-bridges.lock
-    flock 8
-    if [[ ! -e /sys/class/net/$BRIDGE ]]; then
-        gateway=$(free_gateway)
-        run_tool ip link add name "$BRIDGE" type bridge
-        run_tool ip address add "$gateway/24" dev "$BRIDGE"
+# overlayfs, unless ROOT lies on a file system that cannot carry one (the overlay of a container):
+# then plain copies, slow and large but right.
+snapshotter() {
+    local probe=$ROOT/overlay-probe answer=native
+    mkdir -p "$probe"/{lower,upper,work,merged}
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    if unshare --mount sh -c 'mount -t overlay overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" "$1/merged"' sh "$probe" 2>/dev/null; then
+        answer=overlayfs
+    else
+        say "$ROOT cannot carry overlay mounts: using plain copies, which are slow; a --root on a disk of its own is better"
     fi
-    run_tool ip link set "$BRIDGE" up
-    exec 8>&-
+    rm -rf "$probe"
+    echo "$answer"
 }
 
-remove_bridge() {
-    [[ -e /sys/class/net/$BRIDGE ]] || return 0
-    local table rule
-    run_tool ip link set "$BRIDGE" down
-    for table in nat filter; do
-        while read -r rule; do
-            # shellcheck disable=SC2086
-            run_tool iptables -w -t "$table" -D ${rule#-A } 2>/dev/null || true
-        done < <(run_tool iptables -w -t "$table" -S 2>/dev/null | grep -F -- "$BRIDGE" || true)
-    done
-    run_tool ip link delete "$BRIDGE"
-}
-
-uplink_mtu() {
-    local interface
-    interface=$(awk '$2 == "00000000" {print $1; exit}' /proc/net/route)
-    cat "/sys/class/net/$interface/mtu" 2>/dev/null || echo 1500
-}
-
-# --- start and stop ----------------------------------------------------------------------------
 write_configuration() {
     mkdir -p "$ROOT"/{state,log,data,containerd,config/cli-plugins}
     mkdir -p "$RUN_DIR"
@@ -159,11 +115,12 @@ TOML
     cat >"$ROOT/daemon.json" <<JSON
 {
   "features": {"containerd-snapshotter": true},
+  "storage-driver": "$(snapshotter)",
   "builder": {"gc": {"enabled": true, "defaultKeepStorage": "20GB"}},
   "log-opts": {"max-size": "50m"}
 }
 JSON
-    ln -sfn "$ROOT/dist/usr/libexec/docker/cli-plugins/docker-buildx" "$ROOT/config/cli-plugins/docker-buildx"
+    ln -sfn "$ROOT/dist/root/usr/libexec/docker/cli-plugins/docker-buildx" "$ROOT/config/cli-plugins/docker-buildx"
     # Logins to registries are the user's: shared, not copied.
     local logins=${DOCKER_CONFIG:-$HOME/.docker}/config.json
     if [[ -e $logins && ! $logins -ef $ROOT/config/config.json ]]; then
@@ -174,7 +131,9 @@ JSON
 start_engine() {
     write_configuration
     # A bare machine has no CA bundle: then the one that was unpacked serves for pulling.
-    [[ ! -e $ROOT/dist/ca-certificates.crt ]] || export SSL_CERT_FILE="$ROOT/dist/ca-certificates.crt"
+    if [[ -e $ROOT/dist/ca-certificates.crt ]]; then
+        export SSL_CERT_FILE=${SSL_CERT_FILE:-$ROOT/dist/ca-certificates.crt}
+    fi
     if ! { recorded_pid containerd && containerd_answers; } >/dev/null; then
         stop_process containerd 10
         rm -f "$RUN_DIR"/containerd.sock*

@@ -1,0 +1,1 @@
+"""The container engine: BuildKit builds, containers and images, registries."""

@@ -1,0 +1,288 @@
+"""One BuildKit build: a Dockerfile and named contexts in, one OCI image layout out.
+
+One run of ``docker buildx build`` writes the layout and the engine's copy of the image from the
+same compressed layers, so both have the same manifest digest. That was the cheapest way measured:
+saving the layout from the engine afterwards takes about twice as long as BuildKit's own second
+exporter, and rewriting timestamps compresses every layer again, in each build, cached or not.
+
+File times: without ``rewrite_timestamps`` a layer keeps the times of its files, so a Dockerfile
+that wants the same digest twice sets them itself (``touch -d @$SOURCE_DATE_EPOCH`` at the end of
+a RUN, and COPY of a folder that brings its parent folders along).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from relforge import proc
+from relforge.engine.cli import DockerCli, EngineFacts, engine_facts, find_cli
+from relforge.engine.images import EngineImage, find_image, load_into_engine
+from relforge.engine.layout import ImageFacts, normalise, replace_folder
+from relforge.engine.progress import Progress
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import cannot_write, write_atomic
+from relforge.frozen import Frozen
+from relforge.manifest.site import EngineSite
+from relforge.stage import CancelToken
+
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_EXCERPT = re.compile(r"^(?P<file>\S+):(?P<line>\d+)$")
+
+
+class BuildRequest(Frozen):
+    """Everything that one build reads.
+
+    ``context`` is the main build context: an empty folder, made when missing. ``secrets`` are
+    files by id; BuildKit leaves their content out of its cache keys and out of every layer.
+    ``args`` and ``labels`` are public: they end in the image. ``image_name`` (with tag) is what
+    the engine calls the result. ``layout`` is the folder to make, replaced when it exists.
+    ``log`` is the full log; ``rebuild.sh`` beside it repeats the build without relforge.
+    """
+
+    dockerfile: Path
+    context: Path
+    contexts: dict[str, Path] = {}
+    args: dict[str, str] = {}
+    secrets: dict[str, Path] = {}
+    labels: dict[str, str] = {}
+    target: str | None = None
+    source_date_epoch: int
+    image_name: str
+    layout: Path
+    log: Path
+    rewrite_timestamps: bool = False
+    no_cache: bool = False
+
+
+class BuildResult(Frozen):
+    """A built image. ``seconds`` is wall time, ``export_seconds`` the part of it that wrote the
+    layout and the engine's copy."""
+
+    layout: Path
+    image: ImageFacts
+    engine_image_id: str
+    image_name: str
+    steps_cached: int
+    steps_run: int
+    seconds: float
+    export_seconds: float
+    log: Path
+    rebuild_script: str
+
+    @property
+    def image_digest(self) -> str:
+        return self.image.digest
+
+
+def build(
+    request: BuildRequest,
+    *,
+    site: EngineSite | None = None,
+    ctx_line: Callable[[str], None] = lambda _line: None,
+    cancel: CancelToken | None = None,
+) -> BuildResult:
+    """Runs the build and returns the image.
+
+    Raises RelforgeError: BUILD with the failing step, its line in the Dockerfile and its last
+    words; ENVIRONMENT when the engine does not answer, cannot build, or its disk is full. Raises
+    Cancelled. On every way out but success no layout is left behind.
+    """
+    started = time.monotonic()
+    cli = find_cli(site)
+    facts = engine_facts(site)
+    _require_containerd(facts)
+    script = rebuild_script(cli, request)
+    write_atomic(request.log.parent / "rebuild.sh", script.encode(), mode=0o755)
+    request.context.mkdir(parents=True, exist_ok=True)
+    request.layout.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{request.layout.name}.", dir=request.layout.parent))
+    try:
+        progress = _run(cli, facts, request, work / "layout", ctx_line, cancel)
+        image = normalise(work / "layout")
+        try:
+            replace_folder(work / "layout", request.layout)
+        except OSError as error:
+            raise cannot_write(request.layout, error) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    kept = _engine_copy(request, image, cli, site, cancel)
+    return BuildResult(
+        layout=request.layout,
+        image=image,
+        engine_image_id=kept.id,
+        image_name=request.image_name,
+        steps_cached=progress.steps_cached,
+        steps_run=progress.steps_run,
+        seconds=time.monotonic() - started,
+        export_seconds=progress.export_seconds,
+        log=request.log,
+        rebuild_script=script,
+    )
+
+
+def rebuild_script(cli: DockerCli, request: BuildRequest) -> str:
+    """A shell script that repeats the build into the engine, with readable progress."""
+    argv = _argv(cli, request, progress="plain")
+    argv += ["--output", _image_output(request), str(request.context)]
+    words: list[str] = []
+    for word in argv:
+        # A flag and its value stay on one line.
+        if word.startswith("-") or not words or word == argv[-1]:
+            words.append(shlex.quote(word))
+        else:
+            words[-1] += " " + shlex.quote(word)
+    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in cli.env)
+    return f"#!/bin/sh\nset -eu\n{exports}exec " + " \\\n  ".join(words) + "\n"
+
+
+def _argv(cli: DockerCli, request: BuildRequest, *, progress: str) -> list[str]:
+    # The default builder: a user's own choice (docker buildx use) may have no access to the
+    # engine's images, from which the base comes.
+    argv = [*cli.argv("buildx", "build"), "--builder", "default", f"--progress={progress}"]
+    argv += ["--provenance=false", "--sbom=false", "--file", str(request.dockerfile)]
+    for name, folder in sorted(request.contexts.items()):
+        argv += ["--build-context", f"{name}={folder}"]
+    for key, value in sorted(
+        {**request.args, "SOURCE_DATE_EPOCH": str(request.source_date_epoch)}.items()
+    ):
+        argv += ["--build-arg", f"{key}={value}"]
+    for name, path in sorted(request.secrets.items()):
+        argv += ["--secret", _csv(f"id={name}", f"src={path}")]
+    for key, value in sorted(request.labels.items()):
+        argv += ["--label", f"{key}={value}"]
+    if request.target:
+        argv += ["--target", request.target]
+    if request.no_cache:
+        argv += ["--no-cache"]
+    return argv
+
+
+_COMPRESSION = ("compression=zstd", "oci-mediatypes=true")
+
+
+def _image_output(request: BuildRequest) -> str:
+    return _csv("type=image", f"name={request.image_name}", *_COMPRESSION)
+
+
+def _csv(*fields: str) -> str:
+    # buildx reads these options as one line of CSV.
+    return ",".join(
+        '"' + f.replace('"', '""') + '"' if '"' in f or "," in f else f for f in fields
+    )
+
+
+def _run(
+    cli: DockerCli,
+    facts: EngineFacts,
+    request: BuildRequest,
+    layout: Path,
+    ctx_line: Callable[[str], None],
+    cancel: CancelToken | None,
+) -> Progress:
+    argv = _argv(cli, request, progress="rawjson")
+    rewrite = ("rewrite-timestamp=true",) if request.rewrite_timestamps else ()
+    layout_output = _csv("type=oci", f"dest={layout}", "tar=false", *_COMPRESSION, *rewrite)
+    argv += ["--output", layout_output]
+    if _two_outputs(facts, request):
+        argv += ["--output", _image_output(request)]
+    argv.append(str(request.context))
+    request.log.parent.mkdir(parents=True, exist_ok=True)
+    with request.log.open("w", encoding="utf-8") as log:
+        log.write(f"$ {cli.shown(argv)}\n")
+        progress = Progress(log, ctx_line)
+        try:
+            done = proc.run(
+                argv,
+                code=ExitCode.BUILD,
+                env=cli.environment,
+                check=False,
+                cancel=cancel,
+                on_line=progress.feed,
+                log=request.log,
+            )
+        finally:
+            progress.finish()
+    if done.returncode != 0:
+        raise _failure(request, progress, facts, done)
+    return progress
+
+
+def _two_outputs(facts: EngineFacts, request: BuildRequest) -> bool:
+    # BuildKit takes several exporters since 0.13, which came with engine 26. Its image exporter
+    # in the engine always unpacks, which excludes rewriting timestamps. Else the layout is loaded.
+    major = facts.server_version.split(".", 1)[0]
+    return not request.rewrite_timestamps and (not major.isdigit() or int(major) >= 26)
+
+
+def _engine_copy(
+    request: BuildRequest,
+    image: ImageFacts,
+    cli: DockerCli,
+    site: EngineSite | None,
+    cancel: CancelToken | None,
+) -> EngineImage:
+    present = find_image(request.image_name, cli=cli)
+    if present is not None and present.is_image(image):
+        return present
+    return load_into_engine(request.layout, request.image_name, site=site, cancel=cancel)
+
+
+def _require_containerd(facts: EngineFacts) -> None:
+    if facts.image_store != "containerd":
+        raise RelforgeError(
+            "the engine's classic image store cannot write an OCI image layout",
+            code=ExitCode.ENVIRONMENT,
+            where=facts.host,
+            why=f"engine {facts.server_version} does not keep its images in containerd's store",
+            hint='set {"features": {"containerd-snapshotter": true}} in the engine\'s daemon.json '
+            "and restart it, or: scripts/engine up",
+        )
+
+
+def _failure(
+    request: BuildRequest, progress: Progress, facts: EngineFacts, done: proc.Done
+) -> RelforgeError:
+    words = "\n".join(progress.words)
+    step = progress.failed
+    everything = words + ("\n".join(step.tail) + step.error if step else "")
+    script = request.log.parent / "rebuild.sh"
+    if _DISK_FULL.search(everything):
+        return RelforgeError(
+            "the disk ran full during the build",
+            code=ExitCode.ENVIRONMENT,
+            where=facts.data_root,
+            why=words.strip().splitlines()[-1] if words.strip() else "no space left on device",
+            hint="free space (docker image prune, docker buildx prune), then run the same command "
+            "again: finished steps are kept",
+            log=str(request.log),
+        )
+    place = str(request.dockerfile)
+    for line in progress.words:
+        if found := _EXCERPT.match(line.strip()):
+            place = f"{request.dockerfile}:{found['line']}"
+    if step is not None:
+        rows = [_reason(step.error), *step.tail]
+        what = f"the build failed at {step.name.splitlines()[0]}"
+    else:
+        rows = progress.words[-15:] or [f"docker ended with exit status {done.returncode}"]
+        what = "the build failed"
+    return RelforgeError(
+        what,
+        code=ExitCode.BUILD,
+        where=place,
+        why="\n".join(rows).strip(),
+        hint=f"read the log; {shlex.quote(str(script))} repeats the build without relforge",
+        log=str(request.log),
+    )
+
+
+def _reason(error: str) -> str:
+    # The command itself is already in the step's name; its exit status is the news.
+    found = re.search(r"did not complete successfully: (.*)$", error, re.DOTALL)
+    return found[1] if found else error

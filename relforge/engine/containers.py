@@ -1,0 +1,430 @@
+"""Containers that never outlive their owner: started from a typed spec, removed on every way out.
+
+Every container carries its owner (boot, process id, process start) as a label. The context manager
+removes it on exceptions, Ctrl-C and SIGTERM; after ``kill -9`` the next ``sweep`` does.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from relforge import redact
+from relforge.engine import owner
+from relforge.engine.stopping import terminated_as_exception
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+LABEL_OWNER = "org.relforge.owner"
+LABEL_RUN = "org.relforge.run"
+LABEL_RELEASE = "org.relforge.release"
+LABEL_TOKEN = "org.relforge.token"  # noqa: S105 (an id, no password)
+LABEL_PID_NAMESPACE = "org.relforge.pidns"
+_LOG_TAIL_BYTES = 4 * 1024 * 1024
+_PORT_TAKEN = re.compile(r"port is already allocated|address already in use")
+_STREAM_END_S = 5.0
+
+
+class Mount(Frozen):
+    """A host path inside the container; it must exist (the engine creates nothing)."""
+
+    host: Path
+    container: str
+    read_only: bool = True
+
+
+class PublishedPort(Frozen):
+    """A container port reachable at ``address`` of the engine's host; ``host`` None: a free one."""
+
+    container: int
+    host: int | None = None
+    address: str = "127.0.0.1"
+
+
+class ContainerSpec(Frozen):
+    """One container, complete: what ``docker run`` would be told. Sizes are bytes."""
+
+    name: str
+    image: str
+    """An image id or digest: ``sha256:...``, or a reference the engine knows."""
+    argv: tuple[str, ...]
+    """The whole command; it replaces the image's entry point too."""
+    env: dict[str, str] = {}
+    shm_bytes: int | None = None
+    memory_bytes: int | None = None
+    devices: tuple[str, ...] = ()
+    """``host[:container[:rwm]]``, as ``docker run --device`` takes them."""
+    mounts: tuple[Mount, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    network: str | None = None
+    user: str | None = None
+    group_add: tuple[str, ...] = ()
+    runtime: str | None = None
+    privileged: bool = False
+
+
+class ContainerState(Frozen):
+    """What the engine says about a container. ``error`` is why it could not be started."""
+
+    status: Literal[
+        "created", "running", "paused", "restarting", "removing", "exited", "dead", "gone"
+    ]
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.status in ("running", "paused", "restarting")
+
+    def shown(self) -> str:
+        """The state in words, e.g. ``ended with exit status 1``."""
+        if self.oom_killed:
+            return f"was killed for memory (exit status {self.exit_code})"
+        if self.status in ("exited", "dead"):
+            number = self.exit_code or 0
+            signal_note = f", signal {number - 128}" if 128 < number < 160 else ""
+            return f"ended with exit status {number}{signal_note}"
+        return f"is {self.status}"
+
+
+class StartFailed(RelforgeError):
+    """The engine made the container but could not start its command; ``why`` is what it said."""
+
+
+class Container:
+    """A started container. ``exited`` is set as soon as it has ended, however it ended."""
+
+    def __init__(
+        self,
+        client: DockerClient,
+        container_id: str,
+        name: str,
+        log_path: Path,
+        on_line: Callable[[str], None] | None,
+    ) -> None:
+        self.id = container_id
+        self.name = name
+        self.log_path = log_path
+        self.exited = threading.Event()
+        self._api = client.api
+        self._on_line = on_line
+        self._threads = [
+            threading.Thread(target=self._follow_log, name=f"log {name}", daemon=True),
+            threading.Thread(target=self._wait_for_end, name=f"wait {name}", daemon=True),
+        ]
+
+    def watch(self) -> None:
+        """Begins to copy the log and to wait for the end; called once, after the start."""
+        for thread in self._threads:
+            thread.start()
+
+    def inspect(self) -> Mapping[str, Any]:
+        """The engine's own description (Engine API, ContainerInspect)."""
+        found: Mapping[str, Any] = self._api.inspect_container(self.id)
+        return found
+
+    @property
+    def image_id(self) -> str:
+        """Manifest digest (containerd's image store) or config digest (the classic one)."""
+        return str(self.inspect()["Image"])
+
+    def state(self) -> ContainerState:
+        """Its present state; ``gone`` when the engine no longer knows it."""
+        from docker.errors import NotFound
+
+        try:
+            state = self.inspect()["State"]
+        except NotFound:
+            return ContainerState(status="gone")
+        return ContainerState(
+            status=state["Status"],
+            exit_code=None if state["Running"] else state["ExitCode"],
+            oom_killed=bool(state["OOMKilled"]),
+            error=state.get("Error", ""),
+        )
+
+    def host_port(self, container_port: int) -> int | None:
+        """The host's port that leads to *container_port*; None once the container has ended."""
+        found = self.inspect()
+        if found["HostConfig"]["NetworkMode"] == "host":
+            return container_port
+        bound = (found["NetworkSettings"].get("Ports") or {}).get(f"{container_port}/tcp")
+        return int(bound[0]["HostPort"]) if bound else None
+
+    def kill(self) -> None:
+        """Ends it at once; the context manager still removes it."""
+        from docker.errors import APIError
+
+        with suppress(APIError):  # it has ended already
+            self._api.kill(self.id)
+
+    def memory_peak_bytes(self) -> int | None:
+        """Most memory used so far, page cache included; None where the kernel does not say.
+
+        cgroup v1 reports it through the engine; with cgroup v2 it is read from ``memory.peak``
+        (Linux 5.19), which works for an engine on this host. Only while the container runs.
+        """
+        stats = self._api.stats(self.id, stream=False, one_shot=True)
+        peak = stats.get("memory_stats", {}).get("max_usage")
+        if peak:
+            return int(peak)
+        with suppress(OSError, ValueError, StopIteration):
+            lines = Path(f"/proc/{self.inspect()['State']['Pid']}/cgroup").read_text().splitlines()
+            group = next(line[3:] for line in lines if line.startswith("0::") and self.id in line)
+            return int(Path(f"/sys/fs/cgroup{group}/memory.peak").read_text())
+        return None
+
+    def log_text(self) -> str:
+        """The log so far (its last 4 MiB); complete once the container has ended."""
+        if self.exited.is_set():
+            self._threads[0].join(_STREAM_END_S)
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(0, 2)
+                log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
+                return log.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+    def finish(self) -> None:
+        """Waits for the log's end; called after the container was removed."""
+        for thread in self._threads:
+            thread.join(_STREAM_END_S)
+
+    def _follow_log(self) -> None:
+        with self.log_path.open("wb") as log:
+            rest = b""
+            # The stream ends with the container; a lost engine ends it too, and `exited` tells.
+            with suppress(*_stream_errors()):
+                for chunk in self._api.logs(self.id, stream=True, follow=True):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        self._write(log, line)
+            if rest:
+                self._write(log, rest)
+
+    def _write(self, log: Any, line: bytes) -> None:
+        text = redact.text(line.decode("utf-8", "replace").rstrip("\r"))
+        log.write(text.encode() + b"\n")
+        log.flush()
+        if self._on_line is not None:
+            self._on_line(text)
+
+    def _wait_for_end(self) -> None:
+        # Whatever ends the wait (removal, an engine that is gone), the container is not to be had.
+        with suppress(*_stream_errors()):
+            self._api.wait(self.id, timeout=None)
+        self.exited.set()
+
+
+def _stream_errors() -> tuple[type[Exception], ...]:
+    from docker.errors import DockerException
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    return DockerException, RequestException, HTTPError, OSError, ValueError
+
+
+@contextmanager
+def running(
+    client: DockerClient,
+    spec: ContainerSpec,
+    *,
+    run_id: str,
+    release: str,
+    log_path: Path,
+    on_line: Callable[[str], None] | None = None,
+) -> Iterator[Container]:
+    """Starts the container and removes it on every way out.
+
+    ``log_path`` gets its stdout and stderr (redacted), ``on_line`` every line of them. Containers
+    of owners that are gone are swept first. Raises RelforgeError (ENVIRONMENT) when image, port,
+    device or mount is not to be had, and StartFailed when the command cannot be executed.
+    """
+    sweep(client)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex
+    labels = {
+        LABEL_OWNER: owner.current().text,
+        LABEL_PID_NAMESPACE: owner.pid_namespace(),
+        LABEL_RUN: run_id,
+        LABEL_RELEASE: release,
+        LABEL_TOKEN: token,
+    }
+    container: Container | None = None
+    with terminated_as_exception():
+        try:
+            container_id = _create(client, spec, labels)
+            _start(client, spec, container_id)
+            container = Container(client, container_id, spec.name, log_path, on_line)
+            container.watch()
+            yield container
+        finally:
+            # In a thread of its own, so that a second Ctrl-C cannot stop it half-way. By token:
+            # an interrupt may have come after the engine's work and before its answer.
+            failures: list[Exception] = []
+            remover = threading.Thread(target=_remove_token, args=(client, token, failures))
+            remover.start()
+            remover.join()
+            if container is not None:
+                container.finish()
+            if failures:
+                raise _not_removed(spec, failures[0]) from failures[0]
+
+
+def sweep(client: DockerClient) -> tuple[str, ...]:
+    """Removes the containers whose owner process is gone; returns their names.
+
+    An owner of another boot or pid namespace may be alive on another host or in another container
+    that shares this engine: what it started is only removed once it no longer runs.
+    """
+    removed = []
+    for found in client.api.containers(all=True, filters={"label": LABEL_OWNER}):
+        labels = found.get("Labels") or {}
+        holder = owner.Owner.parse(labels.get(LABEL_OWNER, ""))
+        if holder is None:
+            continue
+        here = labels.get(LABEL_PID_NAMESPACE) in (None, owner.pid_namespace())
+        if holder.of_this_boot and here:
+            gone = not holder.alive
+        else:
+            gone = found.get("State") in ("exited", "dead")
+        if gone and _remove(client, found["Id"]):
+            removed.append(found["Names"][0].lstrip("/") if found.get("Names") else found["Id"])
+    return tuple(removed)
+
+
+def _create(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        api: Any = client.api  # this one call of the SDK has no types
+        made = api.create_container_from_config(_config(client, spec, labels), spec.name)
+    except ImageNotFound as error:
+        raise RelforgeError(
+            f"the engine has no image {spec.image}",
+            code=ExitCode.ENVIRONMENT,
+            where=f"container {spec.name}",
+            why=error.explanation or str(error),
+            hint=f"relforge build --release {labels[LABEL_RELEASE]}",
+        ) from error
+    except APIError as error:
+        raise _engine_refused(spec, error) from error
+    return str(made["Id"])
+
+
+def _config(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]) -> Any:
+    from docker.types import Mount as DockerMount
+
+    api = client.api
+    bindings: dict[int | str, Any] = {f"{p.container}/tcp": (p.address, p.host) for p in spec.ports}
+    host_config = api.create_host_config(
+        shm_size=spec.shm_bytes,
+        mem_limit=spec.memory_bytes,
+        devices=list(spec.devices) or None,
+        mounts=[
+            DockerMount(m.container, str(m.host), type="bind", read_only=m.read_only)
+            for m in spec.mounts
+        ],
+        port_bindings=bindings or None,
+        network_mode=spec.network,
+        group_add=list(spec.group_add) or None,
+        runtime=spec.runtime,
+        privileged=spec.privileged,
+    )
+    return api.create_container_config(
+        spec.image,
+        list(spec.argv[1:]),
+        entrypoint=[spec.argv[0]],
+        environment=dict(spec.env),
+        labels=dict(labels),
+        ports=[(p.container, "tcp") for p in spec.ports],
+        user=spec.user,
+        host_config=host_config,
+    )
+
+
+def _start(client: DockerClient, spec: ContainerSpec, container_id: str) -> None:
+    from docker.errors import APIError
+
+    try:
+        client.api.start(container_id)
+    except APIError as error:
+        raise _engine_refused(spec, error) from error
+
+
+def _engine_refused(spec: ContainerSpec, error: Any) -> RelforgeError:
+    said = error.explanation or str(error)
+    where = f"container {spec.name}"
+    if _PORT_TAKEN.search(said):
+        wanted = ", ".join(f"{p.address}:{p.host}" for p in spec.ports if p.host)
+        return RelforgeError(
+            f"the port {wanted or 'of the container'} is in use",
+            code=ExitCode.ENVIRONMENT,
+            where=where,
+            why=said,
+            hint="stop what listens there (ss -ltnp shows it), or leave the port to the engine",
+        )
+    if "is already in use by container" in said:
+        return RelforgeError(
+            f"a container named {spec.name} exists already",
+            code=ExitCode.ENVIRONMENT,
+            where=where,
+            why=said,
+            hint=f"wait for the run that owns it to end, or: docker rm -f {spec.name}",
+        )
+    if "bind source path does not exist" in said:
+        return RelforgeError(
+            "a path to mount does not exist on the engine's host",
+            code=ExitCode.ENVIRONMENT,
+            where=where,
+            why=said,
+            hint="make the path, or correct it in the release or device manifest",
+        )
+    return StartFailed(
+        f"the engine could not start the container {spec.name}",
+        code=ExitCode.ENVIRONMENT,
+        where=where,
+        why=said,
+        hint="compare the launch spec with what this host has (devices, runtime, image)",
+    )
+
+
+def _remove_token(client: DockerClient, token: str, failures: list[Exception]) -> None:
+    try:
+        for found in client.api.containers(all=True, filters={"label": f"{LABEL_TOKEN}={token}"}):
+            _remove(client, found["Id"])
+    except _stream_errors() as error:
+        failures.append(error)
+
+
+def _not_removed(spec: ContainerSpec, error: Exception) -> RelforgeError:
+    return RelforgeError(
+        f"the container {spec.name} could not be removed",
+        code=ExitCode.ENVIRONMENT,
+        why=str(error),
+        hint=f"see whether the engine answers, then: docker rm -f {spec.name}",
+    )
+
+
+def _remove(client: DockerClient, container_id: str) -> bool:
+    """Ends (SIGKILL: a server keeps no state) and removes; False when it was gone already."""
+    from docker.errors import APIError, NotFound
+
+    try:
+        client.api.remove_container(container_id, force=True, v=True)
+    except NotFound:
+        return False
+    except APIError as error:
+        if "is already in progress" not in str(error):
+            raise
+    return True

@@ -1,0 +1,185 @@
+"""The evidence file of an evaluation: JSON with one question per line, so that it reads and diffs.
+
+Format ``relforge.evaluation/1``: an object with ``format``, ``settings`` (EvaluationSettings),
+``result`` (correct, n, accuracy as a fraction rounded to 6 digits, seconds) and ``questions``
+(Outcome each). A result and a reference have the same form, so that one can become the other.
+``relforge.tiny-adder-reference/1``, which scripts/train_tiny_adder.py writes, has the same
+``result`` and ``questions``, and its own names for the settings.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.evaluation.interface import EvaluationResult, EvaluationSettings, Outcome
+from relforge.evaluation.task import reasons
+from relforge.files import write_atomic
+from relforge.frozen import Frozen, sha256_hex
+from relforge.manifest.common import PositiveInt, Sha256
+
+FORMAT = "relforge.evaluation/1"
+TINY_ADDER_FORMAT = "relforge.tiny-adder-reference/1"
+
+
+class _Totals(Frozen):
+    correct: int
+    n: int
+    accuracy: float
+    seconds: float | None = None
+
+
+class _EvidenceFile(Frozen):
+    format: Literal["relforge.evaluation/1"]
+    settings: EvaluationSettings
+    result: _Totals
+    questions: tuple[Outcome, ...]
+
+
+class _TinyAdderSettings(Frozen, extra="ignore"):
+    engine: str
+    torch: str
+    decoding: Literal["greedy"]
+    max_new_tokens: PositiveInt
+    stop: tuple[str, ...]
+    shots: int
+    questions_sha256: Sha256
+    n: PositiveInt
+
+
+def evidence_bytes(result: EvaluationResult) -> bytes:
+    """The evidence file of a result; the same result gives the same bytes."""
+    totals = {
+        "correct": result.k,
+        "n": result.n,
+        "accuracy": round(result.k / result.n, 6),
+        "seconds": result.seconds,
+    }
+    head = (
+        f'  "format": {_line(FORMAT)},\n'
+        f'  "settings": {_block(result.settings.model_dump(mode="json"))},\n'
+        f'  "result": {_block(totals)},\n'
+    )
+    rows = ",\n".join("    " + _line(outcome.model_dump()) for outcome in result.outcomes)
+    return f'{{\n{head}  "questions": [\n{rows}\n  ]\n}}\n'.encode()
+
+
+def write_evidence(result: EvaluationResult, path: Path) -> str:
+    """Writes the evidence file, whole or not at all; returns its SHA-256."""
+    data = evidence_bytes(result)
+    write_atomic(path, data)
+    return sha256_hex(data)
+
+
+def load_reference(
+    path: Path, *, sha256: str | None = None, task: str | None = None
+) -> EvaluationResult:
+    """The evaluation that an evidence file records.
+
+    ``sha256`` is what the manifest pins. ``task`` is the name the manifest gives it: a file that
+    names another task is refused, and one whose format has no task name takes this one.
+
+    Raises RelforgeError (SOURCE) when the file cannot be read, is not the pinned one, has another
+    format, or records totals that its outcomes do not give.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+    if sha256 is not None and sha256_hex(raw) != sha256:
+        raise RelforgeError(
+            "the evidence file is not the one that the manifest pins",
+            code=ExitCode.SOURCE,
+            where=str(path),
+            why=f"expected sha256 {sha256}, found {sha256_hex(raw)}",
+            hint="restore the file, or measure the reference again and pin its new hash",
+        )
+    try:
+        parsed = json.loads(raw)
+    except ValueError as error:
+        raise _refused(path, str(error)) from error
+    if not isinstance(parsed, dict):
+        raise _refused(path, "it holds no JSON object")
+    try:
+        read = _typed(parsed, task)
+        result = EvaluationResult(
+            settings=read.settings, outcomes=read.questions, seconds=read.result.seconds
+        )
+    except ValidationError as error:
+        raise _refused(path, reasons(error)) from error
+    except ValueError as error:
+        raise _refused(path, str(error)) from error
+    _check_totals(path, read.result, result)
+    if task is not None and result.settings.task != task:
+        raise _refused(path, f"it is of task {result.settings.task!r}, not {task!r}")
+    return result
+
+
+def _typed(parsed: dict[str, Any], task: str | None) -> _EvidenceFile:
+    if parsed.get("format") == FORMAT:
+        return _EvidenceFile.model_validate(parsed)
+    if parsed.get("format") != TINY_ADDER_FORMAT:
+        raise ValueError(f"its format is {parsed.get('format')!r}, not {FORMAT!r}")
+    own = _TinyAdderSettings.model_validate(parsed.get("settings"))
+    totals = parsed.get("result")
+    settings = EvaluationSettings(
+        task=task or "tiny-adder",
+        questions_sha256=own.questions_sha256,
+        n=own.n,
+        shots=own.shots,
+        temperature=0.0,
+        max_tokens=own.max_new_tokens,
+        stop=own.stop,
+        # Its questions are the prompts, whole; "{a}+{b}=" only says how they were made.
+        prompt_template="{{question}}",
+        tool=own.engine,
+        tool_version=f"torch {own.torch}",
+    )
+    return _EvidenceFile.model_validate(
+        {
+            "format": FORMAT,
+            "settings": settings,
+            "result": {key: totals.get(key) for key in ("correct", "n", "accuracy")}
+            if isinstance(totals, dict)
+            else totals,
+            "questions": parsed.get("questions"),
+        }
+    )
+
+
+def _check_totals(path: Path, recorded: _Totals, result: EvaluationResult) -> None:
+    if (recorded.correct, recorded.n) != (result.k, result.n):
+        raise _refused(
+            path,
+            f"it records {recorded.correct} of {recorded.n} correct, "
+            f"its outcomes give {result.k} of {result.n}",
+        )
+    # Half a unit of the sixth digit, and a hair for the binary fraction.
+    if abs(recorded.accuracy - result.k / result.n) > 0.5000001e-6:
+        raise _refused(
+            path,
+            f"it records an accuracy of {recorded.accuracy}, its outcomes give "
+            f"{result.k / result.n:.6f}",
+        )
+
+
+def _refused(path: Path, why: str) -> RelforgeError:
+    return RelforgeError(
+        "the evidence file cannot be used",
+        code=ExitCode.SOURCE,
+        where=str(path),
+        why=why,
+        hint="restore the file, or measure the evaluation again",
+    )
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _block(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n  ")

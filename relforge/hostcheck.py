@@ -1,0 +1,148 @@
+"""Looks at this host, each with what was found and what to do; doctor shows them, preflight asks.
+
+A look costs at most a few seconds, changes nothing, and never raises: a fault is a finding.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from relforge.errors import RelforgeError
+from relforge.frozen import Frozen
+from relforge.manifest.site import Site
+from relforge.ui.text import size
+
+State = Literal["ok", "warning", "missing"]
+
+
+class Finding(Frozen):
+    """One look. ``remedy`` is the next command or step; empty when all is well."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+Look = Callable[[], Finding]
+
+
+def engine(site: Site) -> Finding:
+    """A container engine that answers, builds with BuildKit and keeps OCI images."""
+    from relforge.engine.cli import engine_facts
+
+    try:
+        facts = engine_facts(site.engine)
+    except RelforgeError as error:
+        return Finding(
+            name="engine",
+            state="missing",
+            found=": ".join(p for p in (error.what, error.why) if p),
+            remedy=error.hint or "scripts/engine up",
+        )
+    found = f"Docker {facts.server_version}, buildx {facts.buildx_version}, at {facts.host}"
+    if facts.image_store != "containerd":
+        return Finding(
+            name="engine",
+            state="missing",
+            found=f"{found}, with the classic image store",
+            remedy='set {"features": {"containerd-snapshotter": true}} in its daemon.json, '
+            "or: scripts/engine up --force-own",
+        )
+    return Finding(name="engine", state="ok", found=found)
+
+
+def disk(path: Path, needed_bytes: int, name: str = "disk") -> Finding:
+    """Free space where *path* lies, or will lie."""
+    place = path
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    found = f"{size(free)} free at {place}"
+    if free < needed_bytes:
+        return Finding(
+            name=name,
+            state="missing",
+            found=f"{found}, {size(needed_bytes)} are needed",
+            remedy="free disk space, or set another home in the site configuration",
+        )
+    return Finding(name=name, state="ok", found=found)
+
+
+def memory(needed_bytes: int) -> Finding:
+    """Memory that is available now, from the kernel's own estimate."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+            found = f"{size(free)} available"
+            if free < needed_bytes:
+                return Finding(
+                    name="memory",
+                    state="warning",
+                    found=f"{found}, {size(needed_bytes)} are advised",
+                    remedy="end other programs, or serve with fewer sequences",
+                )
+            return Finding(name="memory", state="ok", found=found)
+    return Finding(name="memory", state="warning", found="the kernel does not say")
+
+
+def bootstrap() -> Finding:
+    """What making a base image from Debian packages needs."""
+    if shutil.which("debootstrap") is None:
+        return Finding(
+            name="debootstrap",
+            state="missing",
+            found="not on PATH",
+            remedy="apt-get install debootstrap",
+        )
+    if os.geteuid() != 0:
+        return Finding(
+            name="debootstrap",
+            state="missing",
+            found="it needs root, and this is another user",
+            remedy="run as root, or name a base image in a registry that can be reached",
+        )
+    return Finding(name="debootstrap", state="ok", found="there, and we are root")
+
+
+def evaluator() -> Finding:
+    """The extra that evaluates."""
+    if importlib.util.find_spec("lm_eval") is None:
+        return Finding(
+            name="lm-eval",
+            state="missing",
+            found="not installed",
+            remedy="pip install 'relforge[eval]'",
+        )
+    return Finding(name="lm-eval", state="ok", found="installed")
+
+
+def identities(paths: Iterable[Path]) -> Finding:
+    """Private keys for sealed patch sets, and whether others may read them."""
+    from relforge.patching.keys import load_identities
+
+    try:
+        found = load_identities(paths)
+    except RelforgeError as error:
+        return Finding(name="keys", state="missing", found=str(error.what), remedy=error.hint or "")
+    if found.findings:
+        first = found.findings[0]
+        return Finding(
+            name="keys",
+            state="warning",
+            found=f"{first.path}: {first.problem}",
+            remedy=first.remedy,
+        )
+    if not found.keys:
+        return Finding(
+            name="keys",
+            state="missing",
+            found="no private key",
+            remedy="name one with --key-path, or under identities in the site configuration",
+        )
+    return Finding(name="keys", state="ok", found=", ".join(str(k.id) for k in found.keys))

@@ -1,0 +1,38 @@
+"""JSON schemas, exported from the models and checked in under manifests/schema/."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relforge.frozen import Frozen
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def models() -> dict[str, type[Frozen]]:
+    """Schema names and the models behind them: manifests, the lock, and stable outputs."""
+    from relforge.evidence.record import ReleaseOutput
+    from relforge.lock import Lock
+    from relforge.manifest.device import Device
+    from relforge.manifest.model import Model
+    from relforge.manifest.release import Release
+    from relforge.manifest.site import Site
+    from relforge.plan import PlanOutput
+
+    return {
+        "device": Device,
+        "model": Model,
+        "release": Release,
+        "site": Site,
+        "lock": Lock,
+        "release-output": ReleaseOutput,
+        "plan-output": PlanOutput,
+    }
+
+
+def schema_bytes(model: type[Frozen]) -> bytes:
+    """A model's schema as the file that is checked in."""
+    schema = {"$schema": DIALECT, **model.model_json_schema()}
+    return (json.dumps(schema, indent=1, ensure_ascii=False) + "\n").encode()

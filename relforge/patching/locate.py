@@ -1,0 +1,87 @@
+"""Where a release's patch sets lie on this host, and whether they are what the lock pins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.lock import LockedPatchSet
+from relforge.manifest.device import Device
+from relforge.manifest.project import Project
+from relforge.manifest.site import Site
+from relforge.manifest.source import PatchSetRef
+
+if TYPE_CHECKING:
+    from relforge.evidence.dsse import TrustedSigner
+
+
+@dataclass(frozen=True)
+class LocatedPatchSet:
+    """A patch set on this host: a folder with a ``series``, or a bundle."""
+
+    name: str
+    source: str
+    path: Path
+    sealed: bool
+    content_sha256: str
+
+
+def trusted_signers(site: Site, device: Device) -> tuple[TrustedSigner, ...]:
+    """Whose signatures count: the site's keys, and the vendor's key of the device manifest."""
+    from relforge.patching.keys import load_signer
+
+    found = [load_signer(key.name, key.public_key) for key in site.trusted_keys]
+    if device.vendor.public_key is not None:
+        found.append(load_signer(device.vendor.name, device.vendor.public_key.encode()))
+    return tuple(found)
+
+
+def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> LocatedPatchSet:
+    """Finds a patch set: the site's bundle for it, else what the manifest names.
+
+    Reads no more than the series' hashes or the bundle's signed header. Raises RelforgeError
+    (SOURCE) for an untrusted or damaged bundle, (USAGE) when there is nothing at the path.
+    """
+    override = site.patch_sets.get(ref.name)
+    path = override if override is not None else project.path(ref.path)
+    if path.is_dir():
+        from relforge.patching.series import read_series
+
+        patches = read_series(path, name=ref.name)
+        content = patches.patch_set.content_sha256
+        return LocatedPatchSet(ref.name, ref.source, path, sealed=False, content_sha256=content)
+    if not path.is_file():
+        raise RelforgeError(
+            f"patch set {ref.name}: there is nothing at its path",
+            code=ExitCode.USAGE,
+            where=str(path),
+            hint="correct patch_sets in the site configuration"
+            if override is not None
+            else "correct the path in the release manifest",
+        )
+    from relforge.patching.header import read_header
+
+    header = read_header(path, trusted_signers(site, device)).header
+    return LocatedPatchSet(
+        ref.name, ref.source, path, sealed=True, content_sha256=header.content_sha256
+    )
+
+
+def check_against_lock(
+    located: LocatedPatchSet, locked: LockedPatchSet | None, release: str
+) -> None:
+    """Raises RelforgeError (USAGE) when the patch set is not the one the lock pins."""
+    if locked is not None and locked.content == located.content_sha256:
+        return
+    pinned = f"the lock pins {locked.content[:12]}" if locked else "the lock has none of that name"
+    raise RelforgeError(
+        f"patch set {located.name} is not the one in the lock",
+        code=ExitCode.USAGE,
+        where=str(located.path),
+        why=f"its content is {located.content_sha256[:12]}, {pinned}",
+        hint=f"relforge lock --release {release}"
+        if not located.sealed
+        else "get the bundle that fits the lock, or lock again from its plain patches",
+    )

@@ -1,0 +1,1 @@
+"""Serving: the launch spec (always a list of nodes), probes, and the diagnosis of failures."""

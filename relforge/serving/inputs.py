@@ -1,0 +1,80 @@
+"""What the stages that serve an image have in common: their inputs, and the launch itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from relforge.manifest.device import Device
+from relforge.manifest.release import Release
+from relforge.plan import Planning
+from relforge.serving.spec import LaunchSpec, launch_spec
+from relforge.stage import Job, StageContext, StageInputs
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+# Fields of the release that decide how it is served; the rest must not restart a server.
+_SERVED = {
+    "kind",
+    "name",
+    "model",
+    "device",
+    "variant",
+    "engine",
+    "title",
+    "build",
+    "serve",
+    "smoke",
+}
+
+
+class ServingInputs(StageInputs):
+    """The image (through the key of its build), how it is started, and with which weights."""
+
+    build_key: str
+    release: dict[str, Any]
+    device: dict[str, Any]
+    weights: dict[str, str]
+
+
+def serving_inputs(planning: Planning) -> dict[str, Any]:
+    """The fields of ``ServingInputs`` for a release."""
+    subject = planning.subject
+    release = subject.release.model_dump(mode="json", include=_SERVED)
+    # How it was built is in the key of the build already; a title changes nothing.
+    release |= {"build": {}, "title": ""}
+    return {
+        "build_key": planning.key("build"),
+        "release": release,
+        "device": subject.device.model_dump(
+            mode="json", exclude={"default_release", "vendor", "title", "aliases"}
+        )
+        | {"vendor": {"name": subject.device.vendor.name}, "title": ""},
+        "weights": dict(sorted(subject.model.weights.files.items())),
+    }
+
+
+def launched(job: Job[Any], engine: DockerClient, ctx: StageContext) -> tuple[LaunchSpec, str]:
+    """The launch of the built digest, loaded into the engine where it is not, and its config."""
+    from relforge.engine.layout import ensure_in_engine
+    from relforge.stages.build import BuildResult
+    from relforge.stages.weights import WeightsResult
+
+    build = cast(BuildResult, job.upstream["build"])
+    weights = cast(WeightsResult, job.upstream["weights"])
+    image = ensure_in_engine(
+        engine,
+        build.layout,
+        name=build.image_name,
+        digest=build.image_digest,
+        config_digest=build.config_digest,
+        ctx_line=ctx.line,
+    )
+    spec = launch_spec(
+        Release.model_validate(job.inputs.release),
+        Device.model_validate(job.inputs.device),
+        image=image,
+        weights=weights.folder,
+        name=f"relforge-{job.env.release}-{job.stage}-{job.env.run_id[-6:]}",
+    )
+    return spec, build.config_digest

@@ -1,0 +1,175 @@
+"""The launch spec: what is started to serve a release, always as a list of nodes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+from relforge.engine.containers import ContainerSpec, Mount, PublishedPort
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
+from relforge.manifest.device import Device, LaunchProfile
+from relforge.manifest.release import Release
+from relforge.serving.engines import engine_of
+
+
+class Node(ContainerSpec):
+    """One host's part of a launch: a container and the port its server listens on inside it."""
+
+    port: int
+
+
+class LaunchSpec(Frozen):
+    """Everything that is started to serve one release. The first node answers requests."""
+
+    release: str
+    served_name: str
+    health_path: str
+    ready_timeout_s: float
+    nodes: tuple[Node, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"release", "nodes": [{"name", "docker_argv", "exec_script", "env"}]}``."""
+        return {
+            "release": self.release,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "docker_argv": list(docker_argv(node)),
+                    "exec_script": exec_script(node),
+                    "env": dict(node.env),
+                }
+                for node in self.nodes
+            ],
+        }
+
+
+def launch_spec(
+    release: Release,
+    device: Device,
+    *,
+    image: str,
+    weights: Path,
+    name: str | None = None,
+    host_port: int | None = None,
+) -> LaunchSpec:
+    """The launch of *release* from *image* (id or digest) with the weights in folder *weights*.
+
+    The folder is mounted read-only at ``serve.model_path``, and that is the path the server is
+    told: they cannot differ. ``host_port`` None lets the engine choose a free one. Raises
+    RelforgeError (USAGE) when the release asks for what its device or relforge does not have.
+    """
+    serve = release.serve
+    model_path = serve.model_path.replace("{model}", release.model)
+    if not model_path.startswith("/"):
+        raise RelforgeError(
+            f"serve.model_path {model_path!r} is not an absolute path",
+            code=ExitCode.USAGE,
+            where=f"release {release.name}",
+            hint="give a path inside the container, such as /models/{model}",
+        )
+    profile = _profile(release, device)
+    engine = engine_of(release.engine)
+    node = Node(
+        name=name or f"relforge-{release.name}",
+        image=image,
+        argv=engine.argv(release, model_path),
+        env={**profile.env, **serve.env},
+        shm_bytes=serve.shm_bytes,
+        memory_bytes=serve.memory_bytes,
+        devices=profile.devices,
+        mounts=(
+            Mount(host=weights.absolute(), container=model_path),
+            *(_device_mount(text, device) for text in profile.mounts),
+        ),
+        ports=(PublishedPort(container=serve.port, host=host_port),),
+        group_add=profile.group_add,
+        runtime=profile.runtime,
+        privileged=profile.privileged,
+        port=serve.port,
+    )
+    return LaunchSpec(
+        release=release.name,
+        served_name=serve.served_name,
+        health_path=engine.health_path,
+        ready_timeout_s=serve.ready_timeout_s,
+        nodes=(node,),
+    )
+
+
+def docker_argv(node: Node) -> tuple[str, ...]:
+    """The ``docker run`` command that starts the node the way relforge does."""
+    words = ["docker", "run", "--rm", "--name", node.name]
+    for port in node.ports:
+        host = "" if port.host is None else str(port.host)
+        words += ["--publish", f"{port.address}:{host}:{port.container}"]
+    if node.network:
+        words += ["--network", node.network]
+    if node.shm_bytes is not None:
+        words += ["--shm-size", str(node.shm_bytes)]
+    if node.memory_bytes is not None:
+        words += ["--memory", str(node.memory_bytes)]
+    for device in node.devices:
+        words += ["--device", device]
+    for mount in node.mounts:
+        words += ["--mount", _mount_word(mount)]
+    for key, value in node.env.items():
+        words += ["--env", f"{key}={value}"]
+    for option, text in (("--user", node.user), ("--runtime", node.runtime)):
+        if text:
+            words += [option, text]
+    for group in node.group_add:
+        words += ["--group-add", group]
+    if node.privileged:
+        words.append("--privileged")
+    return (*words, "--entrypoint", node.argv[0], node.image, *node.argv[1:])
+
+
+def exec_script(node: Node) -> str:
+    """The same server as a shell script for inside a container that runs already."""
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in node.env.items()]
+    return "\n".join(["#!/bin/sh", "set -eu", *exports, f"exec {shlex.join(node.argv)}", ""])
+
+
+def _mount_word(mount: Mount) -> str:
+    # The engine's client reads this word as one line of CSV, so a comma in a path is quoted.
+    fields = ["type=bind", f"source={mount.host}", f"target={mount.container}"]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields + ["readonly"] * mount.read_only)
+    return line.getvalue()
+
+
+def _profile(release: Release, device: Device) -> LaunchProfile:
+    """The profile the release names, else the device's first: the least privilege it declares."""
+    declared = {profile.name: profile for profile in device.launch_profiles}
+    wanted = release.serve.profile
+    if not declared or (wanted and wanted not in declared):
+        raise RelforgeError(
+            f"device {device.name} declares no launch profile"
+            + (f" {wanted!r}" if wanted and declared else ""),
+            code=ExitCode.USAGE,
+            where=f"release {release.name}, serve.profile",
+            why=f"declared are: {', '.join(declared) or 'none'}",
+            hint=f"add it to launch_profiles of the device manifest {device.name}",
+        )
+    return declared[wanted] if wanted else device.launch_profiles[0]
+
+
+def _device_mount(text: str, device: Device) -> Mount:
+    parts = text.split(":")
+    if len(parts) == 1:
+        parts = [text, text]
+    if (
+        len(parts) > 3
+        or not all(part.startswith("/") for part in parts[:2])
+        or (len(parts) == 3 and parts[2] not in ("ro", "rw"))
+    ):
+        raise RelforgeError(
+            f"the mount {text!r} is not host[:container[:ro|rw]] with absolute paths",
+            code=ExitCode.USAGE,
+            where=f"device {device.name}, launch_profiles.mounts",
+        )
+    return Mount(host=Path(parts[0]), container=parts[1], read_only=parts[2:] == ["ro"])

@@ -1,0 +1,213 @@
+"""Git sources: exactly one commit, fetched into the store, from the URL or the site's mirror."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from requests.utils import get_environ_proxies
+
+from relforge import redact
+from relforge.errors import ExitCode, RelforgeError
+from relforge.gitio import Git
+from relforge.manifest.site import Site
+from relforge.proc import Done
+from relforge.sources.locking import hold
+from relforge.sources.places import hide_credentials, shown, why_unreachable
+
+_FETCH_TIMEOUT_S = 3600.0
+_FETCH = ("fetch", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--progress")
+# A transfer below this speed for a minute has died without saying so.
+_CONFIG = {
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "60",
+    "fetch.fsckObjects": "true",
+    "transfer.unpackLimit": "1",
+}
+_NO_DIRECT_FETCH = (
+    "not our ref",
+    "unadvertised object",
+    "does not support shallow",
+    "shallow capabilities",
+    "couldn't find remote ref",
+)
+
+
+def fetch_commit(
+    git: Git,
+    url: str,
+    commit: str,
+    *,
+    site: Site,
+    locks: Path,
+    ctx_line: Callable[[str], None],
+) -> None:
+    """Brings *commit* into the store. Does nothing when it is there.
+
+    Asks for that commit alone; a server that refuses is asked for all branches and tags. Raises
+    RelforgeError with code SOURCE.
+    """
+    if git.has(commit, "commit"):
+        return
+    place = mirrored(url, site)
+    hide_credentials(place)
+    # Two fetches at once would meet at the store's list of shallow commits.
+    with hold(locks / "git-fetch.lock", ctx_line=ctx_line, cancel=git.cancel):
+        if git.has(commit, "commit"):
+            return
+        _refuse_unreachable(git, place, site)
+        ctx_line(f"fetching {commit[:12]} from {shown(place)}")
+        kept = f"refs/relforge/commits/{commit}"
+        direct = _fetch(git, site, place, ctx_line, "--depth=1", place, f"+{commit}:{kept}")
+        if direct.returncode != 0:
+            why = _reason(direct)
+            if not any(text in why for text in _NO_DIRECT_FETCH):
+                raise _failed(url, place, commit, why)
+            _fetch_all(git, site, url, place, commit, kept, ctx_line)
+
+
+def mirrored(url: str, site: Site) -> str:
+    """The URL with the longest matching prefix of ``git_mirrors`` replaced."""
+    matching = [mirror for mirror in site.git_mirrors if url.startswith(mirror.prefix)]
+    if not matching:
+        return url
+    best = max(matching, key=lambda mirror: len(mirror.prefix))
+    return best.to + url[len(best.prefix) :]
+
+
+def _fetch_all(
+    git: Git,
+    site: Site,
+    url: str,
+    place: str,
+    commit: str,
+    kept: str,
+    ctx_line: Callable[[str], None],
+) -> None:
+    ctx_line("the server does not give out single commits; fetching its branches and tags")
+    room = f"refs/relforge/fetched/{commit}"
+    specs = [f"+refs/{kind}/*:{room}/{kind}/*" for kind in ("heads", "tags")]
+    try:
+        done = _fetch(git, site, place, ctx_line, place, *specs)
+        if done.returncode != 0:
+            raise _failed(url, place, commit, _reason(done))
+        if not git.has(commit, "commit"):
+            raise RelforgeError(
+                f"the commit {commit} is not in the repository",
+                code=ExitCode.SOURCE,
+                where=shown(place),
+                why="the server does not give it out, and no branch or tag leads to it",
+                hint="check the commit in the manifest; if history was rewritten, name another "
+                "commit or a mirror that still has it (git_mirrors in the site configuration)",
+            )
+        git.run("update-ref", kept, commit)
+    finally:
+        refs = git.text("for-each-ref", "--format=delete %(refname)", room)
+        if refs:
+            git.run("update-ref", "--stdin", stdin=f"{refs}\n".encode())
+
+
+def _fetch(git: Git, site: Site, place: str, ctx_line: Callable[[str], None], *args: str) -> Done:
+    """``git fetch``. The person's own git configuration counts here: it knows how to log in.
+
+    It decides nothing about content, which the commit's hash pins.
+    """
+    wait_s = max(1, round(site.python.index_timeout_s))
+    ssh = f"ssh -o BatchMode=yes -o ConnectTimeout={wait_s}"
+    env = {"GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", ssh)}
+    with tempfile.TemporaryDirectory(prefix="relforge-git-") as folder:
+        if urlsplit(place).scheme == "file":
+            # git checks who owns a local repository in a process of its own, which sees only files.
+            config = Path(folder, "config")
+            config.write_text("[safe]\n\tdirectory = *\n")
+            env["GIT_CONFIG_GLOBAL"] = str(config)
+        else:
+            env["GIT_CONFIG_GLOBAL"] = _personal_config()
+            if site.extra_ca is not None and "GIT_SSL_CAINFO" not in os.environ:
+                env["GIT_SSL_CAINFO"] = str(_with_extra_ca(site.extra_ca, Path(folder)))
+        return git.run(
+            *_FETCH,
+            *args,
+            check=False,
+            env=env,
+            config=_CONFIG,
+            timeout_s=_FETCH_TIMEOUT_S,
+            hint="check the network, or name a mirror (git_mirrors in the site configuration)",
+            on_line=_Progress(ctx_line),
+        )
+
+
+class _Progress:
+    """git's progress comes as carriage returns; the last state of each line is enough."""
+
+    def __init__(self, ctx_line: Callable[[str], None]) -> None:
+        self._ctx_line = ctx_line
+
+    def __call__(self, line: str) -> None:
+        last = line.rstrip("\r").rpartition("\r")[2].strip()
+        if last.endswith("done.") or "Receiving" in last:
+            self._ctx_line(last)
+
+
+def _personal_config() -> str:
+    named = os.environ.get("GIT_CONFIG_GLOBAL")
+    return named if named is not None else str(Path("~/.gitconfig").expanduser())
+
+
+def _with_extra_ca(extra_ca: Path, folder: Path) -> Path:
+    """One bundle of the system's certificates and the site's, as git takes only one file."""
+    import ssl
+
+    system = ssl.get_default_verify_paths().cafile
+    bundle = folder / "ca.pem"
+    parts = [Path(system).read_bytes()] if system else []
+    bundle.write_bytes(b"\n".join([*parts, extra_ca.read_bytes()]))
+    return bundle
+
+
+def _refuse_unreachable(git: Git, place: str, site: Site) -> None:
+    # git itself waits minutes for a host that does not answer.
+    if urlsplit(place).scheme == "file":
+        return
+    personal = {"GIT_CONFIG_GLOBAL": _personal_config()}
+    real = git.run("ls-remote", "--get-url", place, check=False, env=personal).text or place
+    hide_credentials(real)
+    proxies = dict(get_environ_proxies(real))
+    proxy = git.run("config", "--get-urlmatch", "http.proxy", real, check=False, env=personal).text
+    if proxy:
+        proxies = {"http": proxy, "https": proxy}
+    if why := why_unreachable(real, site.python.index_timeout_s, proxies=proxies):
+        raise RelforgeError(
+            "the git server cannot be reached",
+            code=ExitCode.SOURCE,
+            where=shown(real),
+            why=why,
+            hint="check the network, or name a mirror (git_mirrors in the site configuration)",
+        )
+
+
+def _reason(done: Done) -> str:
+    rows = [
+        row.rpartition("\r")[2]
+        for row in redact.text(done.stderr.decode("utf-8", "replace")).splitlines()
+    ]
+    told = [row for row in rows if row.startswith(("fatal:", "error:", "remote: ERR"))]
+    return "\n".join((told or rows)[-5:])
+
+
+def _failed(url: str, place: str, commit: str, why: str) -> RelforgeError:
+    lower = why.lower()
+    if "authentication" in lower or "could not read username" in lower or "403" in lower:
+        what = "the git server refuses access"
+        hint = "set up a credential helper for it (`git config --global credential.helper`)"
+    elif "does not appear to be a git repository" in lower or "not found" in lower:
+        what = "there is no git repository at that address"
+        hint = "check the URL in the manifest and git_mirrors in the site configuration"
+    else:
+        what = f"the commit {commit} could not be fetched"
+        hint = "check the network, or name a mirror (git_mirrors in the site configuration)"
+    where = shown(url) if place == url else f"{shown(place)} (mirror of {shown(url)})"
+    return RelforgeError(what, code=ExitCode.SOURCE, where=where, why=why, hint=hint)

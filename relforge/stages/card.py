@@ -1,0 +1,105 @@
+"""Card: the model card, from evidence alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from relforge.evidence.store import Store
+from relforge.files import write_atomic
+from relforge.frozen import content_key
+from relforge.lock import Lock
+from relforge.manifest.device import Device
+from relforge.manifest.model import Model
+from relforge.manifest.release import Release
+from relforge.plan import Planning
+from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
+
+
+class CardInputs(StageInputs):
+    """The manifests the card words, and the keys of the results it quotes."""
+
+    build_key: str
+    smoke_key: str
+    evaluate_key: str | None
+    release: dict[str, Any]
+    device: dict[str, Any]
+    model: dict[str, Any]
+    lock: dict[str, Any]
+    lock_sha256: str
+    registry: str | None
+    sealed: tuple[str, ...]
+    skipped: dict[str, str]
+
+
+class CardResult(StageResult):
+    """The card, ``outputs[0]``; ``path`` is a copy in the run that a person can open."""
+
+    path: Path
+    lines: int
+
+
+class Card(Stage[CardInputs, CardResult]):
+    """Reads results, runs nothing."""
+
+    name = "card"
+    title = "model card"
+    needs = ("build", "smoke", "evaluate")
+    result_type = CardResult
+    revision = 1
+
+    def plan(self, planning: Planning) -> CardInputs | Skip:
+        subject = planning.subject
+        dumped = subject.lock.model_dump(mode="json", exclude={"wheels", "build_wheels"})
+        return CardInputs(
+            build_key=planning.key("build"),
+            smoke_key=planning.key("smoke"),
+            evaluate_key=planning.keys.get("evaluate"),
+            release=subject.release.model_dump(mode="json"),
+            device=subject.device.model_dump(mode="json"),
+            model=subject.model.model_dump(mode="json"),
+            lock=dumped,
+            lock_sha256=content_key(subject.lock),
+            registry=subject.registry,
+            sealed=subject.sealed,
+            skipped={
+                name: skip.reason
+                for name, skip in planning.skips.items()
+                if skip.kind != "not-asked-for"
+            },
+        )
+
+    def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
+        from relforge.card.data import gather
+        from relforge.card.render import render
+        from relforge.stages.build import BuildResult
+        from relforge.stages.evaluate import EvaluateResult
+        from relforge.stages.smoke import SmokeResult
+
+        inputs = job.inputs
+        evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
+        data = gather(
+            release=Release.model_validate(inputs.release),
+            device=Device.model_validate(inputs.device),
+            model=Model.model_validate(inputs.model),
+            lock=Lock.model_validate(inputs.lock),
+            lock_sha256=inputs.lock_sha256,
+            build=cast(BuildResult, job.upstream["build"]),
+            smoke=cast(SmokeResult, job.upstream["smoke"]),
+            evaluation=evaluation.figures if evaluation else None,
+            sealed=frozenset(inputs.sealed),
+            skipped=inputs.skipped,
+            registry=inputs.registry,
+        )
+        text = render(data)
+        path = job.env.run_dir / "README.md"
+        write_atomic(path, text.encode())
+        ctx.line(f"wrote {path}")
+        return CardResult(
+            path=path,
+            lines=len(text.splitlines()),
+            outputs=(Store(job.env.home).put_blob(text.encode()),),
+        )
+
+    def outcome(self, result: CardResult) -> str:
+        return f"{result.lines} lines"

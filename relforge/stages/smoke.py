@@ -1,0 +1,124 @@
+"""Smoke: the built digest serves, and says what the reference says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from relforge.evidence.store import Store
+from relforge.files import stamp
+from relforge.manifest.project import Project
+from relforge.manifest.release import Release
+from relforge.plan import Planning
+from relforge.serving.inputs import ServingInputs, launched, serving_inputs
+from relforge.serving.reference import GreedyText
+from relforge.serving.smoke import SmokeReport
+from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
+
+
+class SmokeInputs(ServingInputs):
+    """What is served and what it must answer."""
+
+    reference_path: str | None
+    reference_sha256: str | None
+    settings: dict[str, Any]
+
+
+class SmokeResult(StageResult):
+    """The report, with the server's log and the report itself as ``outputs``."""
+
+    report: SmokeReport
+    sample: GreedyText | None
+    """A prompt with the answer that was checked; the card shows it."""
+
+
+class Smoke(Stage[SmokeInputs, SmokeResult]):
+    """Starts the digest with the manifest's run options, and stops it whatever happens."""
+
+    name = "smoke"
+    title = "smoke test"
+    needs = ("weights", "build")
+    result_type = SmokeResult
+
+    def plan(self, planning: Planning) -> SmokeInputs | Skip:
+        subject = planning.subject
+        reference = subject.model.reference
+        return SmokeInputs(
+            **serving_inputs(planning),
+            reference_path=reference.path if reference else None,
+            reference_sha256=planning.file_sha256(reference.path) if reference else None,
+            settings=subject.release.smoke.model_dump(mode="json"),
+        )
+
+    def resources(self, inputs: SmokeInputs) -> Resources:
+        release = Release.model_validate(inputs.release)
+        return Resources(
+            cpu_cores=2,
+            memory_bytes=release.serve.memory_bytes or 0,
+            engine=True,
+            device=release.device,
+        )
+
+    def run(self, job: Job[SmokeInputs], ctx: StageContext) -> SmokeResult:
+        from relforge.engine.client import connect
+        from relforge.serving.reference import read_greedy_texts
+        from relforge.serving.smoke import run_smoke
+
+        inputs = job.inputs
+        project = Project(job.env.project_roots)
+        release = Release.model_validate(inputs.release)
+        engine = connect(job.env.site.engine)
+        try:
+            spec, config_digest = launched(job, engine, ctx)
+            reference = (
+                read_greedy_texts(project.path(inputs.reference_path))
+                if inputs.reference_path
+                else ()
+            )
+            report = run_smoke(
+                spec,
+                engine,
+                reference=reference,
+                settings=release.smoke,
+                run_id=job.env.run_id,
+                log_path=_log_path(job.env.run_dir),
+                cancel=ctx.cancel,
+                on_line=ctx.line,
+                config_digest=config_digest,
+            )
+        finally:
+            engine.close()
+        for probe in report.probes:
+            ctx.line(f"{probe.verdict}: {probe.name} ({probe.seconds:.2f} s) {probe.reason}")
+        reason = report.reason
+        if report.cause is not None:
+            reason = (
+                f"{reason}\n{report.cause.explanation}\nlog line: {report.cause.evidence}\n"
+                f"remedy: {report.cause.remedy}"
+            )
+        store = Store(job.env.home)
+        return SmokeResult(
+            verdict=report.verdict,
+            reason=reason,
+            report=report,
+            sample=reference[0] if reference else None,
+            outputs=(
+                store.put_blob(report.model_dump_json(indent=1).encode() + b"\n"),
+                stamp(report.server_log),
+            ),
+        )
+
+    def outcome(self, result: SmokeResult) -> str:
+        report = result.report
+        if report.start_to_ready_s is None or report.first_token_ms is None:
+            return report.reason
+        return (
+            f"{report.reason}; ready after {report.start_to_ready_s:.0f} s, "
+            f"first token after {report.first_token_ms:.0f} ms"
+        )
+
+
+def _log_path(run_dir: Path) -> Path:
+    path = run_dir / "logs" / "server-smoke.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

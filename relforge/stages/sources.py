@@ -1,0 +1,110 @@
+"""Sources: upstream trees and wheels at their pins, every one ending in a hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import stamp
+from relforge.frozen import Frozen
+from relforge.lock import LockedSource, LockedWheel
+from relforge.manifest.source import SourceSpec
+from relforge.plan import Planning
+from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
+
+_GB = 10**9
+
+
+class SourcesInputs(StageInputs):
+    """The pins."""
+
+    specs: dict[str, Any]
+    locked: dict[str, LockedSource]
+    wheels: tuple[LockedWheel, ...]
+    build_wheels: tuple[LockedWheel, ...]
+
+
+class TreeInStore(Frozen):
+    """One source in the store. ``file`` is the archive or wheel it came from."""
+
+    name: str
+    tree: str
+    file: Path | None
+
+
+class SourcesResult(StageResult):
+    """Trees in the store's repository, and two folders of wheels for the build."""
+
+    trees: tuple[TreeInStore, ...]
+    wheels: Path
+    build_wheels: Path
+
+
+class Sources(Stage[SourcesInputs, SourcesResult]):
+    """Fetches by hash from wherever pip and git are configured to look."""
+
+    name = "sources"
+    title = "sources"
+    result_type = SourcesResult
+
+    def plan(self, planning: Planning) -> SourcesInputs | Skip:
+        release, lock = planning.subject.release, planning.subject.lock
+        if not release.sources and not lock.wheels:
+            return Skip(kind="not-needed", reason="the release has no sources")
+        return SourcesInputs(
+            specs={n: s.model_dump(mode="json") for n, s in sorted(release.sources.items())},
+            locked=dict(sorted(lock.sources.items())),
+            wheels=lock.wheels,
+            build_wheels=lock.build_wheels,
+        )
+
+    def resources(self, inputs: SourcesInputs) -> Resources:  # noqa: ARG002
+        return Resources(cpu_cores=2, disk_bytes=3 * _GB)
+
+    def run(self, job: Job[SourcesInputs], ctx: StageContext) -> SourcesResult:
+        from relforge.sources.api import files_of, import_source
+        from relforge.sources.wheelhouse import download
+
+        home, site = job.env.home, job.env.site
+        adapter: TypeAdapter[SourceSpec] = TypeAdapter(SourceSpec)
+        trees = []
+        for name, raw in job.inputs.specs.items():
+            ctx.cancel.check()
+            spec = adapter.validate_python(raw)
+            imported = import_source(
+                name, spec, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel
+            )
+            locked = job.inputs.locked[name]
+            ctx.line(f"{imported.tree}  {name} ({locked.identity})")
+            if imported.tree != locked.tree:
+                raise RelforgeError(
+                    f"source {name} has another tree than the lock pins",
+                    code=ExitCode.SOURCE,
+                    where=locked.identity,
+                    why=f"expected {locked.tree}, found {imported.tree}",
+                    hint=f"lock again if that is meant: relforge lock --release {job.env.release}",
+                )
+            file = None
+            if imported.sha256 and imported.file_name:
+                file = files_of(home) / imported.sha256 / imported.file_name
+            trees.append(TreeInStore(name=name, tree=imported.tree, file=file))
+        houses = [
+            download(wheels, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel)
+            for wheels in (job.inputs.wheels, job.inputs.build_wheels)
+        ]
+        hashes = {w.file_name: w.sha256 for w in (*job.inputs.wheels, *job.inputs.build_wheels)}
+        outputs = tuple(
+            stamp(path, sha256=hashes.get(path.name))
+            for house in houses
+            for path in sorted(house.iterdir())
+        )
+        return SourcesResult(
+            trees=tuple(trees), wheels=houses[0], build_wheels=houses[1], outputs=outputs
+        )
+
+    def outcome(self, result: SourcesResult) -> str:
+        wheels = sum(1 for o in result.outputs if o.path.suffix == ".whl")
+        return f"{len(result.trees)} trees, {wheels} wheels"

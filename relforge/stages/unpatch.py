@@ -1,0 +1,158 @@
+"""Unpatch: patch sets applied, opened where they are sealed, ending in the tree the lock pins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
+from relforge.manifest.device import Device
+from relforge.manifest.project import Project
+from relforge.manifest.source import PatchSetRef
+from relforge.patching.locate import locate, trusted_signers
+from relforge.plan import Planning
+from relforge.stage import Job, Skip, Stage, StageContext, StageEnv, StageInputs, StageResult
+
+if TYPE_CHECKING:
+    from relforge.patching.tree import PatchSource
+
+
+class PatchedTree(Frozen):
+    """One patch set with the trees before and after; nothing says whether it is sealed."""
+
+    name: str
+    source: str
+    path: str
+    ships: str
+    content: str
+    base_tree: str
+    result_tree: str
+
+
+class UnpatchInputs(StageInputs):
+    """Content and tree hashes; ciphertext is never part of a key, encryption is randomised."""
+
+    device: str
+    sets: tuple[PatchedTree, ...]
+
+
+class AppliedSet(PatchedTree):
+    """A patch set that was applied and gave the expected tree."""
+
+    device: str
+    sealed: bool
+    signer: str | None
+    patches: int
+    files: int
+
+
+class UnpatchResult(StageResult):
+    """What was proved; trees of sealed sets are not kept, whoever needs one opens it again."""
+
+    sets: tuple[AppliedSet, ...]
+
+
+class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
+    """Proves that every patch set applies and gives the pinned tree."""
+
+    name = "unpatch"
+    title = "patch sets"
+    needs = ("sources",)
+    result_type = UnpatchResult
+
+    def plan(self, planning: Planning) -> UnpatchInputs | Skip:
+        release, lock = planning.subject.release, planning.subject.lock
+        if not release.patches:
+            return Skip(kind="not-needed", reason="the release has no patch set")
+        sets = []
+        for ref in release.patches:
+            locked = lock.patches[ref.name]
+            sets.append(
+                PatchedTree(
+                    name=ref.name,
+                    source=ref.source,
+                    path=ref.path,
+                    ships=ref.ships,
+                    content=locked.content,
+                    base_tree=locked.base_tree,
+                    result_tree=locked.result_tree,
+                )
+            )
+        return UnpatchInputs(device=release.device, sets=tuple(sets))
+
+    def run(self, job: Job[UnpatchInputs], ctx: StageContext) -> UnpatchResult:
+        from relforge.patching.tree import materialise
+        from relforge.sources.api import store_of
+
+        applied = []
+        for patch_set in job.inputs.sets:
+            ctx.cancel.check()
+            wanted = AppliedSet(
+                **patch_set.model_dump(),
+                device=job.inputs.device,
+                sealed=False,
+                signer=None,
+                patches=0,
+                files=0,
+            )
+            source = opened_patch_set(wanted, job.env)
+            tree = materialise(
+                store_git_dir=store_of(job.env.home).git_dir,
+                base_tree=patch_set.base_tree,
+                patch_source=source,
+                dest=None,
+                home=job.env.home,
+                expected_tree=patch_set.result_tree,
+                epoch=0,
+            )
+            ctx.line(
+                f"{patch_set.source}: {patch_set.base_tree} + {len(tree.patches)} patches "
+                f"= {tree.tree}"
+            )
+            applied.append(
+                wanted.model_copy(
+                    update={
+                        "sealed": tree.sealed,
+                        "signer": tree.signer,
+                        "patches": len(tree.patches),
+                        "files": tree.files_changed,
+                    }
+                )
+            )
+        return UnpatchResult(sets=tuple(applied))
+
+    def outcome(self, result: UnpatchResult) -> str:
+        return "; ".join(
+            f"{s.patches} patches on {s.source}"
+            + (f", sealed, signed by {s.signer}" if s.sealed else "")
+            for s in result.sets
+        )
+
+
+def opened_patch_set(patch_set: AppliedSet, env: StageEnv) -> PatchSource:
+    """The patch set on this host with what opens it. Raises RelforgeError (SOURCE)."""
+    from relforge.patching.keys import load_identities
+    from relforge.patching.tree import PatchSource
+
+    project = Project(env.project_roots)
+    device: Device = project.device(patch_set.device)
+    ref = PatchSetRef(
+        name=patch_set.name,
+        source=patch_set.source,
+        path=patch_set.path,
+        ships=cast("object", patch_set.ships),  # type: ignore[arg-type]
+    )
+    located = locate(project, env.site, device, ref)
+    if located.content_sha256 != patch_set.content:
+        raise RelforgeError(
+            f"patch set {patch_set.name} was changed since the plan was made",
+            code=ExitCode.SOURCE,
+            where=str(located.path),
+            hint="run the same command again",
+        )
+    return PatchSource(
+        path=located.path,
+        name=patch_set.name,
+        trusted=trusted_signers(env.site, device) if located.sealed else (),
+        identities=load_identities(env.site.identities) if located.sealed else None,
+    )

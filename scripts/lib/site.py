@@ -1,0 +1,20 @@
+"""Writes quickstart's site configuration from ``scripts/engine env --json`` on stdin."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+engine = json.load(sys.stdin)
+site = {
+    "kind": "site",
+    "home": "home",
+    "dist": "../dist",
+    "engine": {k: engine[k] for k in ("docker", "host", "config_dir") if engine.get(k)},
+    "trusted_keys": [{"name": "quickstart", "public_key": "keys/quickstart.sign.pub.pem"}],
+    "identities": ["keys/quickstart.age.key"],
+    "patch_sets": {"vllm-0.32.0-cpu": "bundles/vllm-0.32.0-cpu.bundle"},
+}
+# JSON is YAML; no YAML library is needed before relforge is installed.
+json.dump(site, sys.stdout, indent=2)
+sys.stdout.write("\n")

@@ -1,0 +1,265 @@
+"""Plans are pure; runs reuse what is unaltered, stop at the first failure, and say why."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from relforge.errors import Cancelled, ExitCode, RelforgeError
+from relforge.evidence.runs import list_runs
+from relforge.evidence.store import Store
+from relforge.executor.local import LocalExecutor
+from relforge.files import stamp
+from relforge.manifest.site import Site
+from relforge.plan import Planning, ReleasePlan, differences, make_plan
+from relforge.runner import Outcome, Runner
+from relforge.stage import (
+    CancelToken,
+    Event,
+    Job,
+    Skip,
+    Stage,
+    StageContext,
+    StageFinished,
+    StageInputs,
+    StageResult,
+)
+
+
+class Numbers(StageInputs):
+    values: tuple[int, ...]
+
+
+class Total(StageResult):
+    total: int
+
+
+class Add(Stage[Numbers, Total]):
+    name = "add"
+    title = "addition"
+    result_type = Total
+    ran: ClassVar[list[str]] = []
+
+    def __init__(self, values: tuple[int, ...] = (1, 2)) -> None:
+        self.values = values
+
+    def plan(self, planning: Planning) -> Numbers | Skip:
+        return Numbers(values=self.values)
+
+    def run(self, job: Job[Numbers], ctx: StageContext) -> Total:
+        self.ran.append(self.name)
+        pickle.loads(pickle.dumps(job))
+        path = job.env.home / "sum.txt"
+        path.write_text(str(sum(job.inputs.values)))
+        ctx.line(f"wrote {path}")
+        return Total(total=sum(job.inputs.values), outputs=(stamp(path),))
+
+
+class Double(Stage[Numbers, Total]):
+    name = "double"
+    title = "doubling"
+    needs = ("add",)
+    result_type = Total
+    verdict: ClassVar[Any] = "pass"
+    error: ClassVar[Exception | None] = None
+
+    def plan(self, planning: Planning) -> Numbers | Skip:
+        return Numbers(values=(int(planning.key("add")[:8], 16),))
+
+    def run(self, job: Job[Numbers], ctx: StageContext) -> Total:
+        Add.ran.append(self.name)
+        if self.error is not None:
+            raise self.error
+        before = job.upstream["add"]
+        assert isinstance(before, Total)
+        return Total(total=2 * before.total, verdict=self.verdict, reason="because")
+
+
+class Look(Stage[Numbers, StageResult]):
+    name = "look"
+    title = "look"
+    result_type = StageResult
+    check_only = True
+
+    def plan(self, planning: Planning) -> Numbers | Skip:
+        return Numbers(values=())
+
+    def run(self, job: Job[Numbers], ctx: StageContext) -> StageResult:
+        Add.ran.append(self.name)
+        return StageResult()
+
+
+class Never(Stage[Numbers, StageResult]):
+    name = "never"
+    title = "never"
+    result_type = StageResult
+
+    def plan(self, planning: Planning) -> Numbers | Skip:
+        return Skip(kind="not-needed", reason="the test needs none")
+
+    def run(self, job: Job[Numbers], ctx: StageContext) -> StageResult:
+        raise AssertionError("a skipped stage ran")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    Add.ran.clear()
+    monkeypatch.setattr(Double, "verdict", "pass")
+    monkeypatch.setattr(Double, "error", None)
+
+
+class _Named:
+    name = "toy-toy_x1"
+
+
+class _Subject:
+    release = _Named()
+
+    class project:
+        roots = ()
+
+
+def stages(values: tuple[int, ...] = (1, 2)) -> tuple[Stage[Any, Any], ...]:
+    return (Look(), Add(values), Never(), Double())
+
+
+def planned(home: Path, values: tuple[int, ...] = (1, 2), until: str | None = None) -> ReleasePlan:
+    subject: Any = _Subject()
+    return make_plan(subject, stages(values), Store(home), until=until)
+
+
+def run(home: Path, plan: ReleasePlan, events: list[Event] | None = None) -> Outcome:
+    runner = Runner(
+        home=home,
+        executor=LocalExecutor(),
+        site=Site(),
+        dist=home / "dist",
+        cancel=CancelToken(),
+        listeners=(events.append,) if events is not None else (),
+    )
+    return runner.run(plan, stages(), "relforge release")
+
+
+def statuses(plan: ReleasePlan) -> dict[str, str]:
+    return {s.name: s.status for s in plan.stages}
+
+
+def test_a_first_plan_runs_everything_that_is_not_skipped(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    assert statuses(plan) == {"look": "run", "add": "run", "never": "skip", "double": "run"}
+    assert plan.stages[2].because == "not-needed: the test needs none"
+    assert list(tmp_path.iterdir()) == [], "planning writes nothing"
+
+
+def test_a_second_run_reuses_every_result_and_looks_at_nothing(tmp_path: Path) -> None:
+    first = run(tmp_path, planned(tmp_path))
+    assert first.error is None
+    assert Add.ran == ["look", "add", "double"]
+    again = planned(tmp_path)
+    assert statuses(again) == {"look": "reuse", "add": "reuse", "never": "skip", "double": "reuse"}
+    second = run(tmp_path, again)
+    assert Add.ran == ["look", "add", "double"]
+    result = second.results["double"]
+    assert isinstance(result, Total)
+    assert result.total == 6
+
+
+def test_changed_inputs_run_again_and_the_plan_says_what_changed(tmp_path: Path) -> None:
+    run(tmp_path, planned(tmp_path))
+    plan = planned(tmp_path, (1, 5))
+    assert statuses(plan)["add"] == "run"
+    assert plan.stages[1].because == "values[1]: 2 → 5"
+
+
+@pytest.mark.parametrize("damage", ["altered", "gone"])
+def test_a_result_whose_output_was_touched_is_not_reused(tmp_path: Path, damage: str) -> None:
+    run(tmp_path, planned(tmp_path))
+    output = tmp_path / "sum.txt"
+    if damage == "gone":
+        output.unlink()
+    else:
+        output.write_text("4")
+    plan = planned(tmp_path)
+    assert statuses(plan)["add"] == "run"
+    assert damage in plan.stages[1].because
+
+
+def test_a_copied_output_with_the_same_content_is_still_good(tmp_path: Path) -> None:
+    run(tmp_path, planned(tmp_path))
+    output = tmp_path / "sum.txt"
+    content = output.read_bytes()
+    output.unlink()
+    output.write_bytes(content)
+    assert statuses(planned(tmp_path))["add"] == "reuse"
+
+
+@pytest.mark.parametrize("verdict", ["fail", "inconclusive"])
+def test_a_failed_gate_ends_the_run_and_is_never_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str
+) -> None:
+    monkeypatch.setattr(Double, "verdict", verdict)
+    outcome = run(tmp_path, planned(tmp_path))
+    assert outcome.error is not None
+    assert outcome.error.code is ExitCode.GATE
+    assert outcome.run.state == "failed"
+    assert outcome.run.stages[-1].verdict == verdict
+    assert statuses(planned(tmp_path))["double"] == "run"
+    assert statuses(planned(tmp_path))["add"] == "reuse", "what passed is kept"
+
+
+def test_a_failing_stage_leaves_its_error_in_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Double, "error", RelforgeError("no luck", code=ExitCode.BUILD))
+    events: list[Event] = []
+    outcome = run(tmp_path, planned(tmp_path), events)
+    assert outcome.error is not None
+    assert outcome.run.exit_code == 5
+    (stored,) = list_runs(tmp_path)
+    assert stored.error is not None
+    assert "no luck" in stored.error
+    ended = [e for e in events if isinstance(e, StageFinished)]
+    assert [e.status for e in ended] == ["ran", "ran", "skipped", "failed"]
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Double, "error", Cancelled("SIGINT"))
+    with pytest.raises(Cancelled):
+        run(tmp_path, planned(tmp_path))
+    (stored,) = list_runs(tmp_path)
+    assert stored.state == "interrupted"
+    assert stored.exit_code == 130
+
+
+def test_events_and_logs_are_kept(tmp_path: Path) -> None:
+    outcome = run(tmp_path, planned(tmp_path))
+    lines = (outcome.run_dir / "events.jsonl").read_text().splitlines()
+    types = [json.loads(line)["type"] for line in lines]
+    assert types.count("stage-finished") == 4
+    assert "wrote" in (outcome.run_dir / "logs" / "add.log").read_text()
+
+
+def test_until_leaves_later_stages_out(tmp_path: Path) -> None:
+    plan = planned(tmp_path, until="add")
+    assert statuses(plan)["double"] == "skip"
+    assert plan.stages[3].because.startswith("not-asked-for")
+    with pytest.raises(RelforgeError, match="unknown stage"):
+        planned(tmp_path, until="bake")
+
+
+def test_a_damaged_record_is_a_miss_not_a_crash(tmp_path: Path) -> None:
+    run(tmp_path, planned(tmp_path))
+    (record,) = (tmp_path / "store" / "results" / "add").glob("*.json")
+    record.write_text("{")
+    assert statuses(planned(tmp_path))["add"] == "run"
+
+
+def test_differences_name_places() -> None:
+    assert differences({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}], "c": 1}) == [
+        "a[1].b: 2 → 3",
+        "c is new",
+    ]
