@@ -49,6 +49,14 @@ class LockedWheel(Frozen):
     sha256: Sha256
 
 
+class LockedWheels(Frozen):
+    """A complete set of wheels for one Python on one kind of machine, sorted by name."""
+
+    python_version: str
+    machine: str
+    wheels: tuple[LockedWheel, ...] = ()
+
+
 class Lock(Frozen):
     """Everything a release is made of, resolved."""
 
@@ -59,8 +67,8 @@ class Lock(Frozen):
     source_date_epoch: int
     sources: dict[Name, LockedSource] = {}
     patches: dict[Name, LockedPatchSet] = {}
-    wheels: tuple[LockedWheel, ...] = ()
-    build_wheels: tuple[LockedWheel, ...] = ()
+    wheels: LockedWheels
+    build_wheels: LockedWheels
 
     def tree(self, source: str) -> str:
         """The tree hash of a source after its patch sets."""
@@ -120,8 +128,8 @@ def dump_lock(lock: Lock) -> bytes:
             return True
 
     data = lock.model_dump(mode="json", exclude_defaults=False)
-    data["wheels"] = [_flow(w) for w in data["wheels"]]
-    data["build_wheels"] = [_flow(w) for w in data["build_wheels"]]
+    for kind in ("wheels", "build_wheels"):
+        data[kind]["wheels"] = [_flow(wheel) for wheel in data[kind]["wheels"]]
     Dumper.add_representer(
         _Flow, lambda d, v: d.represent_mapping("tag:yaml.org,2002:map", v, flow_style=True)
     )

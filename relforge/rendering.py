@@ -32,6 +32,7 @@ class PackagePlan(Frozen):
     """The wheel source that carries the native libraries; also its build context."""
     reads: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
+    native_env: dict[str, str] = {}
     extra_sources: dict[str, str] = {}
 
 
@@ -132,6 +133,7 @@ def _package(build: PackageBuild) -> PackagePlan:
             update={
                 "reads": build.native.reads,
                 "commands": build.native.commands,
+                "native_env": build.native.env,
                 "extra_sources": build.native.extra_sources,
             }
         )

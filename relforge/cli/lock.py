@@ -43,7 +43,7 @@ def lock(
     Packages that a lock has already stay at their versions unless the manifest changed.
     """
     from relforge.lock import dump_lock, lock_path, write_lock
-    from relforge.locking import resolve_lock
+    from relforge.resolve import resolve_lock
 
     place = workplace(project, site)
     chosen = select(place.project, devices=device, releases=release, models=model, everything=all_)

@@ -172,9 +172,7 @@ def _image_output(request: BuildRequest) -> str:
 
 def _csv(*fields: str) -> str:
     # buildx reads these options as one line of CSV.
-    return ",".join(
-        '"' + f.replace('"', '""') + '"' if '"' in f or "," in f else f for f in fields
-    )
+    return ",".join('"' + f.replace('"', '""') + '"' if '"' in f or "," in f else f for f in fields)
 
 
 def _run(

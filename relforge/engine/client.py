@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from relforge.errors import ExitCode, RelforgeError
@@ -34,6 +35,7 @@ def connect(site: EngineSite | None = None) -> DockerClient:
     host = engine_host(site)
     client = None
     try:
+        _knock(host)
         settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
         client = docker.DockerClient(timeout=_CONNECT_TIMEOUT_S, **settings)
         client.ping()
@@ -43,6 +45,14 @@ def connect(site: EngineSite | None = None) -> DockerClient:
         raise _not_answering(host, error) from error
     client.api.timeout = _CALL_TIMEOUT_S
     return client
+
+
+def _knock(host: str) -> None:
+    """Raises OSError when nobody listens on a local socket: sooner and plainer than the SDK."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as local:
+            local.settimeout(_CONNECT_TIMEOUT_S)
+            local.connect(host.removeprefix("unix://"))
 
 
 def _not_answering(host: str, error: Exception) -> RelforgeError:

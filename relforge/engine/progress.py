@@ -94,9 +94,7 @@ class Progress:
 
     @property
     def steps_run(self) -> int:
-        return sum(
-            1 for v in self.vertexes.values() if v.is_step and not v.cached and v.completed
-        )
+        return sum(1 for v in self.vertexes.values() if v.is_step and not v.cached and v.completed)
 
     @property
     def export_seconds(self) -> float:

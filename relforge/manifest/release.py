@@ -34,6 +34,7 @@ class Compiled(Frozen):
     reads: tuple[RelativePath, ...]
     commands: tuple[tuple[str, ...], ...]
     """argv lists, run in the tree; they leave libraries under ``$OUT`` as laid out in the wheel."""
+    env: dict[EnvName, str] = {}
     extra_sources: dict[Name, EnvName] = {}
     """Other sources the compilation reads, and the variable that tells it where they lie."""
 
@@ -69,6 +70,8 @@ class PythonPackages(Frozen):
     """What is resolved by ``relforge lock`` into exact, hashed wheels."""
 
     requirements: tuple[str, ...] = ()
+    requirement_files: dict[Name, tuple[RelativePath, ...]] = {}
+    """Requirement files inside sources, by source name; read from the patched tree."""
     constraints: tuple[str, ...] = ()
     exclude: tuple[Name, ...] = ()
     build_requirements: tuple[str, ...] = ()

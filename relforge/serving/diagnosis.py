@@ -206,13 +206,17 @@ def diagnose(log_text: str, state: ContainerState | None = None, answer: str = "
     return None
 
 
+_ERROR = re.compile(r"\b\w*(Error|Exception)\b\s*:|\b(fatal|panic|aborted)\b|^error\b", re.I)
+_NO_ERROR = re.compile(r"\b(INFO|WARNING|DEBUG)\b|see (the )?(root cause|stack trace)", re.I)
+
+
 def last_error_line(log_text: str) -> str | None:
-    """The log's last line that reads like an error, for causes nobody has named yet."""
-    pattern = re.compile(
-        r"\b\w*(Error|Exception)\b\s*:|\b(fatal|panic|abort(ed)?)\b|^error\b", re.I
-    )
+    """The log's last line that reads like an error, for causes nobody has named yet.
+
+    Lines that only point at another one ("see root cause above") are passed over.
+    """
     for line in reversed(log_text.splitlines()):
-        if pattern.search(line):
+        if _ERROR.search(line) and not _NO_ERROR.search(line):
             return _short(line)
     return None
 

@@ -223,9 +223,12 @@ def _started(
     node = spec.nodes[0]
     if log_path.exists():
         log_path.unlink()
-    with running(
-        engine, node, run_id=run_id, release=spec.release, log_path=log_path, on_line=on_line
-    ) as container, _ended_by(cancel, container):
+    with (
+        running(
+            engine, node, run_id=run_id, release=spec.release, log_path=log_path, on_line=on_line
+        ) as container,
+        _ended_by(cancel, container),
+    ):
         yield container
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import sha256_file, stamp
-from relforge.frozen import Frozen, sha256_hex
+from relforge.frozen import Frozen, content_key, sha256_hex
 from relforge.manifest.device import BaseImage
 from relforge.manifest.project import Project
 from relforge.manifest.release import Compiled, Precompiled
@@ -127,8 +127,8 @@ class Build(Stage[BuildInputs, BuildResult]):
             trees={name: lock.tree(name) for name in sorted(used)},
             packages=packages,
             files=files,
-            wheels_sha256=_wheels_hash(lock.wheels),
-            build_wheels_sha256=_wheels_hash(lock.build_wheels),
+            wheels_sha256=content_key(lock.wheels),
+            build_wheels_sha256=content_key(lock.build_wheels),
             tools={p.name: sha256_file(p) for p in sorted(tools.iterdir()) if p.is_file()},
             source_date_epoch=lock.source_date_epoch,
             labels=labels(subject),
@@ -295,7 +295,3 @@ def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -
         why="\n".join(why),
         hint="correct the packages, or list the complaint with the reason why it is harmless",
     )
-
-
-def _wheels_hash(wheels: tuple[Any, ...]) -> str:
-    return sha256_hex("\n".join(f"{w.file_name} {w.sha256}" for w in wheels).encode())

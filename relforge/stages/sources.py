@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import stamp
 from relforge.frozen import Frozen
-from relforge.lock import LockedSource, LockedWheel
+from relforge.lock import LockedSource, LockedWheels
 from relforge.manifest.source import SourceSpec
 from relforge.plan import Planning
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
@@ -23,8 +23,8 @@ class SourcesInputs(StageInputs):
 
     specs: dict[str, Any]
     locked: dict[str, LockedSource]
-    wheels: tuple[LockedWheel, ...]
-    build_wheels: tuple[LockedWheel, ...]
+    wheels: LockedWheels
+    build_wheels: LockedWheels
 
 
 class TreeInStore(Frozen):
@@ -52,7 +52,7 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
 
     def plan(self, planning: Planning) -> SourcesInputs | Skip:
         release, lock = planning.subject.release, planning.subject.lock
-        if not release.sources and not lock.wheels:
+        if not release.sources and not lock.wheels.wheels:
             return Skip(kind="not-needed", reason="the release has no sources")
         return SourcesInputs(
             specs={n: s.model_dump(mode="json") for n, s in sorted(release.sources.items())},
@@ -95,7 +95,8 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
             download(wheels, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel)
             for wheels in (job.inputs.wheels, job.inputs.build_wheels)
         ]
-        hashes = {w.file_name: w.sha256 for w in (*job.inputs.wheels, *job.inputs.build_wheels)}
+        locked_wheels = (*job.inputs.wheels.wheels, *job.inputs.build_wheels.wheels)
+        hashes = {wheel.file_name: wheel.sha256 for wheel in locked_wheels}
         outputs = tuple(
             stamp(path, sha256=hashes.get(path.name))
             for house in houses

@@ -20,7 +20,7 @@ has_containerd_store() {
 }
 
 docker_clients() {
-    { type -ap docker || true; ls /usr/bin/docker /usr/local/bin/docker 2>/dev/null || true; } |
+    { PATH=$CALLER_PATH type -ap docker || true; ls /usr/bin/docker /usr/local/bin/docker 2>/dev/null || true; } |
         awk '!seen[$0]++'
 }
 

@@ -19,7 +19,7 @@ import tarfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,9 +246,9 @@ def test_what_the_engine_cannot_start(
         ({"mounts": (Mount(host=tmp_path / "absent", container="/m"),)}, "path to mount"),
         ({"devices": ("/dev/no-such-device",)}, "could not start the container"),
     ):
-        spec = fake(image, run_id, **changes)
+        broken = fake(image, run_id).nodes[0].model_copy(update=changes)
         with pytest.raises(RelforgeError, match=says) as caught:
-            smoke(spec, engine, run_id, tmp_path)
+            smoke(launch(broken), engine, run_id, tmp_path)
         assert caught.value.code == ExitCode.ENVIRONMENT
     assert not (tmp_path / "absent").exists()
 
@@ -454,7 +454,7 @@ def test_the_command_we_show_does_what_we_do(
     assert facts(ours) == facts(theirs)
 
 
-def facts(found: dict[str, Any]) -> dict[str, Any]:
+def facts(found: Mapping[str, Any]) -> dict[str, Any]:
     """What a container is, without defaults that mean the same (null, empty list)."""
     host, config = found["HostConfig"], found["Config"]
     mounts = sorted((m["Source"], m["Destination"], m["RW"]) for m in found["Mounts"])

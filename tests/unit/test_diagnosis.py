@@ -100,6 +100,16 @@ def test_a_log_without_a_known_cause_gets_none() -> None:
     assert last_error_line(log) is None
 
 
+def test_the_last_error_line_is_the_root_and_no_pointer_to_it() -> None:
+    root = "(Worker pid=5) ERROR 01-02 03:04:05 [x.py:9] KeyError: 'layers.0'"
+    log = (
+        f"WARNING ValueError: current limit exceeds maximum limit\n{root}\nINFO bye\n"
+        "RuntimeError: Engine core initialization failed. See root cause above.\n"
+    )
+    assert last_error_line(log) == root
+    assert last_error_line("INFO well\nWARNING odd\n") is None
+
+
 def test_ids_are_unique_and_every_row_can_match() -> None:
     assert len({cause.id for cause in CAUSES}) == len(CAUSES)
     always_false = ContainerState(status="running")

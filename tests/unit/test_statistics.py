@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 
 import pytest
 
+from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.compare import conclude
 from relforge.evaluation.paired import mcnemar_p, tango_interval
 
@@ -105,6 +107,14 @@ def test_mcnemar_is_the_exact_binomial_sum(first: int, second: int) -> None:
     m = first + second
     tail = sum(math.comb(m, i) for i in range(min(first, second) + 1)) / 2**m
     assert mcnemar_p(first, second) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_without_scipy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(RelforgeError) as caught:
+        tango_interval(1, 2, 30)
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert caught.value.hint == "pip install 'relforge[eval]'"
 
 
 def _shares(seed: int, n: int, loss: float, gain: float, margin: float) -> dict[str, float]:

@@ -1,0 +1,276 @@
+"""The base of an image: a registry's by digest where that is reachable, else made from packages.
+
+A bootstrapped base is built by BuildKit from a tar of the root file system, not imported into the
+engine: engine 26 forgets the cache of every step that stands on an imported, loaded or pulled
+image whenever one record is pruned, and steps on an image that BuildKit itself built are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from relforge import proc
+from relforge.engine import apt, rootfs
+from relforge.engine.buildx import BuildRequest, build
+from relforge.engine.cli import DockerCli, find_cli
+from relforge.engine.client import connect
+from relforge.engine.images import find_image
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import held_lock, sha256_file, write_atomic
+from relforge.frozen import Frozen, canonical_json, content_key
+from relforge.manifest.device import BaseImage, BootstrapBase, RegistryBase
+from relforge.manifest.site import Site
+from relforge.stage import CancelToken
+
+LABEL_KEY = "org.relforge.base-key"
+_RECIPE = 1
+_ASK_TIMEOUT_S = 4
+_LOCK_WAIT_S = 1800.0
+_DOCKERFILE = 'FROM scratch\nADD rootfs.tar /\nCMD ["/bin/sh"]\n'
+
+
+class BaseResult(Frozen):
+    """``reference`` goes into FROM. ``digest`` is the manifest's. ``packages`` are (name,
+    version), empty for a registry's image. ``key`` is the content key of what was declared."""
+
+    how: Literal["registry", "bootstrap"]
+    reference: str
+    digest: str
+    packages: tuple[tuple[str, str], ...] = ()
+    key: str
+    reused: bool = False
+
+
+class _Made(Frozen):
+    """What is kept beside a bootstrapped root file system."""
+
+    key: str
+    rootfs_sha256: str
+    packages: tuple[tuple[str, str], ...]
+
+
+def base_key(spec: BootstrapBase, architecture: str) -> str:
+    """The content key of a bootstrapped base: its specification, not the packages of the day."""
+    return content_key({"recipe": _RECIPE, "spec": spec, "architecture": architecture})
+
+
+def ensure_base(
+    base: BaseImage,
+    *,
+    architecture: str,
+    site: Site,
+    home: Path,
+    ctx_line: Callable[[str], None] = lambda _line: None,
+    cancel: CancelToken | None = None,
+) -> BaseResult:
+    """Makes sure that the engine has the base image.
+
+    A registry is asked by the engine and given 4 s to answer. Raises RelforgeError (ENVIRONMENT)
+    when neither way works. Raises Cancelled; no work folder is left behind.
+    """
+    unreachable = "the site configuration asks for a bootstrapped base"
+    if base.registry is not None and site.base_image != "bootstrap":
+        found = _from_registry(base.registry, site, ctx_line, cancel)
+        if isinstance(found, BaseResult):
+            return found
+        unreachable = found
+        ctx_line(f"registry of the base image: {unreachable}")
+    if base.bootstrap is None or site.base_image == "registry":
+        named = base.registry
+        raise RelforgeError(
+            "no base image can be had",
+            code=ExitCode.ENVIRONMENT,
+            where=f"{named.reference}@{named.digest}" if named else "the device's base image",
+            why=unreachable if named else "the device manifest declares no registry",
+            hint="make the registry reachable for the engine"
+            if base.bootstrap is None
+            else "set base_image: auto in the site configuration, or make the registry reachable",
+        )
+    return _bootstrapped(
+        base.bootstrap,
+        architecture=architecture,
+        site=site,
+        home=home,
+        ctx_line=ctx_line,
+        cancel=cancel,
+    )
+
+
+def _from_registry(
+    base: RegistryBase,
+    site: Site,
+    ctx_line: Callable[[str], None],
+    cancel: CancelToken | None,
+) -> BaseResult | str:
+    """The registry's image, or why it cannot be had."""
+    cli = find_cli(site.engine)
+    reference = f"{base.reference}@{base.digest}"
+    result = BaseResult(
+        how="registry", reference=reference, digest=base.digest, key=content_key(base)
+    )
+    if find_image(reference, cli=cli) is not None:
+        return result.model_copy(update={"reused": True})
+    if why := _unreachable(reference, site):
+        return why
+    ctx_line(f"pulling {reference}")
+    done = proc.run(
+        cli.argv("pull", reference),
+        code=ExitCode.ENVIRONMENT,
+        env=cli.environment,
+        check=False,
+        cancel=cancel,
+        on_line=ctx_line,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else f"docker pull ended with {done.returncode}"
+    return result
+
+
+def _unreachable(reference: str, site: Site) -> str | None:
+    # The engine asks the registry for the manifest: seconds, where a pull would retry for long.
+    from docker.errors import DockerException
+    from requests import RequestException
+
+    client = connect(site.engine)
+    try:
+        client.api.timeout = _ASK_TIMEOUT_S
+        client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
+    except RequestException as error:
+        if "timed out" in str(error).lower():
+            return f"no answer within {_ASK_TIMEOUT_S} s"
+        return str(error)
+    except DockerException as error:
+        return str(getattr(error, "explanation", None) or error)
+    finally:
+        client.close()
+    return None
+
+
+def _bootstrapped(
+    spec: BootstrapBase,
+    *,
+    architecture: str,
+    site: Site,
+    home: Path,
+    ctx_line: Callable[[str], None],
+    cancel: CancelToken | None,
+) -> BaseResult:
+    key = base_key(spec, architecture)
+    name = f"relforge-base:{key[:12]}"
+    cli = find_cli(site.engine)
+    kept = home / "base" / key
+    image = find_image(name, cli=cli)
+    if image is not None and image.labels.get(LABEL_KEY) == key:
+        made = _read(kept / "base.json", key)
+        return BaseResult(
+            how="bootstrap",
+            reference=name,
+            digest=image.id,
+            packages=made.packages if made else _ask_image(name, cli),
+            key=key,
+            reused=True,
+        )
+    lock = home / "work" / f"base-{key[:12]}.lock"
+    with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
+        made = _read(kept / "base.json", key)
+        archive = kept / "context" / "rootfs.tar"
+        if made is None or not archive.is_file() or sha256_file(archive) != made.rootfs_sha256:
+            rootfs.require_tools(architecture)
+            ctx_line(f"bootstrapping {spec.suite} ({spec.variant}) for {architecture}")
+            made = _make(spec, key, kept, home, architecture, site, ctx_line, cancel)
+        write_atomic(kept / "Dockerfile", _DOCKERFILE.encode())
+        built = build(
+            BuildRequest(
+                dockerfile=kept / "Dockerfile",
+                context=kept / "context",
+                labels={LABEL_KEY: key},
+                source_date_epoch=0,
+                image_name=name,
+                layout=kept / "layout",
+                log=kept / "build.log",
+            ),
+            site=site.engine,
+            ctx_line=ctx_line,
+            cancel=cancel,
+        )
+    return BaseResult(
+        how="bootstrap",
+        reference=name,
+        digest=built.image_digest,
+        packages=made.packages,
+        key=key,
+    )
+
+
+def _make(
+    spec: BootstrapBase,
+    key: str,
+    kept: Path,
+    home: Path,
+    architecture: str,
+    site: Site,
+    ctx_line: Callable[[str], None],
+    cancel: CancelToken | None,
+) -> _Made:
+    (home / "work").mkdir(parents=True, exist_ok=True)
+    (kept / "context").mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"base-{key[:12]}-", dir=home / "work"))
+    try:
+        root = work / "root"
+        started = rootfs.now()
+        mirror = apt.bootstrap_mirror(spec.suite, site)
+        rootfs.bootstrap(
+            spec, root, architecture=architecture, mirror=mirror, line=ctx_line, cancel=cancel
+        )
+        status = (root / "var/lib/dpkg/status").read_text()
+        rootfs.normalise(root, started=started, apt_sources=apt.image_sources(spec.suite, mirror))
+        rootfs.pack(root, work / "rootfs.tar", cancel)
+        made = _Made(
+            key=key,
+            rootfs_sha256=sha256_file(work / "rootfs.tar"),
+            packages=rootfs.packages(status),
+        )
+        (work / "rootfs.tar").replace(kept / "context" / "rootfs.tar")
+        write_atomic(kept / "base.json", canonical_json(made))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return made
+
+
+def _read(path: Path, key: str) -> _Made | None:
+    try:
+        made = _Made.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return made if made.key == key else None
+
+
+def _ask_image(name: str, cli: DockerCli) -> tuple[tuple[str, str], ...]:
+    """The packages of an image whose notes are lost: its own dpkg status is read."""
+    created = proc.run(
+        cli.argv("create", name), code=ExitCode.ENVIRONMENT, env=cli.environment
+    ).text.strip()
+    try:
+        done = proc.run(
+            cli.argv("cp", f"{created}:/var/lib/dpkg/status", "-"),
+            code=ExitCode.ENVIRONMENT,
+            env=cli.environment,
+        )
+    finally:
+        proc.run(cli.argv("rm", "--force", created), code=ExitCode.ENVIRONMENT, env=cli.environment)
+    return rootfs.packages(_only_file(done.stdout))
+
+
+def _only_file(archive: bytes) -> str:
+    import io
+    import tarfile
+
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        member = tar.next()
+        content = tar.extractfile(member) if member else None
+        return content.read().decode() if content else ""

@@ -1,0 +1,288 @@
+"""Applying patches to a tree without a checkout: an index and an object folder of their own.
+
+Git runs on a bare repository that is made for this one purpose inside the caller's work area; the
+store (or a user's repository) is only read, as an alternate. Nothing of the user's configuration,
+index, identity, hooks or attributes takes part, and each patch reaches git over a pipe.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from relforge import proc
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
+from relforge.gitio import Git
+from relforge.manifest.common import TreeHash
+from relforge.stage import CancelToken
+
+_GITLINK = "160000"
+_LINK = "120000"
+_NONE = "0" * 6
+# `git format-patch` begins each commit with this line; its date is fixed (git-format-patch(1)).
+_MAIL = re.compile(rb"^From [0-9a-f]{40,64} Mon Sep 17 00:00:00 2001\r?$", re.MULTILINE)
+_END_OF_MESSAGE = re.compile(rb"^---\r?$", re.MULTILINE)
+_ANY_DIFF = re.compile(rb"^(diff --git |--- )", re.MULTILINE)
+_ENCODED = re.compile(
+    rb"^Content-Transfer-Encoding: *(base64|quoted-printable)", re.MULTILINE | re.IGNORECASE
+)
+_FAILED_AT = re.compile(r"^error: patch failed: (?P<path>.*):(?P<line>\d+)$", re.MULTILINE)
+_DOES_NOT_FIT = re.compile(
+    r"^error: (?P<path>.*): (?P<why>patch does not apply|does not exist in index|"
+    r"already exists in index|wrong type|does not match index)$",
+    re.MULTILINE,
+)
+_UNSAFE = re.compile(
+    r"^error: (?:(?:invalid path|affected file) )?'(?P<path>[^']*)'"
+    r"(?P<why> is beyond a symbolic link)?",
+    re.MULTILINE,
+)
+_PROTECT = {"core.protectHFS": "true", "core.protectNTFS": "true"}
+
+
+class FileChange(Frozen):
+    """What happened to one file: blob hashes and modes, ``None`` where there is no file.
+
+    A path is UTF-8; a backslash in it is written twice and any other byte as ``\\xNN``.
+    """
+
+    path: str
+    before: TreeHash | None
+    before_mode: str | None
+    after: TreeHash | None
+    after_mode: str | None
+
+
+@dataclass(frozen=True)
+class AppliedTree:
+    """The tree after all patches. Its new objects lie in ``object_dir`` alone.
+
+    ``files`` compares base and result; ``per_patch`` does so for each patch, where that was asked
+    for (else it is empty).
+    """
+
+    tree: str
+    base_tree: str
+    files: tuple[FileChange, ...]
+    per_patch: tuple[tuple[FileChange, ...], ...]
+    git: Git
+
+
+def apply_patches(
+    store_git_dir: Path,
+    base_tree: str,
+    patches: Iterable[tuple[str, bytes]],
+    *,
+    object_dir: Path,
+    work: Path,
+    per_patch: bool = False,
+    cancel: CancelToken | None = None,
+) -> AppliedTree:
+    """Applies patches, in order, to a tree of the store.
+
+    ``object_dir`` and ``work`` belong in a private work area; ``work`` gets a small bare repository.
+    A patch may be a plain diff or a mailbox of one or several commits. Raises RelforgeError
+    (SOURCE) naming the patch and the file: when it does not apply, writes outside the tree, through
+    a link or into ``.git``, adds or moves a submodule, or adds a link that leaves the tree.
+    """
+    git = _private_repository(store_git_dir, base_tree, object_dir, work, cancel)
+    if not git.has(base_tree, "tree"):
+        raise RelforgeError(
+            "the base of the patches is not there",
+            code=ExitCode.SOURCE,
+            where=str(store_git_dir),
+            why=f"it holds no tree {base_tree}",
+            hint="fetch the source at its pinned commit (a shallow clone may lack it: "
+            "`git fetch --unshallow`), then run the same command again",
+        )
+    git.run("read-tree", base_tree)
+    by_patch: list[tuple[FileChange, ...]] = []
+    tree = base_tree
+    name = ""
+    for name, data in patches:
+        for piece in _pieces(name, data):
+            _apply_one(git, name, piece)
+        if per_patch:
+            before, tree = tree, git.text("write-tree")
+            by_patch.append(_changes(git, before, tree))
+            _refuse_unsafe(git, by_patch[-1], name)
+    if not per_patch:
+        tree = git.text("write-tree")
+    files = _changes(git, base_tree, tree)
+    _refuse_unsafe(git, files, None)
+    return AppliedTree(tree, base_tree, files, tuple(by_patch), git)
+
+
+def repository_objects(git_dir: Path) -> Path:
+    """Where a repository keeps its objects; a worktree of another one keeps them there."""
+    plain = git_dir / "objects"
+    if plain.is_dir():
+        return plain
+    path = Path(Git(git_dir).text("rev-parse", "--git-path", "objects"))
+    return path if path.is_absolute() else git_dir / path
+
+
+def _private_repository(
+    store: Path, base_tree: str, object_dir: Path, work: Path, cancel: CancelToken | None
+) -> Git:
+    objects = repository_objects(store)
+    git_dir = work / "git"
+    (git_dir / "refs").mkdir(parents=True, exist_ok=True)
+    (git_dir / "objects").mkdir(exist_ok=True)
+    object_dir.mkdir(parents=True, exist_ok=True)
+    # What `git init --bare` would write, less the process. A tree hash of 64 digits is SHA-256.
+    version, extension = (1, "[extensions]\n\tobjectFormat = sha256\n")
+    if len(base_tree) == 40:
+        version, extension = (0, "")
+    (git_dir / "config").write_text(
+        f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = true\n{extension}"
+    )
+    (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
+    return Git(
+        git_dir, object_dir=object_dir, alternates=[objects], index=work / "index", cancel=cancel
+    )
+
+
+def _pieces(name: str, data: bytes) -> Iterator[bytes]:
+    """The diffs of one patch file, to be applied one after the other.
+
+    A mailbox is taken apart at its commits: git apply takes all diffs of one input as alternatives
+    to the same base where a rename is among them, and would lose what came before it.
+    """
+    if not _ANY_DIFF.search(data):
+        raise _refused(name, None, "it holds no diff")
+    if not _MAIL.match(data.lstrip()):
+        yield data
+        return
+    starts = [match.start() for match in _MAIL.finditer(data)]
+    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        mail = data[start:end]
+        head = mail.replace(b"\r\n", b"\n", 50).partition(b"\n\n")[0]
+        if _ENCODED.search(head):
+            raise _refused(name, None, "its diff is encoded (base64 or quoted-printable)")
+        # Like git am: the message, which may quote diffs, ends at the first line of three dashes.
+        message_end = _END_OF_MESSAGE.search(mail)
+        piece = mail[message_end.end() :] if message_end else mail
+        if _ANY_DIFF.search(piece):
+            yield piece
+
+
+def _apply_one(git: Git, name: str, piece: bytes) -> None:
+    done = git.run(
+        "apply",
+        "--cached",
+        "--binary",
+        "--whitespace=nowarn",
+        "--no-ignore-whitespace",
+        "-p1",
+        "-",
+        stdin=piece,
+        check=False,
+        config=_PROTECT,
+    )
+    if done.returncode != 0:
+        raise _does_not_apply(name, piece, done)
+
+
+def _does_not_apply(name: str, piece: bytes, done: proc.Done) -> RelforgeError:
+    # Only the lines that name files and reasons; git may quote the patch's text in others.
+    text = done.stderr.decode("utf-8", "replace")
+    failed = _FAILED_AT.search(text)
+    if failed:
+        path, line = failed["path"], int(failed["line"])
+        number = _hunk_number(piece, path, line)
+        hunk = f"hunk {number} (at line {line})" if number else f"the hunk at line {line}"
+        return _refused(name, path, f"{hunk} does not fit the file", applies=False)
+    fits = _DOES_NOT_FIT.search(text)
+    if fits:
+        return _refused(name, fits["path"], fits["why"].replace("index", "tree"), applies=False)
+    unsafe = _UNSAFE.search(text)
+    if unsafe:
+        why = (
+            "it writes through a symbolic link" if unsafe["why"] else "the path leaves the tree"
+            if ".git" not in unsafe["path"].lower() else "it writes into .git"
+        )
+        return _refused(name, unsafe["path"], why)
+    first = next((ln for ln in text.splitlines() if ln.startswith(("error:", "fatal:"))), "")
+    return _refused(name, None, first or f"git apply ended with status {done.returncode}")
+
+
+def _hunk_number(piece: bytes, path: str, line: int) -> int | None:
+    """Which hunk of a file's diff begins at a line, counted from 1."""
+    raw = re.escape(path.encode("utf-8", "surrogateescape"))
+    start = re.search(rb'^(?:---|\+\+\+) "?[^/\n]+/' + raw + rb'"?(?:\t.*)?\r?$', piece, re.MULTILINE)
+    if start is None:
+        return None
+    rest = piece[start.end() :]
+    end = re.search(rb"^diff --git ", rest, re.MULTILINE)
+    hunks = re.findall(rb"^@@ -(\d+)", rest[: end.start() if end else None], re.MULTILINE)
+    return hunks.index(b"%d" % line) + 1 if b"%d" % line in hunks else None
+
+
+def _changes(git: Git, before: str, after: str) -> tuple[FileChange, ...]:
+    if before == after:
+        return ()
+    done = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
+    fields = done.stdout.split(b"\0")
+    result = []
+    for meta, path in zip(fields[0::2], fields[1::2], strict=False):
+        old_mode, new_mode, old, new, _status = meta.decode().lstrip(":").split(" ")
+        result.append(
+            FileChange(
+                path=_shown(path),
+                before=None if old_mode == _NONE else old,
+                before_mode=None if old_mode == _NONE else old_mode,
+                after=None if new_mode == _NONE else new,
+                after_mode=None if new_mode == _NONE else new_mode,
+            )
+        )
+    return tuple(result)
+
+
+def _refuse_unsafe(git: Git, files: tuple[FileChange, ...], patch: str | None) -> None:
+    for change in files:
+        parts = change.path.split("/")
+        if ".git" in (part.lower() for part in parts) or not {"", ".", ".."}.isdisjoint(parts):
+            raise _refused(patch, change.path, "the path is not safe to write")
+        if change.after_mode == _GITLINK:
+            raise _refused(patch, change.path, "it adds or moves a submodule")
+        if change.after_mode == _LINK and change.after is not None:
+            target = git.run("cat-file", "blob", change.after).stdout
+            if _leaves_tree(change.path, target):
+                raise _refused(patch, change.path, "it adds a symbolic link that leaves the tree")
+
+
+def _leaves_tree(path: str, target: bytes) -> bool:
+    if target.startswith(b"/"):
+        return True
+    depth = path.count("/")
+    for part in target.split(b"/"):
+        if part == b"..":
+            depth -= 1
+        elif part not in (b"", b"."):
+            depth += 1
+        if depth < 0:
+            return True
+    return False
+
+
+def _shown(path: bytes) -> str:
+    return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def _refused(
+    patch: str | None, path: str | None, why: str, *, applies: bool = True
+) -> RelforgeError:
+    subject = f"patch {patch}" if patch else "one of the patches"
+    return RelforgeError(
+        f"{subject} is refused" if applies else f"{subject} does not apply",
+        code=ExitCode.SOURCE,
+        where=f"{patch}: {path}" if patch and path else patch or path,
+        why=why,
+        hint="ask the patch's maker for a corrected one"
+        if applies
+        else "check that the patch set is made for this very base, and that the order is right",
+    )

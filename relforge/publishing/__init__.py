@@ -1,0 +1,1 @@
+"""Where a release goes: a folder with an OCI image layout, an OCI registry."""

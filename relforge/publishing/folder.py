@@ -1,0 +1,140 @@
+"""A release as a folder: the image as an OCI layout, its card, its evidence, its record.
+
+::
+
+    dist/<release>/
+      image/         OCI image layout; the index names it by the release's tag
+      README.md      the card
+      evidence/      the files that the card quotes
+      release.json   the release record, where there is one
+      contents.json  SHA-256 of every file above
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from relforge.engine.layout import ImageFacts, describe, fill, link_or_copy, replace_folder, verify
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import cannot_write, sha256_file, sync_folder
+from relforge.frozen import Frozen, canonical_json
+
+_CONTENTS = "contents.json"
+
+
+class FolderResult(Frozen):
+    """``written`` is False when the folder held this very release already."""
+
+    path: Path
+    image_digest: str
+    files: dict[str, str]
+    written: bool
+
+
+def publish_folder(
+    layout: Path,
+    *,
+    card: str,
+    evidence: Mapping[str, Path],
+    record: bytes | None,
+    target: Path,
+    tag: str,
+) -> FolderResult:
+    """Writes the whole folder ``target`` or nothing; does nothing when it is there already.
+
+    ``evidence`` maps names below ``evidence/`` to files. Every blob of the layout is hashed
+    before it is published. Raises RelforgeError (PUBLISH) for an altered blob, missing evidence
+    or a target that is no folder of ours, (ENVIRONMENT) when it cannot be written.
+    """
+    facts = describe(layout, code=ExitCode.PUBLISH)
+    texts = {"README.md": card.encode()}
+    if record is not None:
+        texts["release.json"] = record
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in texts.items()}
+    for name, path in evidence.items():
+        files[f"evidence/{_inside(name)}"] = _hash_evidence(path)
+    contents = canonical_json(
+        {"image_digest": facts.digest, "tag": tag, "files": dict(sorted(files.items()))}
+    )
+    _require_ours(target)
+    if _is_there(target, contents, facts, files):
+        return FolderResult(path=target, image_digest=facts.digest, files=files, written=False)
+    verify(layout, code=ExitCode.PUBLISH)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            work.chmod(0o755)
+            (work / "image").mkdir()
+            fill(layout, work / "image", facts, ref_name=tag)
+            for name, data in {**texts, _CONTENTS: contents}.items():
+                (work / name).write_bytes(data)
+            (work / "evidence").mkdir()
+            for name, path in evidence.items():
+                copy = work / "evidence" / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(path, copy)
+            sync_folder(work)
+            replace_folder(work, target)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    return FolderResult(path=target, image_digest=facts.digest, files=files, written=True)
+
+
+def _is_there(target: Path, contents: bytes, facts: ImageFacts, files: dict[str, str]) -> bool:
+    # The small files are hashed; of the image, manifest and config are, the layers by size:
+    # publishing again must not read gigabytes. `verify` reads all of it.
+    try:
+        if (target / _CONTENTS).read_bytes() != contents:
+            return False
+        if any(sha256_file(target / name) != digest for name, digest in files.items()):
+            return False
+        return describe(target / "image", code=ExitCode.PUBLISH) == facts
+    except (OSError, RelforgeError):
+        return False
+
+
+def _require_ours(target: Path) -> None:
+    # A folder that somebody else filled is not replaced.
+    if not target.exists() or (target / _CONTENTS).is_file():
+        return
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    raise RelforgeError(
+        "the folder to publish to holds something else",
+        code=ExitCode.PUBLISH,
+        where=str(target),
+        why=f"it has no {_CONTENTS}, so relforge did not write it",
+        hint="move it away, or set another dist folder in the site configuration",
+    )
+
+
+def _hash_evidence(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise RelforgeError(
+            "evidence to be published cannot be read",
+            code=ExitCode.PUBLISH,
+            where=str(path),
+            why=error.strerror or str(error),
+            hint="run the release again: missing evidence is made anew",
+        ) from error
+
+
+def _inside(name: str) -> str:
+    if name.startswith("/") or ".." in name.split("/") or not name:
+        raise RelforgeError(
+            f"the evidence name {json.dumps(name)} would leave its folder",
+            code=ExitCode.PUBLISH,
+            hint="use a relative name",
+        )
+    return name

@@ -1,0 +1,232 @@
+"""Makes a lock: imports the sources, applies the patch sets, resolves the Python packages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.lock import Lock, LockedPatchSet, LockedSource, LockedWheels, lock_path, request_key
+from relforge.manifest.device import Device
+from relforge.manifest.loader import load
+from relforge.manifest.project import Project
+from relforge.manifest.release import Release
+from relforge.manifest.site import Site
+from relforge.patching.locate import locate, trusted_signers
+from relforge.stage import CancelToken
+
+if TYPE_CHECKING:
+    from relforge.gitio import Git
+
+OnLine = Callable[[str], None]
+# 1980 is the earliest time a wheel's archive can hold; used when no source carries a date.
+_EARLIEST_EPOCH_S = 315_532_800
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}
+
+
+def resolve_lock(
+    project: Project,
+    release: Release,
+    site: Site,
+    *,
+    home: Path,
+    on_line: OnLine,
+    cancel: CancelToken,
+) -> Lock:
+    """Resolves every moving part of a release.
+
+    Wheels of an earlier lock are kept while the request for packages is the same, so that locking
+    again after a patch changed moves nothing else. Raises RelforgeError.
+    """
+    device = project.device(release.device)
+    sources = _sources(release, site, home, on_line, cancel)
+    patches = _patches(project, release, device, site, home, sources, on_line)
+    wheels, build_wheels = _packages(
+        project, release, device, site, home, sources, patches, on_line, cancel
+    )
+    dates = [s.created_s for s in sources.values() if s.created_s is not None]
+    return Lock(
+        release=release.name,
+        request=request_key(release, device),
+        source_date_epoch=max([_EARLIEST_EPOCH_S, *dates]),
+        sources=sources,
+        patches=patches,
+        wheels=wheels,
+        build_wheels=build_wheels,
+    )
+
+
+def _sources(
+    release: Release, site: Site, home: Path, on_line: OnLine, cancel: CancelToken
+) -> dict[str, LockedSource]:
+    from relforge.sources.api import import_source
+
+    found = {}
+    for name, spec in release.sources.items():
+        cancel.check()
+        imported = import_source(name, spec, home=home, site=site, ctx_line=on_line, cancel=cancel)
+        identity = (
+            f"{imported.url}@{imported.commit}"
+            if imported.kind == "git"
+            else f"{imported.package}=={imported.version}"
+        )
+        found[name] = LockedSource(
+            kind=imported.kind,
+            identity=identity,
+            file_name=imported.file_name,
+            sha256=imported.sha256,
+            commit=imported.commit,
+            tree=imported.tree,
+            created_s=imported.created_epoch,
+        )
+        on_line(f"{name}: {identity} is tree {imported.tree}")
+    return found
+
+
+def _patches(
+    project: Project,
+    release: Release,
+    device: Device,
+    site: Site,
+    home: Path,
+    sources: dict[str, LockedSource],
+    on_line: OnLine,
+) -> dict[str, LockedPatchSet]:
+    from relforge.patching.keys import load_identities
+    from relforge.patching.tree import PatchSource, materialise
+    from relforge.sources.api import store_of
+
+    found = {}
+    for ref in release.patches:
+        # The plain patches are what a lock is made of, where the project has them.
+        plain = project.path(ref.path)
+        overriding = site if not plain.is_dir() else site.model_copy(update={"patch_sets": {}})
+        located = locate(project, overriding, device, ref)
+        tree = materialise(
+            store_git_dir=store_of(home).git_dir,
+            base_tree=sources[ref.source].tree,
+            patch_source=PatchSource(
+                path=located.path,
+                name=ref.name,
+                trusted=trusted_signers(site, device) if located.sealed else (),
+                identities=load_identities(site.identities) if located.sealed else None,
+            ),
+            dest=None,
+            home=home,
+            expected_tree=None,
+            epoch=0,
+        )
+        found[ref.name] = LockedPatchSet(
+            source=ref.source,
+            content=located.content_sha256,
+            base_tree=tree.base_tree,
+            result_tree=tree.tree,
+            patches=tuple(tree.patches),
+        )
+        on_line(f"{ref.name}: {len(tree.patches)} patches make tree {tree.tree}")
+    return found
+
+
+def _packages(
+    project: Project,
+    release: Release,
+    device: Device,
+    site: Site,
+    home: Path,
+    sources: dict[str, LockedSource],
+    patches: dict[str, LockedPatchSet],
+    on_line: OnLine,
+    cancel: CancelToken,
+) -> tuple[LockedWheels, LockedWheels]:
+    kept = _kept(project, release, device)
+    if kept is not None:
+        return kept
+    from relforge.sources.api import store_of
+    from relforge.sources.wheelhouse import resolve
+
+    python = release.build.python
+    wanted = list(python.requirements)
+    git = store_of(home)
+    for name, files in python.requirement_files.items():
+        tree = next((p.result_tree for p in patches.values() if p.source == name), None)
+        for path in files:
+            found_here = read_requirements(git, tree or sources[name].tree, path)
+            wanted += without(found_here, python.exclude)
+
+    def solved(*, build: bool) -> LockedWheels:
+        found = resolve(
+            python.model_copy(update={"requirements": tuple(wanted)}),
+            python_version=device.python,
+            site=site,
+            ctx_line=on_line,
+            build=build,
+            machine=_MACHINES[device.architecture],
+            cancel=cancel,
+        )
+        return LockedWheels.model_validate(found.model_dump())
+
+    return solved(build=False), solved(build=True)
+
+
+def without(requirements: Iterable[str], excluded: Iterable[str]) -> list[str]:
+    """The requirements that name no excluded package. Raises RelforgeError (SOURCE)."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    names = {canonicalize_name(name) for name in excluded}
+    kept = []
+    for text in requirements:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise RelforgeError(
+                f"a requirement file of the source has a line that cannot be read: {text}",
+                code=ExitCode.SOURCE,
+                why=str(error),
+            ) from error
+        if canonicalize_name(requirement.name) not in names:
+            kept.append(text)
+    return kept
+
+
+def _kept(
+    project: Project, release: Release, device: Device
+) -> tuple[LockedWheels, LockedWheels] | None:
+    path = lock_path(project, release)
+    if not path.is_file():
+        return None
+    try:
+        before = load(path, Lock)
+    except RelforgeError:
+        return None
+    if before.request != request_key(release, device):
+        return None
+    return before.wheels, before.build_wheels
+
+
+def read_requirements(git: Git, tree: str, path: str) -> Iterator[str]:
+    """The requirements in a file of a tree, ``-r`` files included.
+
+    Index options are passed over: where packages come from is the site's business. Raises
+    RelforgeError (SOURCE) for a file that is not there.
+    """
+    try:
+        text = git.read_file(tree, path).decode("utf-8", "replace")
+    except RelforgeError as error:
+        raise RelforgeError(
+            f"the source has no {path}",
+            code=ExitCode.SOURCE,
+            where=tree,
+            hint="correct build.python.requirement_files in the release",
+        ) from error
+    folder = path.rsplit("/", 1)[0] + "/" if "/" in path else ""
+    for raw in text.replace("\\\n", "").splitlines():
+        line = re.sub(r"(^|\s)#.*$", "", raw).strip()
+        if not line:
+            continue
+        if included := re.match(r"^(?:-r|--requirement)[ =]+(\S+)$", line):
+            yield from read_requirements(git, tree, folder + included[1])
+        elif not line.startswith("-"):
+            yield line
