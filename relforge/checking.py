@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,13 @@ def check_project(project: Project, site: Site) -> CheckReport:
     devices = attempt("devices", lambda: project.devices) or {}
     for device in devices.values():
         if device.default_release is not None:
-            attempt(f"device {device.name}", lambda d=device: project.default_release(d))
+            attempt(f"device {device.name}", partial(project.default_release, device))
     for name in project.model_files:
-        attempt(f"model {name}", lambda n=name: project.model(n))
+        attempt(f"model {name}", partial(project.model, name))
     for name in project.release_files:
-        release = attempt(f"release {name}", lambda n=name: project.release(n))
+        release = attempt(f"release {name}", partial(project.release, name))
         if release is not None:
-            attempt(f"lock of {name}", lambda r=release: _release(project, site, r))
+            attempt(f"lock of {name}", partial(_release, project, site, release))
     return CheckReport(checked=tuple(checked), faults=tuple(faults))
 
 

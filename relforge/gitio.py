@@ -303,6 +303,7 @@ class Git:
                     "fast-import",
                     "--quiet",
                     "--done",
+                    "--depth=0",  # a file is no better version of the file before it
                     stdin=stream,
                     check=False,
                     # Zlib's fastest level: the time is in the compression, and this is a cache.

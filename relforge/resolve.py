@@ -94,8 +94,8 @@ def _patches(
     sources: dict[str, LockedSource],
     on_line: OnLine,
 ) -> dict[str, LockedPatchSet]:
-    from relforge.patching.keys import load_identities
-    from relforge.patching.tree import PatchSource, materialise
+    from relforge.patching.keys import Identities, load_identities
+    from relforge.patching.tree import materialise
     from relforge.sources.api import store_of
 
     found = {}
@@ -107,12 +107,10 @@ def _patches(
         tree = materialise(
             store_git_dir=store_of(home).git_dir,
             base_tree=sources[ref.source].tree,
-            patch_source=PatchSource(
-                path=located.path,
-                name=ref.name,
-                trusted=trusted_signers(site, device) if located.sealed else (),
-                identities=load_identities(site.identities) if located.sealed else None,
-            ),
+            patch_source=located.patches,
+            trusted=trusted_signers(site, device),
+            identities=load_identities(site.identities) if located.sealed else Identities(),
+            device_names={device.name, *device.aliases},
             dest=None,
             home=home,
             expected_tree=None,
@@ -123,10 +121,14 @@ def _patches(
             content=located.content_sha256,
             base_tree=tree.base_tree,
             result_tree=tree.tree,
-            patches=tuple(tree.patches),
+            patches=tuple((patch.name, patch.sha256) for patch in tree.patches),
         )
         on_line(f"{ref.name}: {len(tree.patches)} patches make tree {tree.tree}")
     return found
+
+
+# relforge's own templates install with uv and pack prebuilt trees with wheel.
+BUILD_TOOLS = ("uv>=0.5", "wheel>=0.43")
 
 
 def _packages(
@@ -156,8 +158,13 @@ def _packages(
             wanted += without(found_here, python.exclude)
 
     def solved(*, build: bool) -> LockedWheels:
-        found = resolve(
-            python.model_copy(update={"requirements": tuple(wanted)}),
+        return resolve(
+            python.model_copy(
+                update={
+                    "requirements": tuple(wanted),
+                    "build_requirements": (*BUILD_TOOLS, *python.build_requirements),
+                }
+            ),
             python_version=device.python,
             site=site,
             ctx_line=on_line,
@@ -165,7 +172,6 @@ def _packages(
             machine=_MACHINES[device.architecture],
             cancel=cancel,
         )
-        return LockedWheels.model_validate(found.model_dump())
 
     return solved(build=False), solved(build=True)
 

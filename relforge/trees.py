@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.stage import Job, StageContext
 
@@ -33,7 +32,7 @@ def checked_out(
     from relforge.patching.tree import materialise
     from relforge.patching.workarea import work_area
     from relforge.sources.api import store_of
-    from relforge.stages.unpatch import UnpatchResult, opened_patch_set
+    from relforge.stages.unpatch import UnpatchResult, opening
 
     env = job.env
     unpatch = job.upstream.get("unpatch")
@@ -47,19 +46,14 @@ def checked_out(
             if known is None:
                 git.checkout(request.tree, dest, epoch=epoch)
                 continue
-            tree = materialise(
+            materialise(
                 store_git_dir=git.git_dir,
                 base_tree=known.base_tree,
-                patch_source=opened_patch_set(known, env),
                 dest=dest,
                 home=env.home,
                 expected_tree=request.tree,
                 epoch=epoch,
+                cancel=ctx.cancel,
+                **opening(known, env),
             )
-            if tree.tree != request.tree:
-                raise RelforgeError(
-                    f"{request.name} has another tree than the plan",
-                    code=ExitCode.SOURCE,
-                    why=f"expected {request.tree}, found {tree.tree}",
-                )
         yield area

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Writes examples/hello/model: the model folder, its held-out questions and its reference.
+"""Writes the model folder of hello, its held-out questions and its reference.
 
-    make_model.py [DIR]        default: the folder `model` beside this file
+    make_model.py [DIR]        default: this file's folder
 
-Everything is derived from hashes, so the files are the same everywhere. The reference is computed
-here in plain Python, apart from the server and its C++ part, in the format of tiny-adder's.
+makes model/config.json, model/table.json, heldout.jsonl and reference.json. Everything is derived
+from hashes, so the files are the same everywhere. The reference is computed here in plain Python,
+apart from the server and its C++ part; its format is relforge.evaluation/1 with the greedy texts
+that a smoke test compares.
 """
 
 # ruff: noqa: T201 (a program: its result goes to stdout)
@@ -16,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NAME = "hello"
+TASK = "hello_addition"
 SALT = "hello/1"
 QUESTIONS = 500
 WRONG_ONE_IN = 16
@@ -45,7 +47,7 @@ def wrong_sums() -> dict[str, str]:
     return table
 
 
-def reference(wrong: dict[str, str], files: dict[str, bytes]) -> dict[str, Any]:
+def reference(wrong: dict[str, str], questions_file: bytes) -> dict[str, Any]:
     def text_of(question: str) -> str:
         a, b = question.rstrip("=").split("+")
         return wrong.get(question, str(int(a) + int(b)))
@@ -67,20 +69,18 @@ def reference(wrong: dict[str, str], files: dict[str, bytes]) -> dict[str, Any]:
     missed = [row["question"] for row in rows if not row["correct"]]
     correct = len(right)
     return {
-        "format": "relforge.hello-reference/1",
-        "model": {
-            "name": NAME,
-            "files": {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()},
-        },
+        "format": "relforge.evaluation/1",
         "settings": {
-            "engine": "plain Python (examples/hello/make_model.py)",
-            "decoding": "greedy",
-            "max_new_tokens": MAX_TOKENS,
-            "stop": ["\n"],
-            "prompt_format": "{a}+{b}=",
-            "shots": 0,
-            "questions_file": "heldout.jsonl",
+            "task": TASK,
+            "questions_sha256": hashlib.sha256(questions_file).hexdigest(),
             "n": len(rows),
+            "shots": 0,
+            "temperature": 0.0,
+            "max_tokens": MAX_TOKENS,
+            "stop": ["\n"],
+            "prompt_template": "{{question}}",
+            "tool": "plain Python (examples/hello/make_model.py)",
+            "tool_version": "1",
         },
         "result": {
             "correct": correct,
@@ -115,27 +115,24 @@ def as_json(value: dict[str, Any]) -> bytes:
 
 
 def main() -> None:
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "model"
-    out.mkdir(parents=True, exist_ok=True)
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
+    (out / "model").mkdir(parents=True, exist_ok=True)
     wrong = wrong_sums()
-    weights = {
-        "config.json": as_json(
-            {
-                "architecture": "HelloAdder",
-                "max_model_len": MAX_MODEL_LEN,
-                "table": "table.json",
-            }
-        ),
-        "table.json": as_json({"wrong": wrong}),
-    }
-    lines = [
+    rows = [
         json.dumps({"id": f"add-{a}-{b}", "question": f"{a}+{b}=", "answer": str(a + b)})
         for a, b in questions()
     ]
-    found = reference(wrong, weights)
+    questions_file = ("\n".join(rows) + "\n").encode()
+    found = reference(wrong, questions_file)
+    config = {
+        "architecture": "HelloAdder",
+        "max_model_len": MAX_MODEL_LEN,
+        "table": "table.json",
+    }
     files = {
-        **weights,
-        "heldout.jsonl": ("\n".join(lines) + "\n").encode(),
+        "model/config.json": as_json(config),
+        "model/table.json": as_json({"wrong": wrong}),
+        "heldout.jsonl": questions_file,
         "reference.json": as_json(found),
     }
     for name, raw in files.items():

@@ -109,6 +109,11 @@ def select(
     return list(chosen.values())
 
 
+def to_stderr(line: str) -> None:
+    """Progress of a verb that runs no pipeline."""
+    sys.stderr.write(f"{line}\n")
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -18,6 +18,7 @@ from relforge.cli.common import (
     interruptible,
     print_json,
     select,
+    to_stderr,
     workplace,
 )
 from relforge.errors import ExitCode, RelforgeError
@@ -55,7 +56,7 @@ def lock(
                 manifest,
                 place.site,
                 home=place.home,
-                on_line=lambda line: sys.stderr.write(f"{line}\n"),
+                on_line=to_stderr,
                 cancel=cancel,
             )
             path = lock_path(place.project, manifest)

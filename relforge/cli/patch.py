@@ -6,7 +6,7 @@ import getpass
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +16,15 @@ from relforge.cli.common import (
     SiteOption,
     Workplace,
     print_json,
+    to_stderr,
     workplace,
 )
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.release import Release
 from relforge.manifest.source import PatchSetRef
+
+if TYPE_CHECKING:
+    from relforge.evidence.dsse import TrustedSigner
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle file.")]
@@ -63,7 +67,7 @@ def seal(
         manifest.sources[ref.source],
         home=place.home,
         site=place.site,
-        ctx_line=_to_stderr,
+        ctx_line=to_stderr,
     )
     sealed = bundle.seal(
         patches,
@@ -148,15 +152,13 @@ def _patch_set(manifest: Release, name: str) -> PatchSetRef:
     )
 
 
-def _signers(place: Workplace):  # type: ignore[no-untyped-def]
-    from relforge.patching.keys import load_signer
+def _signers(place: Workplace) -> list[TrustedSigner]:
+    """Everybody whose signature counts here, whatever the device."""
+    from relforge.patching.locate import trusted_signers
 
-    return [load_signer(key.name, key.public_key) for key in place.site.trusted_keys] + [
-        load_signer(device.vendor.name, device.vendor.public_key.encode())
+    found = {
+        signer.keyid: signer
         for device in place.project.devices.values()
-        if device.vendor.public_key is not None
-    ]
-
-
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+        for signer in trusted_signers(place.site, device)
+    }
+    return list(found.values())

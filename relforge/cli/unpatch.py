@@ -18,6 +18,7 @@ from relforge.cli.common import (
     interruptible,
     print_json,
     select,
+    to_stderr,
     workplace,
 )
 from relforge.cli.flow import with_keys
@@ -45,7 +46,7 @@ def unpatch(
     unchanged, is left as it is.
     """
     from relforge.plan import subject
-    from relforge.unpatching import unpatch_to_folder
+    from relforge.unpatching import unpatch_release
 
     place = with_keys(workplace(project, site), key_path)
     everything = not device and not release and len(place.project.release_files) == 1
@@ -66,16 +67,15 @@ def unpatch(
             hint="its sources are used as they are",
         )
     with interruptible() as cancel:
-        trees = unpatch_to_folder(
+        trees = unpatch_release(
             loaded,
             directory / chosen.device,
             home=place.home,
-            on_line=lambda line: sys.stderr.write(f"{line}\n"),
+            on_line=to_stderr,
             cancel=cancel,
         )
     if json_:
         print_json({"release": chosen.name, "trees": [t.model_dump(mode="json") for t in trees]})
         return
     for tree in trees:
-        state = "is up to date" if tree.unchanged else "written"
-        sys.stdout.write(f"{tree.folder}  {tree.tree}  {state}\n")
+        sys.stdout.write(f"{tree.folder}  {tree.tree.tree}  {tree.status}\n")

@@ -103,7 +103,8 @@ def build(
     request.layout.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{request.layout.name}.", dir=request.layout.parent))
     try:
-        progress = _run(cli, facts, request, work / "layout", ctx_line, cancel)
+        outputs = _outputs(facts, request, work / "layout")
+        progress = _run(cli, facts, request, outputs, ctx_line, cancel)
         image = normalise(work / "layout")
         try:
             replace_folder(work / "layout", request.layout)
@@ -124,6 +125,31 @@ def build(
         log=request.log,
         rebuild_script=script,
     )
+
+
+def export_target(
+    request: BuildRequest,
+    *,
+    target: str,
+    dest: Path,
+    site: EngineSite | None = None,
+    ctx_line: Callable[[str], None] = lambda _line: None,
+    cancel: CancelToken | None = None,
+) -> Path:
+    """Builds another target of the same request and writes its files to the new folder ``dest``.
+
+    Shares every cached step with ``build``. Raises what ``build`` raises.
+    """
+    cli = find_cli(site)
+    facts = engine_facts(site)
+    _require_containerd(facts)
+    part = request.model_copy(
+        update={"target": target, "log": request.log.with_name(f"{request.log.stem}-{target}.log")}
+    )
+    write_atomic(part.log.parent / "rebuild.sh", rebuild_script(cli, part).encode(), mode=0o755)
+    request.context.mkdir(parents=True, exist_ok=True)
+    _run(cli, facts, part, [_csv("type=local", f"dest={dest}")], ctx_line, cancel)
+    return dest
 
 
 def rebuild_script(cli: DockerCli, request: BuildRequest) -> str:
@@ -179,16 +205,13 @@ def _run(
     cli: DockerCli,
     facts: EngineFacts,
     request: BuildRequest,
-    layout: Path,
+    outputs: list[str],
     ctx_line: Callable[[str], None],
     cancel: CancelToken | None,
 ) -> Progress:
     argv = _argv(cli, request, progress="rawjson")
-    rewrite = ("rewrite-timestamp=true",) if request.rewrite_timestamps else ()
-    layout_output = _csv("type=oci", f"dest={layout}", "tar=false", *_COMPRESSION, *rewrite)
-    argv += ["--output", layout_output]
-    if _two_outputs(facts, request):
-        argv += ["--output", _image_output(request)]
+    for output in outputs:
+        argv += ["--output", output]
     argv.append(str(request.context))
     request.log.parent.mkdir(parents=True, exist_ok=True)
     with request.log.open("w", encoding="utf-8") as log:
@@ -209,6 +232,14 @@ def _run(
     if done.returncode != 0:
         raise _failure(request, progress, facts, done)
     return progress
+
+
+def _outputs(facts: EngineFacts, request: BuildRequest, layout: Path) -> list[str]:
+    rewrite = ("rewrite-timestamp=true",) if request.rewrite_timestamps else ()
+    outputs = [_csv("type=oci", f"dest={layout}", "tar=false", *_COMPRESSION, *rewrite)]
+    if _two_outputs(facts, request):
+        outputs.append(_image_output(request))
+    return outputs
 
 
 def _two_outputs(facts: EngineFacts, request: BuildRequest) -> bool:

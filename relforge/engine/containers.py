@@ -6,19 +6,19 @@ removes it on exceptions, Ctrl-C and SIGTERM; after ``kill -9`` the next ``sweep
 
 from __future__ import annotations
 
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from relforge import redact
 from relforge.engine import owner
+from relforge.engine.container_spec import ContainerSpec, ContainerState, Mount, PublishedPort
+from relforge.engine.refusals import StartFailed, engine_refused, not_removed
 from relforge.engine.stopping import terminated_as_exception
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -29,75 +29,7 @@ LABEL_RELEASE = "org.relforge.release"
 LABEL_TOKEN = "org.relforge.token"  # noqa: S105 (an id, no password)
 LABEL_PID_NAMESPACE = "org.relforge.pidns"
 _LOG_TAIL_BYTES = 4 * 1024 * 1024
-_PORT_TAKEN = re.compile(r"port is already allocated|address already in use")
 _STREAM_END_S = 5.0
-
-
-class Mount(Frozen):
-    """A host path inside the container; it must exist (the engine creates nothing)."""
-
-    host: Path
-    container: str
-    read_only: bool = True
-
-
-class PublishedPort(Frozen):
-    """A container port reachable at ``address`` of the engine's host; ``host`` None: a free one."""
-
-    container: int
-    host: int | None = None
-    address: str = "127.0.0.1"
-
-
-class ContainerSpec(Frozen):
-    """One container, complete: what ``docker run`` would be told. Sizes are bytes."""
-
-    name: str
-    image: str
-    """An image id or digest: ``sha256:...``, or a reference the engine knows."""
-    argv: tuple[str, ...]
-    """The whole command; it replaces the image's entry point too."""
-    env: dict[str, str] = {}
-    shm_bytes: int | None = None
-    memory_bytes: int | None = None
-    devices: tuple[str, ...] = ()
-    """``host[:container[:rwm]]``, as ``docker run --device`` takes them."""
-    mounts: tuple[Mount, ...] = ()
-    ports: tuple[PublishedPort, ...] = ()
-    network: str | None = None
-    user: str | None = None
-    group_add: tuple[str, ...] = ()
-    runtime: str | None = None
-    privileged: bool = False
-
-
-class ContainerState(Frozen):
-    """What the engine says about a container. ``error`` is why it could not be started."""
-
-    status: Literal[
-        "created", "running", "paused", "restarting", "removing", "exited", "dead", "gone"
-    ]
-    exit_code: int | None = None
-    oom_killed: bool = False
-    error: str = ""
-
-    @property
-    def running(self) -> bool:
-        return self.status in ("running", "paused", "restarting")
-
-    def shown(self) -> str:
-        """The state in words, e.g. ``ended with exit status 1``."""
-        if self.oom_killed:
-            return f"was killed for memory (exit status {self.exit_code})"
-        if self.status in ("exited", "dead"):
-            number = self.exit_code or 0
-            signal_note = f", signal {number - 128}" if 128 < number < 160 else ""
-            return f"ended with exit status {number}{signal_note}"
-        return f"is {self.status}"
-
-
-class StartFailed(RelforgeError):
-    """The engine made the container but could not start its command; ``why`` is what it said."""
 
 
 class Container:
@@ -278,7 +210,7 @@ def running(
             if container is not None:
                 container.finish()
             if failures:
-                raise _not_removed(spec, failures[0]) from failures[0]
+                raise not_removed(spec, failures[0]) from failures[0]
 
 
 def sweep(client: DockerClient) -> tuple[str, ...]:
@@ -318,7 +250,7 @@ def _create(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]
             hint=f"relforge build --release {labels[LABEL_RELEASE]}",
         ) from error
     except APIError as error:
-        raise _engine_refused(spec, error) from error
+        raise engine_refused(spec, error) from error
     return str(made["Id"])
 
 
@@ -359,44 +291,7 @@ def _start(client: DockerClient, spec: ContainerSpec, container_id: str) -> None
     try:
         client.api.start(container_id)
     except APIError as error:
-        raise _engine_refused(spec, error) from error
-
-
-def _engine_refused(spec: ContainerSpec, error: Any) -> RelforgeError:
-    said = error.explanation or str(error)
-    where = f"container {spec.name}"
-    if _PORT_TAKEN.search(said):
-        wanted = ", ".join(f"{p.address}:{p.host}" for p in spec.ports if p.host)
-        return RelforgeError(
-            f"the port {wanted or 'of the container'} is in use",
-            code=ExitCode.ENVIRONMENT,
-            where=where,
-            why=said,
-            hint="stop what listens there (ss -ltnp shows it), or leave the port to the engine",
-        )
-    if "is already in use by container" in said:
-        return RelforgeError(
-            f"a container named {spec.name} exists already",
-            code=ExitCode.ENVIRONMENT,
-            where=where,
-            why=said,
-            hint=f"wait for the run that owns it to end, or: docker rm -f {spec.name}",
-        )
-    if "bind source path does not exist" in said:
-        return RelforgeError(
-            "a path to mount does not exist on the engine's host",
-            code=ExitCode.ENVIRONMENT,
-            where=where,
-            why=said,
-            hint="make the path, or correct it in the release or device manifest",
-        )
-    return StartFailed(
-        f"the engine could not start the container {spec.name}",
-        code=ExitCode.ENVIRONMENT,
-        where=where,
-        why=said,
-        hint="compare the launch spec with what this host has (devices, runtime, image)",
-    )
+        raise engine_refused(spec, error) from error
 
 
 def _remove_token(client: DockerClient, token: str, failures: list[Exception]) -> None:
@@ -405,15 +300,6 @@ def _remove_token(client: DockerClient, token: str, failures: list[Exception]) -
             _remove(client, found["Id"])
     except _stream_errors() as error:
         failures.append(error)
-
-
-def _not_removed(spec: ContainerSpec, error: Exception) -> RelforgeError:
-    return RelforgeError(
-        f"the container {spec.name} could not be removed",
-        code=ExitCode.ENVIRONMENT,
-        why=str(error),
-        hint=f"see whether the engine answers, then: docker rm -f {spec.name}",
-    )
 
 
 def _remove(client: DockerClient, container_id: str) -> bool:
@@ -428,3 +314,15 @@ def _remove(client: DockerClient, container_id: str) -> bool:
         if "is already in progress" not in str(error):
             raise
     return True
+
+
+__all__ = [
+    "Container",
+    "ContainerSpec",
+    "ContainerState",
+    "Mount",
+    "PublishedPort",
+    "StartFailed",
+    "running",
+    "sweep",
+]

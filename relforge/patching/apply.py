@@ -83,7 +83,7 @@ def apply_patches(
 ) -> AppliedTree:
     """Applies patches, in order, to a tree of the store.
 
-    ``object_dir`` and ``work`` belong in a private work area; ``work`` gets a small bare repository.
+    ``object_dir`` and ``work`` belong in a private work area; ``work`` gets a bare repository.
     A patch may be a plain diff or a mailbox of one or several commits. Raises RelforgeError
     (SOURCE) naming the patch and the file: when it does not apply, writes outside the tree, through
     a link or into ``.git``, adds or moves a submodule, or adds a link that leaves the tree.
@@ -101,16 +101,16 @@ def apply_patches(
     git.run("read-tree", base_tree)
     by_patch: list[tuple[FileChange, ...]] = []
     tree = base_tree
-    name = ""
     for name, data in patches:
         for piece in _pieces(name, data):
             _apply_one(git, name, piece)
-        if per_patch:
+        # The check at the end covers everything; after a suspicious patch it can name the patch.
+        if per_patch or _LINK.encode() in data or _GITLINK.encode() in data:
             before, tree = tree, git.text("write-tree")
-            by_patch.append(_changes(git, before, tree))
-            _refuse_unsafe(git, by_patch[-1], name)
-    if not per_patch:
-        tree = git.text("write-tree")
+            changes = _changes(git, before, tree)
+            _refuse_unsafe(git, changes, name)
+            by_patch += [changes] if per_patch else []
+    tree = git.text("write-tree")
     files = _changes(git, base_tree, tree)
     _refuse_unsafe(git, files, None)
     return AppliedTree(tree, base_tree, files, tuple(by_patch), git)
@@ -202,8 +202,11 @@ def _does_not_apply(name: str, piece: bytes, done: proc.Done) -> RelforgeError:
     unsafe = _UNSAFE.search(text)
     if unsafe:
         why = (
-            "it writes through a symbolic link" if unsafe["why"] else "the path leaves the tree"
-            if ".git" not in unsafe["path"].lower() else "it writes into .git"
+            "it writes through a symbolic link"
+            if unsafe["why"]
+            else "the path leaves the tree"
+            if ".git" not in unsafe["path"].lower()
+            else "it writes into .git"
         )
         return _refused(name, unsafe["path"], why)
     first = next((ln for ln in text.splitlines() if ln.startswith(("error:", "fatal:"))), "")
@@ -213,7 +216,9 @@ def _does_not_apply(name: str, piece: bytes, done: proc.Done) -> RelforgeError:
 def _hunk_number(piece: bytes, path: str, line: int) -> int | None:
     """Which hunk of a file's diff begins at a line, counted from 1."""
     raw = re.escape(path.encode("utf-8", "surrogateescape"))
-    start = re.search(rb'^(?:---|\+\+\+) "?[^/\n]+/' + raw + rb'"?(?:\t.*)?\r?$', piece, re.MULTILINE)
+    start = re.search(
+        rb'^(?:---|\+\+\+) "?[^/\n]+/' + raw + rb'"?(?:\t.*)?\r?$', piece, re.MULTILINE
+    )
     if start is None:
         return None
     rest = piece[start.end() :]
@@ -232,7 +237,7 @@ def _changes(git: Git, before: str, after: str) -> tuple[FileChange, ...]:
         old_mode, new_mode, old, new, _status = meta.decode().lstrip(":").split(" ")
         result.append(
             FileChange(
-                path=_shown(path),
+                path=shown_path(path),
                 before=None if old_mode == _NONE else old,
                 before_mode=None if old_mode == _NONE else old_mode,
                 after=None if new_mode == _NONE else new,
@@ -269,7 +274,8 @@ def _leaves_tree(path: str, target: bytes) -> bool:
     return False
 
 
-def _shown(path: bytes) -> str:
+def shown_path(path: bytes) -> str:
+    """A path as ``FileChange`` writes it; lossless."""
     return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 

@@ -104,7 +104,12 @@ def seal(
         )
     with work_area(home, "seal") as area:
         applied = apply_patches(
-            store_git_dir, base_tree, patches, object_dir=area / "objects", work=area
+            store_git_dir,
+            base_tree,
+            patches,
+            object_dir=area / "objects",
+            work=area,
+            per_patch=True,
         )
     rows = zip(patches.patch_set.patches, applied.per_patch, strict=True)
     index = BundleIndex(
@@ -144,7 +149,7 @@ class OpenedBundle:
 
     verified: VerifiedHeader
     index: BundleIndex
-    _members: Iterator[tuple[str, int, IO[bytes]]]
+    _members: Iterator[tarstream.Member]
 
     def patches(self) -> Iterator[tuple[IndexedPatch, Iterator[bytes]]]:
         """Each patch with its content in chunks, all of which must be taken before the next one.
@@ -190,6 +195,16 @@ def opened(
                 yield OpenedBundle(verified, _read_index(members, verified), members)
             finally:
                 members.close()
+
+
+def verify_ciphertext(verified: VerifiedHeader) -> None:
+    """Reads a bundle's ciphertext and compares it with the header; needs no decryption key.
+
+    Raises RelforgeError (SOURCE).
+    """
+    with open_file(verified.path) as handle:
+        handle.seek(verified.ciphertext_offset)
+        _check_ciphertext(handle, verified)
 
 
 def open_bundle(
@@ -340,9 +355,7 @@ def _decryption_error(
     return None
 
 
-def _read_index(
-    members: Iterator[tuple[str, int, IO[bytes]]], verified: VerifiedHeader
-) -> BundleIndex:
+def _read_index(members: Iterator[tarstream.Member], verified: VerifiedHeader) -> BundleIndex:
     path = verified.path
     name, size, content = _next(members, path, INDEX)
     if name != INDEX or size > _LARGEST_INDEX:
@@ -360,9 +373,7 @@ def _read_index(
     return index
 
 
-def _next(
-    members: Iterator[tuple[str, int, IO[bytes]]], path: Path, wanted: str
-) -> tuple[str, int, IO[bytes]]:
+def _next(members: Iterator[tarstream.Member], path: Path, wanted: str) -> tarstream.Member:
     member = next(members, None)
     if member is None:
         raise altered(path, f"it ends before {wanted}")

@@ -26,9 +26,7 @@ PAYLOAD_TYPE = "application/vnd.relforge.bundle.v1+json"
 _FAMILY = b"relforge-bundle/"
 _LARGEST_ENVELOPE = 1 << 20
 
-UtcTime = Annotated[
-    str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")
-]
+UtcTime = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
 Ships = Literal["none", "binaries", "python"]
 
 
@@ -137,9 +135,7 @@ def parse_header(
     envelope = _read_envelope(handle, path)
     signer: dsse.TrustedSigner | None = None
     try:
-        signer = dsse.verify(
-            envelope, trusted, payload_type=PAYLOAD_TYPE, where=str(path)
-        ).signer
+        signer = dsse.verify(envelope, trusted, payload_type=PAYLOAD_TYPE, where=str(path)).signer
     except dsse.UnknownSigner as error:
         if not allow_unsigned:
             raise _untrusted(error, path) from error
@@ -254,7 +250,7 @@ def _untrusted(error: dsse.UnknownSigner, path: Path) -> RelforgeError:
             "the bundle is not signed",
             code=ExitCode.SOURCE,
             where=str(path),
-            why="only signed bundles are opened, so that their patches are known to be their maker's",
+            why="only signed bundles are opened: a signature says whose the patches are",
             hint="ask its maker for a signed one",
         )
     keyid = error.keyids[0]

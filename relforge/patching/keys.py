@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.dsse import PrivateKey, PublicKey, TrustedSigner
+from relforge.evidence.dsse import PrivateKey, TrustedSigner, key_id
 from relforge.files import cannot_write
 from relforge.frozen import Frozen, sha256_hex
 from relforge.manifest.common import Sha256
@@ -78,7 +78,7 @@ class KeyFinding:
 
 @dataclass(frozen=True)
 class Identities:
-    """Every private key that was found, where it was looked for, and what is wrong with the files."""
+    """The private keys that were found, where was looked for them, and what is wrong with them."""
 
     keys: tuple[Identity, ...] = ()
     looked_in: tuple[Path, ...] = ()
@@ -103,7 +103,9 @@ def new_keys(folder: Path, name: str) -> NewKeys:
     The private files have mode 0600. Raises RelforgeError (SOURCE) when one of the four exists:
     a key is never overwritten.
     """
-    paths = [folder / f"{name}.{end}" for end in ("age.key", "age.pub", "sign.pem", "sign.pub.pem")]
+    identity_file, recipient_file, signing_file, public_file = paths = tuple(
+        folder / f"{name}.{end}" for end in ("age.key", "age.pub", "sign.pem", "sign.pub.pem")
+    )
     taken = [str(path) for path in paths if path.exists() or path.is_symlink()]
     if taken:
         raise RelforgeError(
@@ -132,7 +134,12 @@ def new_keys(folder: Path, name: str) -> NewKeys:
     except OSError as error:
         raise cannot_write(folder, error) from error
     return NewKeys(
-        *paths, recipient_text=recipient, signing_keyid=TrustedSigner("", signing.public_key()).keyid
+        identity=identity_file,
+        recipient=recipient_file,
+        signing_key=signing_file,
+        signing_public=public_file,
+        recipient_text=recipient,
+        signing_keyid=key_id(signing.public_key()),
     )
 
 
@@ -169,8 +176,8 @@ def load_identities(paths: Iterable[Path], *, passphrase: Passphrase | None = No
 def load_recipients(specs: Iterable[str | Path]) -> tuple[Recipient, ...]:
     """Recipients from ``age1...`` or ``ssh-rsa ...`` texts, or from files or folders with them.
 
-    In a folder ``*.pub`` and ``public_key.pem`` count. Raises RelforgeError (SOURCE) for whatever is
-    no recipient, and for a private key given in its place.
+    In a folder ``*.pub`` and ``public_key.pem`` count. Raises RelforgeError (SOURCE) for whatever
+    is no recipient, and for a private key given in its place.
     """
     result: dict[str, Recipient] = {}
     for spec in specs:
@@ -201,14 +208,11 @@ def load_signer(name: str, public_pem: Path | bytes) -> TrustedSigner:
         key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _unusable(where, "it is no public key in PEM form") from error
-    usable: PublicKey
     if isinstance(key, ed25519.Ed25519PublicKey):
-        usable = key
-    elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        usable = key
-    else:
-        raise _unusable(where, "signatures take an ECDSA P-256 or Ed25519 key")
-    return TrustedSigner(name, usable)
+        return TrustedSigner(name, key)
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return TrustedSigner(name, key)
+    raise _unusable(where, "signatures take an ECDSA P-256 or Ed25519 key")
 
 
 def _create(path: Path, content: bytes, mode: int) -> None:
@@ -328,7 +332,9 @@ def _rsa_id(key: rsa.RSAPublicKey, name: str) -> RecipientId:
 
 def _large_enough(bits: int, where: str) -> None:
     if bits < _SMALLEST_RSA_BITS:
-        raise _unusable(where, f"an RSA key has at least {_SMALLEST_RSA_BITS} bits, this has {bits}")
+        raise _unusable(
+            where, f"an RSA key has at least {_SMALLEST_RSA_BITS} bits, this has {bits}"
+        )
 
 
 def _load_pem_private(path: Path, data: bytes, passphrase: Passphrase | None) -> object:
@@ -412,6 +418,9 @@ def _read(path: Path) -> bytes:
 
 def _unusable(where: Path | str, why: str) -> RelforgeError:
     return RelforgeError(
-        "this key cannot be used", code=ExitCode.SOURCE, where=str(where), why=why,
-        hint="name a key file made by `age-keygen`, `scripts/quickstart`, or an RSA key in PEM form",
+        "this key cannot be used",
+        code=ExitCode.SOURCE,
+        where=str(where),
+        why=why,
+        hint="name a key made by `age-keygen` or `scripts/quickstart`, or an RSA key in PEM form",
     )

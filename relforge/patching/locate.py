@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.evidence.dsse import TrustedSigner
 from relforge.lock import LockedPatchSet
 from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
-
-if TYPE_CHECKING:
-    from relforge.evidence.dsse import TrustedSigner
+from relforge.patching.keys import load_signer
+from relforge.patching.tree import PatchSource, describe, patch_source
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,11 @@ class LocatedPatchSet:
     path: Path
     sealed: bool
     content_sha256: str
+    patches: PatchSource
 
 
 def trusted_signers(site: Site, device: Device) -> tuple[TrustedSigner, ...]:
     """Whose signatures count: the site's keys, and the vendor's key of the device manifest."""
-    from relforge.patching.keys import load_signer
-
     found = [load_signer(key.name, key.public_key) for key in site.trusted_keys]
     if device.vendor.public_key is not None:
         found.append(load_signer(device.vendor.name, device.vendor.public_key.encode()))
@@ -42,30 +40,19 @@ def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> Lo
     """Finds a patch set: the site's bundle for it, else what the manifest names.
 
     Reads no more than the series' hashes or the bundle's signed header. Raises RelforgeError
-    (SOURCE) for an untrusted or damaged bundle, (USAGE) when there is nothing at the path.
+    (SOURCE) for an untrusted or damaged bundle, or when there is nothing at the path.
     """
     override = site.patch_sets.get(ref.name)
     path = override if override is not None else project.path(ref.path)
-    if path.is_dir():
-        from relforge.patching.series import read_series
-
-        patches = read_series(path, name=ref.name)
-        content = patches.patch_set.content_sha256
-        return LocatedPatchSet(ref.name, ref.source, path, sealed=False, content_sha256=content)
-    if not path.is_file():
-        raise RelforgeError(
-            f"patch set {ref.name}: there is nothing at its path",
-            code=ExitCode.USAGE,
-            where=str(path),
-            hint="correct patch_sets in the site configuration"
-            if override is not None
-            else "correct the path in the release manifest",
-        )
-    from relforge.patching.header import read_header
-
-    header = read_header(path, trusted_signers(site, device)).header
+    patches = patch_source(path)
+    info = describe(patches, trusted_signers(site, device))
     return LocatedPatchSet(
-        ref.name, ref.source, path, sealed=True, content_sha256=header.content_sha256
+        name=ref.name,
+        source=ref.source,
+        path=path,
+        sealed=info.sealed,
+        content_sha256=info.content_sha256,
+        patches=patches,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import IO
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -46,11 +46,14 @@ class ChunkReader:
         return bytes(taken)
 
 
+Member = tuple[str, int, IO[bytes]]
+
+
 class UnexpectedContent(Exception):
     """The archive is not of the one shape that ``member_header`` and its like write."""
 
 
-def members(stream: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
+def members(stream: IO[bytes]) -> Generator[Member, None, None]:
     """Name, size and content of each member; the content must be read before the next one.
 
     Raises UnexpectedContent for anything but regular files, and for bytes behind the end.

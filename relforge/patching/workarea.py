@@ -20,8 +20,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import cannot_write
+from relforge.files import cannot_write, write_atomic
 
+OUTER_PREFIX = ".relforge-"
+_OUTSIDE = ".outside"
 _NAME = re.compile(r"^[a-z0-9-]+-(?P<pid>\d+)-(?P<start>\d+)-(?P<boot>[0-9a-f]{8})-[a-z0-9_]+$")
 _PURPOSE = re.compile(r"^[a-z][a-z0-9-]*$")
 
@@ -54,6 +56,26 @@ def work_area(home: Path, purpose: str) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextlib.contextmanager
+def outer_area(area: Path, folder: Path) -> Iterator[Path]:
+    """A 0700 folder inside *folder*, which belongs to *area* and is removed and swept with it.
+
+    For results that must be renamed into *folder* and so be made on its file system. Raises
+    RelforgeError (ENVIRONMENT).
+    """
+    path = folder / f"{OUTER_PREFIX}{area.name}"
+    try:
+        # Recorded first: a kill between the two lines leaves a record without a folder.
+        write_atomic(area / _OUTSIDE, os.fsencode(path.absolute()), mode=0o600)
+        path.mkdir(mode=0o700)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield path
+    finally:
+        _remove(path)
+
+
 def sweep(home: Path) -> list[Path]:
     """Removes the work areas whose owner is gone (after a kill -9, a crash, a power cut).
 
@@ -76,11 +98,23 @@ def sweep(home: Path) -> list[Path]:
         except FileNotFoundError:
             continue
         try:
-            if not _held_by_another(lock) and _remove(area):
-                removed.append(area)
+            if not _held_by_another(lock):
+                _remove_outside(area)
+                if _remove(area):
+                    removed.append(area)
         finally:
             os.close(lock)
     return removed
+
+
+def _remove_outside(area: Path) -> None:
+    try:
+        path = Path(os.fsdecode((area / _OUTSIDE).read_bytes()))
+    except OSError:
+        return
+    # The record is ours alone (0700), but a wrong one must never delete anything else.
+    if path.name == f"{OUTER_PREFIX}{area.name}" and not path.is_symlink():
+        _remove(path)
 
 
 def _held_by_another(lock: int) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from relforge.manifest.device import Device
 from relforge.manifest.release import Release
 from relforge.plan import Planning
 from relforge.serving.spec import LaunchSpec, launch_spec
 from relforge.stage import Job, StageContext, StageInputs
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 # Fields of the release that decide how it is served; the rest must not restart a server.
 _SERVED = {
@@ -54,26 +51,23 @@ def serving_inputs(planning: Planning) -> dict[str, Any]:
     }
 
 
-def launched(job: Job[Any], engine: DockerClient, ctx: StageContext) -> tuple[LaunchSpec, str]:
+def launched(job: Job[Any], ctx: StageContext) -> tuple[LaunchSpec, str]:
     """The launch of the built digest, loaded into the engine where it is not, and its config."""
-    from relforge.engine.layout import ensure_in_engine
+    from relforge.engine.images import load_into_engine
     from relforge.stages.build import BuildResult
     from relforge.stages.weights import WeightsResult
 
     build = cast(BuildResult, job.upstream["build"])
     weights = cast(WeightsResult, job.upstream["weights"])
-    image = ensure_in_engine(
-        engine,
-        build.layout,
-        name=build.image_name,
-        digest=build.image_digest,
-        config_digest=build.config_digest,
-        ctx_line=ctx.line,
+    image = load_into_engine(
+        build.layout, build.image_name, site=job.env.site.engine, cancel=ctx.cancel
     )
+    if image.loaded:
+        ctx.line(f"loaded {build.image_name} into the engine again")
     spec = launch_spec(
         Release.model_validate(job.inputs.release),
         Device.model_validate(job.inputs.device),
-        image=image,
+        image=image.id,
         weights=weights.folder,
         name=f"relforge-{job.env.release}-{job.stage}-{job.env.run_id[-6:]}",
     )

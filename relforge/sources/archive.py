@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -16,6 +17,16 @@ from relforge.gitio import FileMode, TreeFile
 
 _ZIP_EPOCH = calendar.timegm((1980, 1, 1, 0, 0, 0))
 _ENCRYPTED = 0x1
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,  # zipfile: a compression that this Python does not have
+)
 
 
 @dataclass(frozen=True)
@@ -49,12 +60,13 @@ class ArchiveReader:
         members = self._zip() if self._path.suffix in {".zip", ".whl"} else self._tar()
         try:
             yield from members
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        except _DAMAGE as error:
             raise self._refused("is damaged", str(error)) from error
         if not self._files:
             raise self._refused("has no files", None)
 
     def _tar(self) -> Iterator[TreeFile]:
+        plain: dict[str, tarfile.TarInfo] = {}
         with tarfile.open(self._path, "r:*", encoding="utf-8", errors="surrogateescape") as tar:
             for member in tar:
                 name = self._name(member.name, folder=member.isdir())
@@ -65,15 +77,18 @@ class ArchiveReader:
                     continue
                 if not (member.isreg() or member.islnk()):
                     raise self._refused("has a member that is no file, folder or link", name)
-                self._count(name, member.size)
-                data = tar.extractfile(member)
-                if data is None:
+                # A hard link stands for a file that came before it; its own size says nothing.
+                file = plain.get(member.linkname) if member.islnk() else member
+                if file is None:
                     raise self._refused("has a hard link to nothing", name)
+                plain[member.name] = file
+                self._count(name, file.size)
                 self._seen_at(int(member.mtime))
-                # A hard link's own size is 0; the bound holds for what it stands for.
-                content = data.read(self._limits.file_bytes + 1)
-                if member.islnk():
-                    self._add_size(name, len(content))
+                data = tar.extractfile(file)
+                assert data is not None
+                content = data.read()
+                if len(content) != file.size:
+                    raise self._refused("is damaged", name)
                 yield TreeFile(name, _mode(member.mode), content)
 
     def _zip(self) -> Iterator[TreeFile]:

@@ -19,8 +19,8 @@ from packaging.utils import canonicalize_name
 
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen, content_key
-from relforge.manifest.common import Sha256
+from relforge.frozen import content_key
+from relforge.lock import LockedWheel, LockedWheels
 from relforge.manifest.release import PythonPackages
 from relforge.manifest.site import Site
 from relforge.sources import filestore
@@ -32,23 +32,6 @@ from relforge.stage import CancelToken
 
 _RESOLVE_TIMEOUT_S = 1800.0
 _REQUIREMENTS = "requirements.txt"
-
-
-class LockedWheel(Frozen):
-    """One wheel, by the hash of its bytes."""
-
-    name: str
-    version: str
-    file_name: str
-    sha256: Sha256
-
-
-class LockedWheels(Frozen):
-    """A complete set of wheels for one Python on one kind of machine, sorted by name."""
-
-    python_version: str
-    machine: str
-    wheels: tuple[LockedWheel, ...]
 
 
 def platforms(machine: str, glibc_minor: int) -> tuple[str, ...]:

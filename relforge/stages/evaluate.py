@@ -124,7 +124,7 @@ class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
         server_log = job.env.run_dir / "logs" / "server-evaluate.log"
         server_log.parent.mkdir(exist_ok=True)
         try:
-            spec, _ = launched(job, engine, ctx)
+            spec, _ = launched(job, ctx)
             with serve_context(
                 spec,
                 engine,

@@ -69,7 +69,7 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
         release = Release.model_validate(inputs.release)
         engine = connect(job.env.site.engine)
         try:
-            spec, config_digest = launched(job, engine, ctx)
+            spec, config_digest = launched(job, ctx)
             reference = (
                 read_greedy_texts(project.path(inputs.reference_path))
                 if inputs.reference_path

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
-from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.source import PatchSetRef
 from relforge.patching.locate import locate, trusted_signers
 from relforge.plan import Planning
 from relforge.stage import Job, Skip, Stage, StageContext, StageEnv, StageInputs, StageResult
-
-if TYPE_CHECKING:
-    from relforge.patching.tree import PatchSource
 
 
 class PatchedTree(Frozen):
@@ -95,15 +91,15 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
                 patches=0,
                 files=0,
             )
-            source = opened_patch_set(wanted, job.env)
             tree = materialise(
                 store_git_dir=store_of(job.env.home).git_dir,
                 base_tree=patch_set.base_tree,
-                patch_source=source,
                 dest=None,
                 home=job.env.home,
                 expected_tree=patch_set.result_tree,
                 epoch=0,
+                cancel=ctx.cancel,
+                **opening(wanted, job.env),
             )
             ctx.line(
                 f"{patch_set.source}: {patch_set.base_tree} + {len(tree.patches)} patches "
@@ -129,20 +125,18 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
         )
 
 
-def opened_patch_set(patch_set: AppliedSet, env: StageEnv) -> PatchSource:
-    """The patch set on this host with what opens it. Raises RelforgeError (SOURCE)."""
-    from relforge.patching.keys import load_identities
-    from relforge.patching.tree import PatchSource
+def opening(patch_set: AppliedSet, env: StageEnv) -> dict[str, Any]:
+    """Where a patch set lies on this host and what opens it, as ``materialise`` takes it.
 
-    project = Project(env.project_roots)
-    device: Device = project.device(patch_set.device)
-    ref = PatchSetRef(
-        name=patch_set.name,
-        source=patch_set.source,
-        path=patch_set.path,
-        ships=cast("object", patch_set.ships),  # type: ignore[arg-type]
+    Raises RelforgeError (SOURCE) when it is no longer the one that was planned.
+    """
+    from relforge.patching.keys import Identities, load_identities
+
+    device = Project(env.project_roots).device(patch_set.device)
+    ref = PatchSetRef.model_validate(
+        patch_set.model_dump(include={"name", "source", "path", "ships"})
     )
-    located = locate(project, env.site, device, ref)
+    located = locate(Project(env.project_roots), env.site, device, ref)
     if located.content_sha256 != patch_set.content:
         raise RelforgeError(
             f"patch set {patch_set.name} was changed since the plan was made",
@@ -150,9 +144,9 @@ def opened_patch_set(patch_set: AppliedSet, env: StageEnv) -> PatchSource:
             where=str(located.path),
             hint="run the same command again",
         )
-    return PatchSource(
-        path=located.path,
-        name=patch_set.name,
-        trusted=trusted_signers(env.site, device) if located.sealed else (),
-        identities=load_identities(env.site.identities) if located.sealed else None,
-    )
+    return {
+        "patch_source": located.patches,
+        "trusted": trusted_signers(env.site, device),
+        "identities": load_identities(env.site.identities) if located.sealed else Identities(),
+        "device_names": {device.name, *device.aliases},
+    }

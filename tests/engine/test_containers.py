@@ -26,12 +26,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relforge.engine.client import connect
-from relforge.engine.containers import LABEL_OWNER, LABEL_RUN, Mount, running, sweep
+from relforge.engine.containers import (
+    LABEL_OWNER,
+    LABEL_RUN,
+    Mount,
+    PublishedPort,
+    running,
+    sweep,
+)
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.release import Smoke
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import NotReady, SmokeReport, run_smoke, serve_context
-from relforge.serving.spec import LaunchSpec, Node, PublishedPort, docker_argv
+from relforge.serving.spec import LaunchSpec, Node, docker_argv
 from relforge.stage import CancelToken
 
 if TYPE_CHECKING:

@@ -34,6 +34,8 @@ class Server:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
+                if status == 401:
+                    self.send_header("WWW-Authenticate", 'Basic realm="test"')
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(body)
@@ -142,12 +144,14 @@ def wheel(
     files: dict[str, bytes] | None = None,
     *,
     requires: tuple[str, ...] = (),
+    extras: tuple[str, ...] = (),
     tag: str = "py3-none-any",
 ) -> bytes:
     """A small valid wheel."""
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     metadata += "".join(f"Requires-Dist: {row}\n" for row in requires)
+    metadata += "".join(f"Provides-Extra: {row}\n" for row in extras)
     content = {
         f"{name}/__init__.py": b"value = 1\n",
         **(files or {}),
@@ -221,7 +225,7 @@ def git_server(root: Path, *, password: str | None = None) -> Server:
         if password is not None:
             wanted = "Basic " + base64.b64encode(f"user:{password}".encode()).decode()
             if request.headers.get("Authorization") != wanted:
-                return 403, "text/plain", b"no"
+                return 401, "text/plain", b"no"
         path, _, query = request.path.partition("?")
         env = {
             **os.environ,
@@ -236,8 +240,8 @@ def git_server(root: Path, *, password: str | None = None) -> Server:
         }
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         out = subprocess.run(
-            ["git", "http-backend"], env=env, input=body, capture_output=True, check=True
-        ).stdout
+            ["git", "http-backend"], env=env, input=body, capture_output=True, check=False
+        ).stdout  # it ends with status 1 for a commit that is not there, and says so in the answer
         head, _, rest = out.partition(b"\r\n\r\n")
         fields = dict(row.split(b": ", 1) for row in head.split(b"\r\n"))
         status = int(fields.get(b"Status", b"200").split()[0])

@@ -39,6 +39,15 @@ LINES = [
     ),
     ("weights-unreadable", "PermissionError: [Errno 13] Permission denied: '/models/x/table.json'"),
     ("unknown-option", "vllm: error: unrecognized arguments: --no-such-option"),
+    (
+        "shm-too-small",
+        PREFIX + "RuntimeError: Insufficient space in /dev/shm for shared-memory allocation: "
+        "160 MiB required, 64 MiB free. Increase /dev/shm (e.g. --shm-size or --ipc=host).",
+    ),
+    (
+        "weights-unreadable",
+        "Value error, Invalid repository ID or local directory specified: '/models/tiny-adder'.",
+    ),
     ("wrong-served-name", "The model `x` does not exist."),
 ]
 

@@ -27,6 +27,7 @@ from relforge.stage import CancelToken
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 MODEL = HELLO / "model"
+REFERENCE = HELLO / "reference.json"
 SOURCE = HELLO / "src"
 CAN_COMPILE = bool(
     shutil.which("g++")
@@ -71,18 +72,21 @@ def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_the_model_folder_is_what_its_script_writes(tmp_path: Path) -> None:
+def test_model_questions_and_reference_are_what_their_script_writes(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, str(HELLO / "make_model.py"), str(tmp_path)],
         check=True,
         capture_output=True,
     )
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written == {path.name: path.read_bytes() for path in MODEL.iterdir()}
-    reference = json.loads(written["reference.json"])
-    for name, sha256 in reference["model"]["files"].items():
-        assert hashlib.sha256(written[name]).hexdigest() == sha256
-    assert reference["result"]["n"] == len(written["heldout.jsonl"].splitlines()) == 500
+    written = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == 4
+    for path in written:
+        assert (tmp_path / path).read_bytes() == (HELLO / path).read_bytes(), path
+    reference = json.loads(REFERENCE.read_text())
+    asked = (HELLO / "heldout.jsonl").read_bytes()
+    assert reference["settings"]["questions_sha256"] == hashlib.sha256(asked).hexdigest()
+    assert reference["result"]["n"] == len(asked.splitlines()) == 500
+    assert 0.85 < reference["result"]["accuracy"] < 0.99
 
 
 class Program:
@@ -170,7 +174,7 @@ def test_the_library_is_the_same_bytes_wherever_it_is_built(packages: Path, tmp_
 
 @compiled
 def test_it_passes_every_probe_with_its_reference(server: OpenAIClient) -> None:
-    reference = read_greedy_texts(MODEL / "reference.json")
+    reference = read_greedy_texts(REFERENCE)
     results = run_probes(Target(server, None, Smoke(), reference))
     verdicts = {result.name: result.verdict for result in results}
     assert [name for name, verdict in verdicts.items() if verdict == "not-run"] == [

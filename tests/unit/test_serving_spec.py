@@ -154,8 +154,8 @@ def test_docker_argv_word_for_word() -> None:
         shm_bytes=10,
         memory_bytes=20,
         devices=("/dev/x",),
-        mounts=({"host": "/w,1", "container": "/m"},),  # type: ignore[arg-type]
-        ports=({"container": 8000},),  # type: ignore[arg-type]
+        mounts=({"host": "/w,1", "container": "/m"},),
+        ports=({"container": 8000},),
         group_add=("video",),
         user="1000",
         runtime="runc",

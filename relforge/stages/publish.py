@@ -1,0 +1,132 @@
+"""Publish: copies what was tested to where people get it; builds nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import stamp
+from relforge.plan import Planning
+from relforge.stage import Job, Output, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stages.build import BuildResult
+from relforge.stages.card import CardResult
+from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.smoke import SmokeResult
+
+
+class PublishInputs(StageInputs):
+    """The tested results, and the targets."""
+
+    build_key: str
+    smoke_key: str
+    evaluate_key: str | None
+    card_key: str
+    registry: str | None
+
+
+class PublishResult(StageResult):
+    """Where the release lies. ``outputs`` are the files of its folder."""
+
+    folder: Path
+    image_digest: str
+    pushed: str | None
+    """``HOST/NAME@sha256:...`` as read back from the registry."""
+
+
+class Publish(Stage[PublishInputs, PublishResult]):
+    """An OCI layout folder with card and evidence; with ``--registry`` also a push by digest."""
+
+    name = "publish"
+    title = "publication"
+    needs = ("render", "build", "smoke", "evaluate", "card")
+    result_type = PublishResult
+
+    def plan(self, planning: Planning) -> PublishInputs | Skip:
+        return PublishInputs(
+            build_key=planning.key("build"),
+            smoke_key=planning.key("smoke"),
+            evaluate_key=planning.keys.get("evaluate"),
+            card_key=planning.key("card"),
+            registry=planning.subject.registry,
+        )
+
+    def run(self, job: Job[PublishInputs], ctx: StageContext) -> PublishResult:
+        from relforge.publishing.folder import publish_folder
+        from relforge.publishing.registry import Repository, push
+
+        env = job.env
+        build = cast(BuildResult, job.upstream["build"])
+        smoke = cast(SmokeResult, job.upstream["smoke"])
+        card = cast(CardResult, job.upstream["card"])
+        evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
+        tag = f"{env.release}-{build.image_digest.removeprefix('sha256:')[:12]}"
+        repository = None
+        if job.inputs.registry is not None:
+            # A wrong name or an unevaluated image is refused before anything is written.
+            repository = Repository.parse(job.inputs.registry)
+            _require_gates(env.release, smoke, evaluation)
+        evidence = {
+            "smoke.json": smoke.outputs[0].path,
+            "server.log": smoke.outputs[1].path,
+            "Dockerfile": job.upstream["render"].outputs[0].path,
+        }
+        if evaluation is not None:
+            evidence["evaluation.json"] = evaluation.outputs[0].path
+        done = publish_folder(
+            build.layout,
+            card=card.outputs[0].path.read_text(),
+            evidence=evidence,
+            record=None,
+            target=env.dist / env.release,
+            tag=tag,
+        )
+        ctx.line(f"{done.path}: {'written' if done.written else 'was there already'}")
+        pushed = None
+        if repository is not None:
+            sent = push(
+                build.layout,
+                repository,
+                tag=tag,
+                image_name=build.image_name,
+                site=env.site.engine,
+                line=ctx.line,
+                cancel=ctx.cancel,
+            )
+            pushed = sent.reference
+        return PublishResult(
+            folder=done.path,
+            image_digest=done.image_digest,
+            pushed=pushed,
+            outputs=_stamps(done.path),
+        )
+
+    def outcome(self, result: PublishResult) -> str:
+        return f"{result.folder}" + (f", {result.pushed}" if result.pushed else "")
+
+
+def _require_gates(release: str, smoke: SmokeResult, evaluation: EvaluateResult | None) -> None:
+    missing = [
+        name
+        for name, verdict in (
+            ("smoke", smoke.verdict),
+            ("evaluate", evaluation.verdict if evaluation else "not-run"),
+        )
+        if verdict != "pass"
+    ]
+    if missing:
+        raise RelforgeError(
+            f"{release} is not pushed: {', '.join(missing)} did not pass on this digest",
+            code=ExitCode.GATE,
+            why="a release tag only goes to an image whose gates passed",
+            hint=f"relforge release --release {release}",
+        )
+
+
+def _stamps(folder: Path) -> tuple[Output, ...]:
+    # The record is written after this stage and is no output of it.
+    return tuple(
+        stamp(path, sha256=path.name if path.parent.name == "sha256" else None)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "release.json"
+    )

@@ -1,0 +1,53 @@
+"""The user's unpatch: a release's patched trees, written to folders of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from relforge.patching.folder import Unpatched, unpatch_to_folder
+from relforge.patching.keys import Identities, load_identities
+from relforge.patching.locate import trusted_signers
+from relforge.plan import Subject
+from relforge.stage import CancelToken
+
+
+def unpatch_release(
+    subject: Subject,
+    directory: Path,
+    *,
+    home: Path,
+    on_line: Callable[[str], None],
+    cancel: CancelToken,
+) -> tuple[Unpatched, ...]:
+    """Writes one folder per patched source below *directory*, in the tree that the lock pins.
+
+    Raises RelforgeError (SOURCE): a key that does not open, a tree that differs, a folder that is
+    not ours to replace.
+    """
+    from relforge.sources.api import import_source, store_of
+
+    device, site, lock = subject.device, subject.site, subject.lock
+    done = []
+    for located in subject.patch_sets:
+        cancel.check()
+        spec = subject.release.sources[located.source]
+        import_source(located.source, spec, home=home, site=site, ctx_line=on_line, cancel=cancel)
+        locked = lock.patches[located.name]
+        done.append(
+            unpatch_to_folder(
+                directory / located.source,
+                store_git_dir=store_of(home).git_dir,
+                base_tree=locked.base_tree,
+                patch_source=located.patches,
+                trusted=trusted_signers(site, device),
+                identities=load_identities(site.identities) if located.sealed else Identities(),
+                home=home,
+                expected_tree=locked.result_tree,
+                epoch=lock.source_date_epoch,
+                base_commit=lock.sources[located.source].commit,
+                device_names={device.name, *device.aliases},
+                cancel=cancel,
+            )
+        )
+    return tuple(done)
