@@ -86,7 +86,7 @@ def request_key(release: Release, device: Device) -> str:
             "sources": {n: s.model_dump(mode="json") for n, s in release.sources.items()},
             "patches": [p.model_dump(mode="json", exclude={"ships"}) for p in release.patches],
             "python": release.build.python.model_dump(
-                mode="json", exclude={"pip_check_exceptions"}
+                mode="json", exclude={"pip_check_exceptions", "bytecode_for"}
             ),
             "interpreter": device.python,
             "architecture": device.architecture,

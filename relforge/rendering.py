@@ -13,6 +13,7 @@ from relforge.frozen import Frozen, content_key
 from relforge.manifest.release import Compiled, PackageBuild, Precompiled
 
 if TYPE_CHECKING:
+    from relforge.lock import Lock
     from relforge.plan import Subject
 
 LABEL = "org.relforge"
@@ -28,6 +29,7 @@ class PackagePlan(Frozen):
     mode: str
     prebuilt: bool
     env: dict[str, str]
+    bytecode_skip: tuple[str, ...] = ()
     precompiled_source: str | None = None
     """The wheel source that carries the native libraries; also its build context."""
     reads: tuple[str, ...] = ()
@@ -77,7 +79,7 @@ def context(subject: Subject) -> dict[str, Any]:
         "device": subject.device,
         "model": subject.model,
         "lock": subject.lock,
-        "packages": tuple(_package(p) for p in subject.release.build.packages),
+        "packages": tuple(_package(subject.lock, p) for p in subject.release.build.packages),
         "labels": labels(subject),
         "site_packages": f"/opt/venv/lib/python{subject.device.python}/site-packages",
     }
@@ -117,7 +119,7 @@ def labels(subject: Subject) -> dict[str, str]:
     return found
 
 
-def _package(build: PackageBuild) -> PackagePlan:
+def _package(lock: Lock, build: PackageBuild) -> PackagePlan:
     plan = PackagePlan(
         name=build.source,
         distribution=build.distribution,
@@ -125,9 +127,13 @@ def _package(build: PackageBuild) -> PackagePlan:
         mode=build.native.mode,
         prebuilt=build.prebuilt,
         env=build.env,
+        bytecode_skip=build.bytecode_skip,
     )
     if isinstance(build.native, Precompiled):
-        return plan.model_copy(update={"precompiled_source": build.native.wheel})
+        # {precompiled} in a value stands for the wheel's file name.
+        file_name = lock.sources[build.native.wheel].file_name or ""
+        env = {n: v.replace("{precompiled}", file_name) for n, v in build.env.items()}
+        return plan.model_copy(update={"precompiled_source": build.native.wheel, "env": env})
     if isinstance(build.native, Compiled):
         return plan.model_copy(
             update={

@@ -43,9 +43,7 @@ def resolve_lock(
     device = project.device(release.device)
     sources = _sources(release, site, home, on_line, cancel)
     patches = _patches(project, release, device, site, home, sources, on_line)
-    wheels, build_wheels = _packages(
-        project, release, device, site, home, sources, patches, on_line, cancel
-    )
+    wheels, build_wheels = _packages(project, release, device, site, home, sources, on_line, cancel)
     dates = [s.created_s for s in sources.values() if s.created_s is not None]
     return Lock(
         release=release.name,
@@ -138,7 +136,6 @@ def _packages(
     site: Site,
     home: Path,
     sources: dict[str, LockedSource],
-    patches: dict[str, LockedPatchSet],
     on_line: OnLine,
     cancel: CancelToken,
 ) -> tuple[LockedWheels, LockedWheels]:
@@ -152,9 +149,8 @@ def _packages(
     wanted = list(python.requirements)
     git = store_of(home)
     for name, files in python.requirement_files.items():
-        tree = next((p.result_tree for p in patches.values() if p.source == name), None)
         for path in files:
-            found_here = read_requirements(git, tree or sources[name].tree, path)
+            found_here = read_requirements(git, sources[name].tree, path)
             wanted += without(found_here, python.exclude)
 
     def solved(*, build: bool) -> LockedWheels:

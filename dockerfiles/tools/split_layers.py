@@ -1,15 +1,13 @@
-"""Splits the one package of a virtual environment into native and Python files.
+"""Moves native libraries out of ``OUT/python`` into ``OUT/native``, at the same relative paths.
 
 Kernels change seldom and are large, Python files change often and are small: as two layers a
-Python edit re-sends only the small one. Called as ``split_layers.py VENV OUT``; writes
-``OUT/native`` and ``OUT/python``, both laid out from the root of the image.
+Python edit re-sends only the small one. Called as ``split_layers.py OUT``.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from importlib.metadata import distributions
 from pathlib import Path
 
 
@@ -19,17 +17,13 @@ def is_native(path: Path) -> bool:
 
 
 def main() -> None:
-    venv, out = Path(sys.argv[1]), Path(sys.argv[2])
-    site_packages = [str(p) for p in venv.glob("lib/python*/site-packages")]
-    (package,) = distributions(path=site_packages)
-    for kind in ("native", "python"):
-        (out / kind).mkdir(parents=True)
-    # RECORD names every installed file, scripts in bin/ among them.
-    for file in package.files or ():
-        path = Path(str(file.locate())).resolve()
-        target = out / ("native" if is_native(path) else "python") / path.relative_to("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, target)
+    out = Path(sys.argv[1])
+    (out / "native").mkdir()
+    for path in sorted((out / "python").rglob("*")):
+        if path.is_file() and not path.is_symlink() and is_native(path):
+            target = out / "native" / path.relative_to(out / "python")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, target)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ class _EvidenceFile(Frozen):
     settings: EvaluationSettings
     result: _Totals
     questions: tuple[Outcome, ...]
+    model: dict[str, Any] = {}
+    """What answered, in the words of whoever measured it."""
+    greedy: tuple[dict[str, Any], ...] = ()
+    """Greedy texts for the smoke test (relforge.serving.reference)."""
 
 
 class _TinyAdderSettings(Frozen, extra="ignore"):

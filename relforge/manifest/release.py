@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
@@ -55,6 +55,8 @@ class PackageBuild(Frozen):
     distribution: Name
     native: Native
     env: dict[EnvName, str] = {}
+    bytecode_skip: tuple[str, ...] = ("tests",)
+    """Names of folders that are not compiled to bytecode ahead."""
     prebuilt: bool = False
     """The source is a wheel's tree: it is repacked, not built."""
 
@@ -71,10 +73,12 @@ class PythonPackages(Frozen):
 
     requirements: tuple[str, ...] = ()
     requirement_files: dict[Name, tuple[RelativePath, ...]] = {}
-    """Requirement files inside sources, by source name; read from the patched tree."""
+    """Requirement files inside sources, by source name; read from the tree before patches."""
     constraints: tuple[str, ...] = ()
     exclude: tuple[Name, ...] = ()
     build_requirements: tuple[str, ...] = ()
+    bytecode_for: tuple[str, ...] = ()
+    """Modules imported once in the build; what they load is compiled to bytecode ahead."""
     pip_check_exceptions: tuple[PipCheckException, ...] = ()
 
 
@@ -93,7 +97,7 @@ class Serve(Frozen):
     port: Port = 8000
     served_name: Name
     model_path: str = "/models/{model}"
-    args: dict[str, str | int | float | bool] = {}
+    args: dict[str, JsonValue] = {}
     """Options of the engine's server, without the leading dashes; ``true`` is a bare flag."""
     command: tuple[str, ...] = ()
     """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""

@@ -352,6 +352,15 @@ def _load_pem_private(path: Path, data: bytes, passphrase: Passphrase | None) ->
             raise _unusable(path, "the private key is damaged or of an unknown kind") from error
     try:
         return load(data, _ask(path, passphrase).encode())
+    except UnsupportedAlgorithm as error:
+        # OpenSSH's own form takes bcrypt, which is a package of its own.
+        raise RelforgeError(
+            "the private key's protection is not understood",
+            code=ExitCode.SOURCE,
+            where=str(path),
+            why=str(error),
+            hint=f"bring it into PEM form: ssh-keygen -p -m PEM -f {path}",
+        ) from error
     except (ValueError, TypeError) as error:
         raise _wrong_passphrase(path) from error
 

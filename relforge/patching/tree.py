@@ -127,12 +127,13 @@ def materialise(
 ) -> Tree:
     """Applies a patch set to a tree and, where ``dest`` is given, writes the result there.
 
-    Everything happens in a work area below ``home``; a bundle must be signed by one of ``trusted``
-    (unless ``allow_unsigned``) and is opened with ``identities``; ``dest`` must not exist and appears complete
-    or not at all, with every mtime at ``epoch`` (seconds since 1970). A bundle must be made for
-    ``base_tree``, for ``base_commit`` (where both name one) and for one of ``device_names`` (the
-    device's name and aliases; empty: not checked). The result must be ``expected_tree`` (where
-    given) and what the bundle's header says.
+    Everything happens in a work area below ``home``. ``dest`` must not exist and appears complete
+    or not at all, with every mtime at ``epoch`` (seconds since 1970).
+
+    A bundle must be signed by one of ``trusted`` (unless ``allow_unsigned``) and is opened with
+    ``identities``. It must be made for ``base_tree``, for ``base_commit`` (where both name one) and
+    for one of ``device_names`` (the device's name and aliases; empty: not checked). The result must
+    be ``expected_tree`` (where given) and what the bundle's header says.
 
     Raises RelforgeError (SOURCE); then nothing is written, and no plaintext is left on any way out.
     """

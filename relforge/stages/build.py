@@ -171,21 +171,23 @@ class Build(Stage[BuildInputs, BuildResult]):
         from relforge.engine.buildx import BuildRequest, build, export_target
 
         inputs, env = job.inputs, job.env
+        base_spec = BaseImage.model_validate(inputs.base)
         base = ensure_base(
-            BaseImage.model_validate(inputs.base),
+            base_spec,
             architecture=inputs.architecture,
             site=env.site,
             home=env.home,
             ctx_line=ctx.line,
             cancel=ctx.cancel,
         )
-        with _contexts(job, ctx) as contexts:
+        suite = base_spec.bootstrap.suite if base_spec.bootstrap else ""
+        with _contexts(job, ctx) as contexts, _apt_secret(suite, job) as secrets:
             request = BuildRequest(
                 dockerfile=job.upstream["render"].outputs[0].path,
                 context=env.run_dir / "empty-context",
                 contexts=contexts,
                 args={"BASE_IMAGE": base.reference},
-                secrets={"extra-ca": env.site.extra_ca} if env.site.extra_ca else {},
+                secrets=secrets,
                 target="image",
                 source_date_epoch=inputs.source_date_epoch,
                 image_name=inputs.image_name,
@@ -279,6 +281,23 @@ def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Pa
         contexts["build-wheels"] = sources.build_wheels
         contexts["tools"] = project.path(TOOLS)
         yield contexts
+
+
+@contextmanager
+def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
+    """The site's Debian mirror for build steps; a secret mount leaves no trace in any layer."""
+    from relforge.engine.apt import SECRET_ID, build_sources
+
+    text = build_sources(suite, job.env.site) if suite else None
+    if text is None:
+        yield {}
+        return
+    path = job.env.run_dir / "apt-sources.list"
+    path.write_text(text)
+    try:
+        yield {SECRET_ID: path}
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:

@@ -54,7 +54,7 @@ engine_keyring() {
 write_engine_sources() {
     local work=$1 keyring=$2 uri suite origin component
     private_apt "$work" "" indextargets \
-        --format '$(REPO_URI) $(RELEASE) $(ORIGIN) $(COMPONENT)' 'Created-By: Packages' |
+        --format '$(REPO_URI) $(RELEASE) $(ORIGIN) $(COMPONENT)' 'Created-By: Packages' 2>>"$work/apt.log" |
         while read -r uri suite origin component; do
             [[ $origin == Debian && $component == main ]] || continue
             # bookworm, bookworm-updates, bookworm-security, or the alias stable/oldstable of it
