@@ -6,17 +6,19 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.stage import CancelToken, Output
 
 _CHUNK = 1 << 20
+_LOCK_POLL_S = 0.1
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -118,15 +120,23 @@ def remove_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def held_lock(
-    path: Path, *, purpose: str, wait_s: float, cancel: CancelToken | None = None
+    path: Path,
+    *,
+    purpose: str = "",
+    wait_s: float = math.inf,
+    on_wait: Callable[[str], None] | None = None,
+    cancel: CancelToken | None = None,
 ) -> Iterator[None]:
-    """Holds an exclusive lock file; says who holds it when it cannot be had within ``wait_s``.
+    """Holds an exclusive lock file; ``on_wait`` is told once who else holds it.
 
-    The kernel frees the lock when its holder dies, however it dies.
+    The kernel frees the lock when its holder dies, however it dies. Works between threads as well,
+    because each call opens the file anew. Raises RelforgeError (ENVIRONMENT) that says who holds
+    it after ``wait_s`` seconds, Cancelled.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
         deadline = time.monotonic() + wait_s
+        told = on_wait is None
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +144,13 @@ def held_lock(
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise _lock_taken(path, purpose) from None
-                cancel.sleep(0.1) if cancel else time.sleep(0.1)
+                if not told and on_wait is not None:
+                    on_wait(f"waiting: {_holder(path)} ({path.name})")
+                    told = True
+                if cancel is None:
+                    time.sleep(_LOCK_POLL_S)
+                else:
+                    cancel.sleep(_LOCK_POLL_S)
         handle.seek(0)
         handle.truncate()
         json.dump({"pid": os.getpid(), "purpose": purpose, "since": time.time()}, handle)
@@ -142,19 +158,21 @@ def held_lock(
         yield
 
 
-def _lock_taken(path: Path, purpose: str) -> RelforgeError:
+def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
-        why = (
-            f"process {holder['pid']} holds it ({holder['purpose']}, "
-            f"for {max(0, time.time() - holder['since']):.0f} s)"
-        )
+        held_s = max(0, time.time() - holder["since"])
+        purpose = f"{holder['purpose']}, " if holder["purpose"] else ""
+        return f"process {holder['pid']} holds it ({purpose}for {held_s:.0f} s)"
     except (OSError, ValueError, KeyError):
-        why = "another process holds it"
+        return "another process holds it"
+
+
+def _lock_taken(path: Path, purpose: str) -> RelforgeError:
     return RelforgeError(
         f"{purpose}: another relforge works here",
         code=ExitCode.ENVIRONMENT,
         where=str(path),
-        why=why,
+        why=_holder(path),
         hint="wait until it has ended, then run the same command again",
     )

@@ -61,6 +61,8 @@ class Planning:
     keys: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, StageInputs] = field(default_factory=dict)
     skips: Mapping[str, Skip] = field(default_factory=dict)
+    asked_for: frozenset[str] = frozenset()
+    """Names of the stages up to the one where the user stops."""
 
     def key(self, stage: str) -> str:
         """The key of an earlier stage that is not skipped."""
@@ -120,6 +122,7 @@ def make_plan(
 ) -> ReleasePlan:
     """Computes keys and statuses in order; runs nothing and writes nothing."""
     last = _position(stages, until)
+    asked_for = frozenset(stage.name for stage in stages[: last + 1])
     keys: dict[str, str] = {}
     inputs: dict[str, StageInputs] = {}
     skips: dict[str, Skip] = {}
@@ -127,7 +130,7 @@ def make_plan(
         if position > last:
             skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
             continue
-        planned = stage.plan(Planning(subject, dict(keys), dict(inputs), dict(skips)))
+        planned = stage.plan(Planning(subject, dict(keys), dict(inputs), dict(skips), asked_for))
         if isinstance(planned, Skip):
             skips[stage.name] = planned
         else:

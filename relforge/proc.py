@@ -179,6 +179,8 @@ def _pump(
         selector.register(child.stdout, selectors.EVENT_READ, "out")
         selector.register(child.stderr, selectors.EVENT_READ, "err")
         if pending is not None and child.stdin is not None:
+            # A blocking write would wait for a child that itself waits for its output to be read.
+            os.set_blocking(child.stdin.fileno(), False)
             selector.register(child.stdin, selectors.EVENT_WRITE, "in")
         while selector.get_map():
             if cancel is not None and cancel.cancelled:
@@ -192,6 +194,8 @@ def _pump(
                     try:
                         written = os.write(ready.fd, pending[:65536])
                         pending = pending[written:]
+                    except BlockingIOError:
+                        continue
                     except BrokenPipeError:
                         pending = pending[len(pending) :]
                     if not pending:

@@ -28,8 +28,6 @@ from relforge.stage import (
     StageStatus,
 )
 
-_LOCK_WAIT_S = 24 * 3600.0
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -197,7 +195,7 @@ class Runner:
             return self.executor.execute(stage, job, ctx), False
         lock = self.store.root / "locks" / f"{stage.name}-{planned.key[:32]}"
         purpose = f"{stage.name} of {plan.name}"
-        with held_lock(lock, purpose=purpose, wait_s=_LOCK_WAIT_S, cancel=self.cancel):
+        with held_lock(lock, purpose=purpose, on_wait=ctx.line, cancel=self.cancel):
             found = self.store.lookup(stage.name, planned.key)
             if not isinstance(found, Miss):
                 return stage.result_type.model_validate(found.result), True

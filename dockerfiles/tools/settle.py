@@ -1,21 +1,31 @@
 """Sets the times of everything below the named folders to SOURCE_DATE_EPOCH.
 
-The same files then give the same layer, whenever they were written.
+The same files then give the same layer, whenever they were written. Mounted folders are not part
+of the layer and are left alone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+
+
+def mount_points() -> set[str]:
+    """Bind mounts of one file system share its device, so only the kernel's list tells them."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as rows:
+        return {row.split()[4] for row in rows}
 
 
 def main() -> None:
     epoch = int(os.environ["SOURCE_DATE_EPOCH"])
-    for name in sys.argv[1:]:
-        top = Path(name)
-        for path in (*top.rglob("*"), top):
-            os.utime(path, (epoch, epoch), follow_symlinks=False)
+    mounted = mount_points()
+    for top in sys.argv[1:]:
+        for folder, folders, files in os.walk(top):
+            folders[:] = [name for name in folders if os.path.join(folder, name) not in mounted]
+            for path in (os.path.join(folder, name) for name in (*files, *folders)):
+                if path not in mounted:
+                    os.utime(path, (epoch, epoch), follow_symlinks=False)
+        os.utime(top, (epoch, epoch))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@ index, identity, hooks or attributes takes part, and each patch reaches git over
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +28,8 @@ _LINK = "120000"
 _NONE = "0" * 6
 # `git format-patch` begins each commit with this line; its date is fixed (git-format-patch(1)).
 _MAIL = re.compile(rb"^From [0-9a-f]{40,64} Mon Sep 17 00:00:00 2001\r?$", re.MULTILINE)
-_END_OF_MESSAGE = re.compile(rb"^---\r?$", re.MULTILINE)
-_ANY_DIFF = re.compile(rb"^(diff --git |--- )", re.MULTILINE)
+# Where git am sees a message end: three dashes, or the first diff (git-am(1), DISCUSSION).
+_END_OF_MESSAGE = re.compile(rb"^(?:---\r?$|diff -)", re.MULTILINE)
 _ENCODED = re.compile(
     rb"^Content-Transfer-Encoding: *(base64|quoted-printable)", re.MULTILINE | re.IGNORECASE
 )
@@ -40,7 +44,11 @@ _UNSAFE = re.compile(
     r"(?P<why> is beyond a symbolic link)?",
     re.MULTILINE,
 )
+_NO_DIFF = ("No valid patches in input", "unrecognized input")
 _PROTECT = {"core.protectHFS": "true", "core.protectNTFS": "true"}
+_LONGEST_MARK = 128
+_PIPE_BUFFER = 1 << 18
+_KEPT_FOR_DIAGNOSIS = 4 << 20
 
 
 class FileChange(Frozen):
@@ -74,7 +82,7 @@ class AppliedTree:
 def apply_patches(
     store_git_dir: Path,
     base_tree: str,
-    patches: Iterable[tuple[str, bytes]],
+    patches: Iterable[tuple[str, bytes | Iterable[bytes]]],
     *,
     object_dir: Path,
     work: Path,
@@ -84,7 +92,8 @@ def apply_patches(
     """Applies patches, in order, to a tree of the store.
 
     ``object_dir`` and ``work`` belong in a private work area; ``work`` gets a bare repository.
-    A patch may be a plain diff or a mailbox of one or several commits. Raises RelforgeError
+    A patch may be a plain diff or a mailbox of one or several commits, whole or in chunks (an error
+    that its chunks raise passes through). Raises RelforgeError
     (SOURCE) naming the patch and the file: when it does not apply, writes outside the tree, through
     a link or into ``.git``, adds or moves a submodule, or adds a link that leaves the tree.
     """
@@ -102,10 +111,12 @@ def apply_patches(
     by_patch: list[tuple[FileChange, ...]] = []
     tree = base_tree
     for name, data in patches:
-        for piece in _pieces(name, data):
-            _apply_one(git, name, piece)
+        content = _Content([data] if isinstance(data, bytes) else data)
+        applied = [_apply_one(git, name, piece) for piece in _pieces(name, content)]
+        if not any(applied):
+            raise _refused(name, None, "it holds no diff")
         # The check at the end covers everything; after a suspicious patch it can name the patch.
-        if per_patch or _LINK.encode() in data or _GITLINK.encode() in data:
+        if per_patch or content.names_special_modes:
             before, tree = tree, git.text("write-tree")
             changes = _changes(git, before, tree)
             _refuse_unsafe(git, changes, name)
@@ -138,7 +149,9 @@ def _private_repository(
     if len(base_tree) == 40:
         version, extension = (0, "")
     (git_dir / "config").write_text(
-        f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = true\n{extension}"
+        f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = true\n"
+        # Its objects live for seconds: neither small nor safe from a power cut.
+        f"\tcompression = 0\n\tfsync = none\n{extension}"
     )
     (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
     return Git(
@@ -146,45 +159,146 @@ def _private_repository(
     )
 
 
-def _pieces(name: str, data: bytes) -> Iterator[bytes]:
-    """The diffs of one patch file, to be applied one after the other.
+class _Content:
+    """A patch's chunks, watched for modes of links and submodules while they go by."""
 
-    A mailbox is taken apart at its commits: git apply takes all diffs of one input as alternatives
-    to the same base where a rename is among them, and would lose what came before it.
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self.names_special_modes = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        tail = b""
+        for chunk in self._chunks:
+            seen = tail + chunk
+            if _LINK.encode() in seen or _GITLINK.encode() in seen:
+                self.names_special_modes = True
+            tail = seen[-len(_LINK) :]
+            yield chunk
+
+
+def _pieces(name: str, content: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
+    """The diffs of one patch file, each to be read to its end and applied before the next.
+
+    A mailbox is taken apart at its commits: where a rename is among them, git apply relates all
+    diffs of one input to the same base, and would lose what came before it.
     """
-    if not _ANY_DIFF.search(data):
-        raise _refused(name, None, "it holds no diff")
-    if not _MAIL.match(data.lstrip()):
-        yield data
+    chunks = iter(content)
+    first = next(chunks, b"")
+    while len(first) < _LONGEST_MARK and (more := next(chunks, None)) is not None:
+        first += more
+    whole = itertools.chain([first], chunks)
+    if not _MAIL.match(first.lstrip()[:_LONGEST_MARK]):
+        yield whole
         return
-    starts = [match.start() for match in _MAIL.finditer(data)]
-    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
-        mail = data[start:end]
-        head = mail.replace(b"\r\n", b"\n", 50).partition(b"\n\n")[0]
-        if _ENCODED.search(head):
-            raise _refused(name, None, "its diff is encoded (base64 or quoted-printable)")
-        # Like git am: the message, which may quote diffs, ends at the first line of three dashes.
-        message_end = _END_OF_MESSAGE.search(mail)
-        piece = mail[message_end.end() :] if message_end else mail
-        if _ANY_DIFF.search(piece):
-            yield piece
+    lines = _whole_lines(whole)
+    rest: bytes | None = next(lines).lstrip()
+    while rest is not None:
+        rest = yield from _one_mail(name, rest, lines)
 
 
-def _apply_one(git: Git, name: str, piece: bytes) -> None:
-    done = git.run(
-        "apply",
-        "--cached",
-        "--binary",
-        "--whitespace=nowarn",
-        "--no-ignore-whitespace",
-        "-p1",
-        "-",
-        stdin=piece,
-        check=False,
-        config=_PROTECT,
-    )
-    if done.returncode != 0:
-        raise _does_not_apply(name, piece, done)
+def _one_mail(
+    name: str, block: bytes, lines: Iterator[bytes]
+) -> Generator[Iterator[bytes], None, bytes | None]:
+    """Yields one commit's diff; returns what begins with the next commit's first line, or None."""
+    head, body = b"", block
+    # The message, which may quote diffs, is passed over.
+    while True:
+        end = _END_OF_MESSAGE.search(body)
+        following = _MAIL.search(body, 1 if body is block else 0)
+        if following and not (end and end.start() < following.start()):
+            return body[following.start() :]
+        head += body[: end.start() if end else None]
+        if end:
+            break
+        if (more := next(lines, None)) is None:
+            return None
+        body = more
+    if _ENCODED.search(head.replace(b"\r\n", b"\n").partition(b"\n\n")[0]):
+        raise _refused(name, None, "its diff is encoded (base64 or quoted-printable)")
+    rest: list[bytes | None] = [None]
+
+    def diff() -> Iterator[bytes]:
+        block: bytes | None = body[end.start() :]
+        while block is not None:
+            following = _MAIL.search(block)
+            if following:
+                yield block[: following.start()]
+                rest[0] = block[following.start() :]
+                return
+            yield block
+            block = next(lines, None)
+
+    yield diff()
+    return rest[0]
+
+
+def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, each block ending with a line (but perhaps the last)."""
+    carry: list[bytes] = []
+    for chunk in chunks:
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            yield b"".join((*carry, chunk[:cut]))
+            carry = []
+        carry.append(chunk[cut:])
+    if any(carry):
+        yield b"".join(carry)
+
+
+class _Feeder(threading.Thread):
+    """Writes chunks into a pipe, and keeps their beginning so that an error can be explained."""
+
+    def __init__(self, chunks: Iterator[bytes], descriptor: int) -> None:
+        super().__init__(name="patch", daemon=True)
+        self._chunks = chunks
+        self._descriptor = descriptor
+        self.beginning = b""
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            # Git has a reason of its own when it does not read on; its exit status tells.
+            with (
+                contextlib.suppress(BrokenPipeError),
+                os.fdopen(self._descriptor, "wb", buffering=_PIPE_BUFFER) as pipe,
+            ):
+                for chunk in self._chunks:
+                    if len(self.beginning) < _KEPT_FOR_DIAGNOSIS:
+                        self.beginning += chunk
+                    pipe.write(chunk)
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            self.error = error
+
+
+def _apply_one(git: Git, name: str, piece: Iterator[bytes]) -> bool:
+    """Applies one diff to the index; False when there was none in it."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    feeder = _Feeder(piece, write_end)
+    feeder.start()
+    try:
+        with os.fdopen(read_end, "rb", buffering=0) as pipe:
+            done = git.run(
+                "apply",
+                "--cached",
+                "--binary",
+                "--whitespace=nowarn",
+                "--no-ignore-whitespace",
+                "-p1",
+                "-",
+                stdin=pipe,
+                check=False,
+                config=_PROTECT,
+            )
+    finally:
+        feeder.join()
+    if feeder.error is not None:
+        # What git made of a patch that was not whole lies in the work area and is never looked at.
+        raise feeder.error
+    if done.returncode == 0:
+        return True
+    if any(text in done.stderr.decode("utf-8", "replace") for text in _NO_DIFF):
+        return False
+    raise _does_not_apply(name, feeder.beginning, done)
 
 
 def _does_not_apply(name: str, piece: bytes, done: proc.Done) -> RelforgeError:

@@ -106,7 +106,7 @@ def seal(
         applied = apply_patches(
             store_git_dir,
             base_tree,
-            patches,
+            ((patch.name, patches.chunks(patch)) for patch in patches.patch_set.patches),
             object_dir=area / "objects",
             work=area,
             per_patch=True,
@@ -149,7 +149,7 @@ class OpenedBundle:
 
     verified: VerifiedHeader
     index: BundleIndex
-    _members: Iterator[tarstream.Member]
+    _archive: tarstream.Reader
 
     def patches(self) -> Iterator[tuple[IndexedPatch, Iterator[bytes]]]:
         """Each patch with its content in chunks, all of which must be taken before the next one.
@@ -159,15 +159,12 @@ class OpenedBundle:
         path = self.verified.path
         with _as_altered(path):
             for patch in self.index.patches:
-                name, size, content = _next(self._members, path, f"patch {patch.name}")
-                if name != f"patches/{patch.name}" or size != patch.size_bytes:
-                    raise altered(path, f"{name} stands where patches/{patch.name} belongs")
+                content = self._archive.member(f"patches/{patch.name}", patch.size_bytes)
                 chunks = _checked(content, patch, path)
                 yield patch, chunks
                 for _ in chunks:  # whatever the caller did not read still has to match
                     pass
-            if (extra := next(self._members, None)) is not None:
-                raise altered(path, f"it holds {extra[0]}, which its index does not name")
+            self._archive.finish()
 
 
 @contextlib.contextmanager
@@ -190,11 +187,8 @@ def opened(
         _somebody_can_open(verified, identities)
         handle.seek(verified.ciphertext_offset)
         with _decrypted(handle, verified, identities) as plain, _as_altered(path):
-            members = tarstream.members(plain)
-            try:
-                yield OpenedBundle(verified, _read_index(members, verified), members)
-            finally:
-                members.close()
+            archive = tarstream.Reader(plain)
+            yield OpenedBundle(verified, _read_index(archive, verified), archive)
 
 
 def verify_ciphertext(verified: VerifiedHeader) -> None:
@@ -355,13 +349,10 @@ def _decryption_error(
     return None
 
 
-def _read_index(members: Iterator[tarstream.Member], verified: VerifiedHeader) -> BundleIndex:
+def _read_index(archive: tarstream.Reader, verified: VerifiedHeader) -> BundleIndex:
     path = verified.path
-    name, size, content = _next(members, path, INDEX)
-    if name != INDEX or size > _LARGEST_INDEX:
-        raise altered(path, f"it begins with {name}, not with {INDEX}")
     try:
-        index = BundleIndex.model_validate_json(content.read())
+        index = BundleIndex.model_validate_json(archive.first(INDEX, _LARGEST_INDEX))
     except ValidationError as error:
         raise altered(path, f"its index is not valid: {error.errors()[0]['msg']}") from error
     names = [patch.name for patch in index.patches]
@@ -373,16 +364,9 @@ def _read_index(members: Iterator[tarstream.Member], verified: VerifiedHeader) -
     return index
 
 
-def _next(members: Iterator[tarstream.Member], path: Path, wanted: str) -> tarstream.Member:
-    member = next(members, None)
-    if member is None:
-        raise altered(path, f"it ends before {wanted}")
-    return member
-
-
-def _checked(content: IO[bytes], patch: Patch, path: Path) -> Iterator[bytes]:
+def _checked(content: Iterator[bytes], patch: Patch, path: Path) -> Iterator[bytes]:
     digest = hashlib.sha256()
-    while chunk := content.read(_CHUNK):
+    for chunk in content:
         digest.update(chunk)
         yield chunk
     if digest.hexdigest() != patch.sha256:

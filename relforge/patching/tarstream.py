@@ -1,12 +1,21 @@
-"""The tar inside a bundle: written and read as a stream, the same bytes for the same content."""
+"""The tar inside a bundle: one possible spelling for each content, written and read as a stream.
+
+Because a member's header follows from its name and size alone, reading is comparing: there is no
+field that a reader could understand in another way than the writer meant it.
+"""
 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 _BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 1 << 18
+
+
+class UnexpectedContent(Exception):
+    """The archive is not the one that its reader expects."""
 
 
 def member_header(name: str, size_bytes: int) -> bytes:
@@ -46,29 +55,49 @@ class ChunkReader:
         return bytes(taken)
 
 
-Member = tuple[str, int, IO[bytes]]
+class Reader:
+    """Reads an archive whose members are known beforehand. Raises UnexpectedContent."""
 
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
 
-class UnexpectedContent(Exception):
-    """The archive is not of the one shape that ``member_header`` and its like write."""
+    def first(self, name: str, limit: int) -> bytes:
+        """The first member, whose size only its header knows."""
+        header = self._exactly(_BLOCK, name)
+        digits = header[124:135]  # the size field of a ustar header, octal
+        size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else limit + 1
+        if size > limit or header != member_header(name, size):
+            raise UnexpectedContent(f"the archive inside does not begin with {name}")
+        content = self._exactly(size, name)
+        self._pad(size, name)
+        return content
 
+    def member(self, name: str, size_bytes: int) -> Iterator[bytes]:
+        """The content of the next member, which must be this one."""
+        expected = member_header(name, size_bytes)
+        if self._exactly(len(expected), name) != expected:
+            raise UnexpectedContent(f"something else stands where {name} belongs")
+        left = size_bytes
+        while left:
+            chunk = self._stream.read(min(left, _CHUNK))
+            if not chunk:
+                raise UnexpectedContent(f"the archive inside ends within {name}")
+            left -= len(chunk)
+            yield chunk
+        self._pad(size_bytes, name)
 
-def members(stream: IO[bytes]) -> Generator[Member, None, None]:
-    """Name, size and content of each member; the content must be read before the next one.
+    def finish(self) -> None:
+        """Nothing may follow the last member but the end of the archive."""
+        if self._exactly(len(end()), "its end") != end() or self._stream.read(1):
+            raise UnexpectedContent("there is more in the archive inside than its index names")
 
-    Raises UnexpectedContent for anything but regular files, and for bytes behind the end.
-    """
-    try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 16) as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.type == tarfile.REGTYPE else None
-                if content is None:
-                    raise UnexpectedContent(f"{member.name} is not a regular file")
-                yield member.name, member.size, content
-                # A stream archive keeps every header it has seen; nothing here asks for them again.
-                archive.members = []  # type: ignore[attr-defined]
-    except (tarfile.TarError, EOFError) as error:
-        raise UnexpectedContent(f"the archive inside cannot be read: {error}") from error
-    while rest := stream.read(1 << 16):
-        if rest.count(0) != len(rest):
-            raise UnexpectedContent("there is something behind the end of the archive inside")
+    def _pad(self, size_bytes: int, name: str) -> None:
+        zeros = padding(size_bytes)
+        if self._exactly(len(zeros), name) != zeros:
+            raise UnexpectedContent(f"there is something hidden behind {name}")
+
+    def _exactly(self, size: int, name: str) -> bytes:
+        data = self._stream.read(size)
+        if len(data) != size:
+            raise UnexpectedContent(f"the archive inside ends before {name} is complete")
+        return data

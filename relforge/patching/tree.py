@@ -215,7 +215,7 @@ class _Stream:
 
     patches: tuple[Patch, ...]
     content_sha256: str | None
-    contents: Iterable[tuple[str, bytes]]
+    contents: Iterable[tuple[str, Iterable[bytes]]]
     verified: VerifiedHeader | None
 
 
@@ -231,15 +231,18 @@ def _stream(
 ) -> Iterator[_Stream]:
     if isinstance(source, PlainPatches):
         plain = source.patch_set
-        yield _Stream(plain.patches, plain.content_sha256, source, None)
+        contents = ((patch.name, source.chunks(patch)) for patch in plain.patches)
+        yield _Stream(plain.patches, plain.content_sha256, contents, None)
         return
     with opened(source.path, trusted, identities, allow_unsigned=allow_unsigned) as bundle:
         patches = tuple(
             Patch(name=p.name, sha256=p.sha256, size_bytes=p.size_bytes)
             for p in bundle.index.patches
         )
-        contents = ((patch.name, b"".join(chunks)) for patch, chunks in bundle.patches())
-        yield _Stream(patches, bundle.verified.header.content_sha256, contents, bundle.verified)
+        opened_patches = ((patch.name, chunks) for patch, chunks in bundle.patches())
+        yield _Stream(
+            patches, bundle.verified.header.content_sha256, opened_patches, bundle.verified
+        )
 
 
 def check_meant_for(

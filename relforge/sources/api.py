@@ -8,13 +8,12 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from relforge.files import held_lock, write_atomic
 from relforge.frozen import Frozen, content_key
 from relforge.gitio import Git, init_store
 from relforge.manifest.common import Commit, Sha256, TreeHash
 from relforge.manifest.site import Site
 from relforge.manifest.source import ArchiveSource, GitSource, WheelSource
-from relforge.sources import filestore
-from relforge.sources.locking import hold
 from relforge.stage import CancelToken
 
 _REVISION = 1  # raised when the same spec would give another result
@@ -71,14 +70,14 @@ def import_source(
     if known := _look_up(index, name, git):
         return known
     lock = home / "store" / "locks" / f"source-{key}.lock"
-    with hold(lock, ctx_line=ctx_line, cancel=cancel):
+    with held_lock(lock, on_wait=ctx_line, cancel=cancel):
         if known := _look_up(index, name, git):
             return known
         if isinstance(spec, GitSource):
             imported = _import_git(name, spec, git, home, site, ctx_line)
         else:
             imported = _import_file(name, spec, git, home, site, ctx_line, cancel)
-        filestore.write_atomically(index, imported.model_dump_json(indent=1).encode())
+        write_atomic(index, imported.model_dump_json(indent=1).encode())
         return imported
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.files import sync_folder, write_atomic
 
 _STAMPED_BYTES = 50 * 1000 * 1000
 _STAMP = ".stamp"
@@ -105,32 +106,6 @@ def add(files: Path, sha256: str, file_name: str, chunks: Iterable[bytes]) -> Pa
     return path
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in *folder* survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fchmod(out.fileno(), 0o644)
-            os.fsync(out.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
 def _read_stamp(folder: Path) -> Stamp | None:
     try:
         return Stamp(**json.loads((folder / _STAMP).read_text()))
@@ -140,4 +115,4 @@ def _read_stamp(folder: Path) -> Stamp | None:
 
 def _write_stamp(folder: Path, stamp: Stamp) -> None:
     if stamp.size_bytes > _STAMPED_BYTES:
-        write_atomically(folder / _STAMP, json.dumps(asdict(stamp)).encode())
+        write_atomic(folder / _STAMP, json.dumps(asdict(stamp)).encode())

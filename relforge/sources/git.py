@@ -12,10 +12,10 @@ from requests.utils import get_environ_proxies
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
+from relforge.files import held_lock
 from relforge.gitio import Git
 from relforge.manifest.site import Site
 from relforge.proc import Done
-from relforge.sources.locking import hold
 from relforge.sources.places import hide_credentials, shown, why_unreachable
 
 _FETCH_TIMEOUT_S = 3600.0
@@ -55,7 +55,7 @@ def fetch_commit(
     place = mirrored(url, site)
     hide_credentials(place)
     # Two fetches at once would meet at the store's list of shallow commits.
-    with hold(locks / "git-fetch.lock", ctx_line=ctx_line, cancel=git.cancel):
+    with held_lock(locks / "git-fetch.lock", on_wait=ctx_line, cancel=git.cancel):
         if git.has(commit, "commit"):
             return
         _refuse_unreachable(git, place, site)

@@ -19,13 +19,13 @@ from packaging.utils import canonicalize_name
 
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
+from relforge.files import held_lock, write_atomic
 from relforge.frozen import content_key
 from relforge.lock import LockedWheel, LockedWheels
 from relforge.manifest.release import PythonPackages
 from relforge.manifest.site import Site
 from relforge.sources import filestore
 from relforge.sources.fetch import PackageFile, fetch_package, open_client
-from relforge.sources.locking import hold
 from relforge.sources.places import Places, shown, why_unreachable
 from relforge.sources.wheel import wanted
 from relforge.stage import CancelToken
@@ -253,7 +253,7 @@ def download(
     key = content_key(locked)
     folder = home / "store" / "wheelhouses" / key
     lock = home / "store" / "locks" / f"wheelhouse-{key}.lock"
-    with hold(lock, ctx_line=ctx_line, cancel=cancel):
+    with held_lock(lock, on_wait=ctx_line, cancel=cancel):
         if not _complete(folder, locked):
             paths = _fetch_all(locked, home, site, ctx_line, jobs, cancel)
             _link_all(folder, locked, paths)
@@ -347,4 +347,4 @@ def _link_all(folder: Path, locked: LockedWheels, paths: Sequence[Path]) -> None
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    filestore.write_atomically(_stamp_file(folder), json.dumps(_stamps(folder, locked)).encode())
+    write_atomic(_stamp_file(folder), json.dumps(_stamps(folder, locked)).encode())

@@ -41,7 +41,8 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         wants_bootstrap = subject.site.base_image == "bootstrap" or base.registry is None
         return PreflightInputs(
             bootstraps=base.bootstrap is not None and wants_bootstrap,
-            evaluates=subject.release.evaluation is not None
+            evaluates="evaluate" in planning.asked_for
+            and subject.release.evaluation is not None
             and "evaluate" not in subject.release.skip,
             sealed=subject.sealed,
             memory_bytes=subject.release.serve.memory_bytes or 2 * _GB,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import zlib
@@ -31,7 +32,6 @@ from relforge.patching.keys import (
     new_keys,
 )
 from relforge.patching.series import read_series
-from relforge.patching.workarea import sweep
 
 MARK = b"PLAINTEXT-MARK-7f3a9c21"
 _AUTHOR = {
@@ -125,6 +125,13 @@ class World:
     def identities(self) -> Identities:
         return load_identities([self.keys.identity])
 
+    def tree_without_the_lines(self) -> str:
+        """A tree in the store to which the first patch does not fit."""
+        blob = self.upstream.git("hash-object", "-w", "--stdin", stdin=b"other\n").decode().strip()
+        inner = self.upstream.git("mktree", stdin=f"100644 blob {blob}\tcore.py\n".encode())
+        row = f"040000 tree {inner.decode().strip()}\tengine\n".encode()
+        return self.upstream.git("mktree", stdin=row).decode().strip()
+
     def seal_again(self, out: Path, **changes: object) -> SealedBundle:
         arguments: dict[str, object] = {
             "store_git_dir": self.upstream.git_dir,
@@ -216,29 +223,10 @@ def files_with_mark(*folders: Path) -> list[Path]:
 
 
 def _inflated(path: Path, data: bytes) -> bytes:
-    if path.suffix == ".pack":
-        listing = subprocess.run(
-            ["git", "verify-pack", "-v", str(path.with_suffix(".idx"))],
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        del listing
-        out = b""
-        at = 12
-        while at < len(data):  # every deflate stream in the pack, wherever one begins
-            at = data.find(b"\x78", at)
-            if at < 0:
-                break
-            try:
-                out += zlib.decompressobj().decompress(data[at:])
-            except zlib.error:
-                pass
-            at += 1
-        return out
-    try:
-        return zlib.decompress(data)
-    except zlib.error:
-        return b""
-
-
-__all__ = ["sweep"]
+    """What lies deflated in a loose object, or in any stream of a pack."""
+    starts = [0] if path.suffix != ".pack" else [i for i, b in enumerate(data) if b == 0x78]
+    out = b""
+    for start in starts:
+        with contextlib.suppress(zlib.error):
+            out += zlib.decompressobj().decompress(data[start:])
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def _everything(repository: Repository) -> None:
         handle.write(b"added\n")
     (path / "script.sh").chmod(0o755)
     (path / "link").symlink_to("dir/../script.sh")
-    os.rename(path / "empty", os.fsencode(path / "renamed-") + b"\xe9")
+    (path / "empty").rename(path / os.fsdecode(b"renamed-\xe9"))
 
 
 @pytest.mark.parametrize("form", ["diff", "mailbox"])
@@ -141,6 +142,45 @@ def test_a_mailbox_of_dependent_commits(upstream: Repository, tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+def test_a_mailbox_may_come_in_any_chunks(upstream: Repository, tmp_path: Path, size: int) -> None:
+    base = upstream.commit({"a.py": b"".join(b"row %d\n" % i for i in range(9))})
+    for number in range(3):
+        upstream.git("mv", f"{'a' * (number + 1)}.py", f"{'a' * (number + 2)}.py")
+        upstream.commit({"n": b"From %d\n---\n" % number}, f"m {number}\n\n----\n---x\n- --")
+    box = upstream.mailbox(base, "--find-renames")
+    chunks = (box[at : at + size] for at in range(0, len(box), size))
+    applied = apply_patches(
+        upstream.git_dir,
+        upstream.tree(base),
+        [("box", chunks)],
+        object_dir=tmp_path / "o",
+        work=tmp_path / "w",
+        per_patch=True,
+    )
+    assert applied.tree == upstream.tree()
+    assert len(applied.per_patch) == 1
+
+
+def test_an_error_while_a_patch_is_read_passes_through(
+    upstream: Repository, tmp_path: Path
+) -> None:
+    base = upstream.commit({"a": b"1\n"})
+
+    def chunks() -> Iterator[bytes]:
+        yield new_file("b")
+        raise RelforgeError("the chunks end", code=ExitCode.SOURCE)
+
+    with pytest.raises(RelforgeError, match="the chunks end"):
+        apply_patches(
+            upstream.git_dir,
+            upstream.tree(base),
+            [("p", chunks())],
+            object_dir=tmp_path / "o",
+            work=tmp_path / "w",
+        )
+
+
 def test_a_message_that_quotes_a_diff_is_no_diff(upstream: Repository, tmp_path: Path) -> None:
     base = upstream.commit({"a": b"1\n"})
     quoted = "fix\n\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-9\n+8\n"
@@ -197,6 +237,7 @@ HOOK = ".git/hooks/post-checkout"
 ESCAPES = {
     "dotdot": ([new_file("../evil")], "../evil"),
     "deep dotdot": ([new_file("x/../../evil")], "x/../../evil"),
+    "absolute": ([b"--- /dev/null\n+++ b//tmp/evil\n@@ -0,0 +1 @@\n+evil\n"], "/tmp/evil"),
     "git": ([new_file(HOOK, "100755")], HOOK),
     "git in a folder": ([new_file("sub/.git/config")], "sub/.git/config"),
     "git in capitals": ([new_file(".GIT/config")], ".GIT/config"),
