@@ -79,6 +79,7 @@ def context(subject: Subject) -> dict[str, Any]:
         "device": subject.device,
         "model": subject.model,
         "lock": subject.lock,
+        "compiles": any(p.native.mode == "compiled" for p in subject.release.build.packages),
         "packages": tuple(_package(subject.lock, p) for p in subject.release.build.packages),
         "labels": labels(subject),
         "site_packages": f"/opt/venv/lib/python{subject.device.python}/site-packages",

@@ -2,9 +2,8 @@
 
 Format ``relforge.evaluation/1``: an object with ``format``, ``settings`` (EvaluationSettings),
 ``result`` (correct, n, accuracy as a fraction rounded to 6 digits, seconds) and ``questions``
-(Outcome each). A result and a reference have the same form, so that one can become the other.
-``relforge.tiny-adder-reference/1``, which scripts/train_tiny_adder.py writes, has the same
-``result`` and ``questions``, and its own names for the settings.
+(Outcome each); a reference also says which ``model`` answered and carries ``greedy`` texts for the
+smoke test. A result and a reference have the same form, so that one can become the other.
 """
 
 from __future__ import annotations
@@ -20,10 +19,8 @@ from relforge.evaluation.interface import EvaluationResult, EvaluationSettings, 
 from relforge.evaluation.task import reasons
 from relforge.files import write_atomic
 from relforge.frozen import Frozen, sha256_hex
-from relforge.manifest.common import PositiveInt, Sha256
 
 FORMAT = "relforge.evaluation/1"
-TINY_ADDER_FORMAT = "relforge.tiny-adder-reference/1"
 
 
 class _Totals(Frozen):
@@ -42,17 +39,6 @@ class _EvidenceFile(Frozen):
     """What answered, in the words of whoever measured it."""
     greedy: tuple[dict[str, Any], ...] = ()
     """Greedy texts for the smoke test (relforge.serving.reference)."""
-
-
-class _TinyAdderSettings(Frozen, extra="ignore"):
-    engine: str
-    torch: str
-    decoding: Literal["greedy"]
-    max_new_tokens: PositiveInt
-    stop: tuple[str, ...]
-    shots: int
-    questions_sha256: Sha256
-    n: PositiveInt
 
 
 def evidence_bytes(result: EvaluationResult) -> bytes:
@@ -85,7 +71,7 @@ def load_reference(
     """The evaluation that an evidence file records.
 
     ``sha256`` is what the manifest pins. ``task`` is the name the manifest gives it: a file that
-    names another task is refused, and one whose format has no task name takes this one.
+    names another task is refused.
 
     Raises RelforgeError (SOURCE) when the file cannot be read, is not the pinned one, has another
     format, or records totals that its outcomes do not give.
@@ -109,7 +95,7 @@ def load_reference(
     if not isinstance(parsed, dict):
         raise _refused(path, "it holds no JSON object")
     try:
-        read = _typed(parsed, task)
+        read = _typed(parsed)
         result = EvaluationResult(
             settings=read.settings, outcomes=read.questions, seconds=read.result.seconds
         )
@@ -123,36 +109,10 @@ def load_reference(
     return result
 
 
-def _typed(parsed: dict[str, Any], task: str | None) -> _EvidenceFile:
-    if parsed.get("format") == FORMAT:
-        return _EvidenceFile.model_validate(parsed)
-    if parsed.get("format") != TINY_ADDER_FORMAT:
+def _typed(parsed: dict[str, Any]) -> _EvidenceFile:
+    if parsed.get("format") != FORMAT:
         raise ValueError(f"its format is {parsed.get('format')!r}, not {FORMAT!r}")
-    own = _TinyAdderSettings.model_validate(parsed.get("settings"))
-    totals = parsed.get("result")
-    settings = EvaluationSettings(
-        task=task or "tiny-adder",
-        questions_sha256=own.questions_sha256,
-        n=own.n,
-        shots=own.shots,
-        temperature=0.0,
-        max_tokens=own.max_new_tokens,
-        stop=own.stop,
-        # Its questions are the prompts, whole; "{a}+{b}=" only says how they were made.
-        prompt_template="{{question}}",
-        tool=own.engine,
-        tool_version=f"torch {own.torch}",
-    )
-    return _EvidenceFile.model_validate(
-        {
-            "format": FORMAT,
-            "settings": settings,
-            "result": {key: totals.get(key) for key in ("correct", "n", "accuracy")}
-            if isinstance(totals, dict)
-            else totals,
-            "questions": parsed.get("questions"),
-        }
-    )
+    return _EvidenceFile.model_validate(parsed)
 
 
 def _check_totals(path: Path, recorded: _Totals, result: EvaluationResult) -> None:

@@ -8,11 +8,10 @@ index, identity, hooks or attributes takes part, and each patch reaches git over
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,18 +20,12 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.gitio import Git
 from relforge.manifest.common import TreeHash
+from relforge.patching.mailbox import EncodedDiff, pieces
 from relforge.stage import CancelToken
 
 _GITLINK = "160000"
 _LINK = "120000"
 _NONE = "0" * 6
-# `git format-patch` begins each commit with this line; its date is fixed (git-format-patch(1)).
-_MAIL = re.compile(rb"^From [0-9a-f]{40,64} Mon Sep 17 00:00:00 2001\r?$", re.MULTILINE)
-# Where git am sees a message end: three dashes, or the first diff (git-am(1), DISCUSSION).
-_END_OF_MESSAGE = re.compile(rb"^(?:---\r?$|diff -)", re.MULTILINE)
-_ENCODED = re.compile(
-    rb"^Content-Transfer-Encoding: *(base64|quoted-printable)", re.MULTILINE | re.IGNORECASE
-)
 _FAILED_AT = re.compile(r"^error: patch failed: (?P<path>.*):(?P<line>\d+)$", re.MULTILINE)
 _DOES_NOT_FIT = re.compile(
     r"^error: (?P<path>.*): (?P<why>patch does not apply|does not exist in index|"
@@ -46,7 +39,6 @@ _UNSAFE = re.compile(
 )
 _NO_DIFF = ("No valid patches in input", "unrecognized input")
 _PROTECT = {"core.protectHFS": "true", "core.protectNTFS": "true"}
-_LONGEST_MARK = 128
 _PIPE_BUFFER = 1 << 18
 _KEPT_FOR_DIAGNOSIS = 4 << 20
 
@@ -112,7 +104,11 @@ def apply_patches(
     tree = base_tree
     for name, data in patches:
         content = _Content([data] if isinstance(data, bytes) else data)
-        applied = [_apply_one(git, name, piece) for piece in _pieces(name, content)]
+        try:
+            applied = [_apply_one(git, name, piece) for piece in pieces(content)]
+        except EncodedDiff as error:
+            why = "its diff is encoded (base64 or quoted-printable)"
+            raise _refused(name, None, why) from error
         if not any(applied):
             raise _refused(name, None, "it holds no diff")
         # The check at the end covers everything; after a suspicious patch it can name the patch.
@@ -174,75 +170,6 @@ class _Content:
                 self.names_special_modes = True
             tail = seen[-len(_LINK) :]
             yield chunk
-
-
-def _pieces(name: str, content: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
-    """The diffs of one patch file, each to be read to its end and applied before the next.
-
-    A mailbox is taken apart at its commits: where a rename is among them, git apply relates all
-    diffs of one input to the same base, and would lose what came before it.
-    """
-    chunks = iter(content)
-    first = next(chunks, b"")
-    while len(first) < _LONGEST_MARK and (more := next(chunks, None)) is not None:
-        first += more
-    whole = itertools.chain([first], chunks)
-    if not _MAIL.match(first.lstrip()[:_LONGEST_MARK]):
-        yield whole
-        return
-    lines = _whole_lines(whole)
-    rest: bytes | None = next(lines).lstrip()
-    while rest is not None:
-        rest = yield from _one_mail(name, rest, lines)
-
-
-def _one_mail(
-    name: str, block: bytes, lines: Iterator[bytes]
-) -> Generator[Iterator[bytes], None, bytes | None]:
-    """Yields one commit's diff; returns what begins with the next commit's first line, or None."""
-    head, body = b"", block
-    # The message, which may quote diffs, is passed over.
-    while True:
-        end = _END_OF_MESSAGE.search(body)
-        following = _MAIL.search(body, 1 if body is block else 0)
-        if following and not (end and end.start() < following.start()):
-            return body[following.start() :]
-        head += body[: end.start() if end else None]
-        if end:
-            break
-        if (more := next(lines, None)) is None:
-            return None
-        body = more
-    if _ENCODED.search(head.replace(b"\r\n", b"\n").partition(b"\n\n")[0]):
-        raise _refused(name, None, "its diff is encoded (base64 or quoted-printable)")
-    rest: list[bytes | None] = [None]
-
-    def diff() -> Iterator[bytes]:
-        block: bytes | None = body[end.start() :]
-        while block is not None:
-            following = _MAIL.search(block)
-            if following:
-                yield block[: following.start()]
-                rest[0] = block[following.start() :]
-                return
-            yield block
-            block = next(lines, None)
-
-    yield diff()
-    return rest[0]
-
-
-def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, each block ending with a line (but perhaps the last)."""
-    carry: list[bytes] = []
-    for chunk in chunks:
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            yield b"".join((*carry, chunk[:cut]))
-            carry = []
-        carry.append(chunk[cut:])
-    if any(carry):
-        yield b"".join(carry)
 
 
 class _Feeder(threading.Thread):

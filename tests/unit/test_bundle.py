@@ -218,7 +218,7 @@ def refused(path: Path, world: World) -> RelforgeError:
     return caught.value
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_no_flipped_bit_passes(world: World, data: st.DataObject) -> None:
     raw = bytearray(world.bundle.read_bytes())

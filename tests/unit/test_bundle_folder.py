@@ -255,7 +255,7 @@ print(done.status)
 
 
 def test_two_at_once_into_one_folder(world: World, tmp_path: Path) -> None:
-    arguments = [
+    arguments: list[str | Path] = [
         *(world.bundle, world.upstream.git_dir, world.base_tree, world.keys.identity),
         *(world.keys.signing_public, tmp_path / "home", tmp_path / "build"),
     ]

@@ -220,7 +220,12 @@ materialise(
 
 
 def start_child(world: World, where: str, home: Path, dest: Path) -> subprocess.Popen[bytes]:
-    arguments = [world.bundle, world.upstream.git_dir, world.base_tree, world.keys.identity]
+    arguments: list[str | Path] = [
+        world.bundle,
+        world.upstream.git_dir,
+        world.base_tree,
+        world.keys.identity,
+    ]
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, where, *arguments, world.keys.signing_public, home, dest],
         env={**os.environ, "TMPDIR": str(home.parent / "tmp")},

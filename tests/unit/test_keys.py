@@ -158,8 +158,6 @@ def test_an_age_identity_under_a_passphrase(tmp_path: Path) -> None:
     locked.write_bytes(pyrage.passphrase.encrypt(made.identity.read_bytes(), "long words"))
     identities = load_identities([locked], passphrase=lambda _path: "long words")
     assert opens(load_recipients([made.recipient_text]), identities)
-    with pytest.raises(RelforgeError, match="does not open"):
-        load_identities([locked], passphrase=lambda _path: "other words")
 
 
 def test_a_key_that_others_can_read_is_a_finding(tmp_path: Path) -> None:

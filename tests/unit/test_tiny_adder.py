@@ -78,8 +78,8 @@ def test_reference_was_measured_on_these_weights_and_questions(reference: dict[s
     assert reference["model"]["sha256"] == sha256("model.safetensors")
     assert reference["model"]["bytes"] == (MODEL / "model.safetensors").stat().st_size
     assert reference["settings"]["questions_sha256"] == sha256("heldout.jsonl")
-    assert reference["settings"]["decoding"] == "greedy"
-    assert reference["settings"]["dtype"] == "float32"
+    assert reference["settings"]["temperature"] == 0
+    assert reference["model"]["dtype"] == "float32"
 
 
 def test_accuracy_follows_from_the_outcomes_and_is_in_range(reference: dict[str, Any]) -> None:
