@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from relforge.frozen import Frozen
-from relforge.lock import Lock
+from relforge.lock import LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
 from relforge.manifest.model import Model
 from relforge.manifest.release import Release
@@ -83,7 +83,9 @@ def gather(
     release: Release,
     device: Device,
     model: Model,
-    lock: Lock,
+    sources: dict[str, LockedSource],
+    patches: dict[str, LockedPatchSet],
+    trees: dict[str, str],
     lock_sha256: str,
     build: BuildResult,
     smoke: SmokeResult,
@@ -107,18 +109,18 @@ def gather(
         device=device.name,
         device_title=device.title,
         release=release.name,
-        engine=release.engine,
+        engine="a server of its own" if release.engine == "command" else release.engine,
         image=_image_rows(build),
         sources=tuple(
             SourceRow(
                 name=name,
                 identity=source.identity,
-                tree=lock.tree(name),
+                tree=trees[name],
                 native=next(
                     (p.describe() for p in build.packages if p.source == name), "read by the build"
                 ),
             )
-            for name, source in lock.sources.items()
+            for name, source in sources.items()
         ),
         patches=tuple(
             PatchRow(
@@ -128,11 +130,11 @@ def gather(
                 result_tree=locked.result_tree,
                 sealed=name in sealed,
             )
-            for name, locked in lock.patches.items()
+            for name, locked in patches.items()
         ),
         serving=_serving_rows(smoke),
         evaluation=evaluation,
-        limits=_limits(device, smoke, skipped),
+        limits=_limits(device, build, smoke, skipped),
         accepted_complaints=tuple(
             Row(name=c.complaint, value=c.reason) for c in release.build.python.pip_check_exceptions
         ),
@@ -185,14 +187,16 @@ def _serving_rows(smoke: SmokeResult) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _limits(device: Device, smoke: SmokeResult, skipped: dict[str, str]) -> tuple[str, ...]:
+def _limits(
+    device: Device, build: BuildResult, smoke: SmokeResult, skipped: dict[str, str]
+) -> tuple[str, ...]:
     found = [
         f"{probe.name}: not run ({probe.reason})"
         for probe in smoke.report.probes
         if probe.verdict == "not-run"
     ]
     found += [f"{stage}: not run ({reason})" for stage, reason in skipped.items()]
-    if not device.accelerator:
+    if not device.accelerator and any(p.distribution == "flag_gems" for p in build.packages):
         found.append(
             "FlagGems' operators: not run (no accelerator); the package is installed, not used"
         )

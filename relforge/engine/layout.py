@@ -163,8 +163,8 @@ def copy_layout(
 ) -> ImageFacts:
     """Copies the image of one layout to a new folder, whole or not at all.
 
-    Blobs become hard links where the file system allows it. ``ref_name`` is the tag written into
-    the copy's index (``org.opencontainers.image.ref.name``). An existing ``dst`` is replaced.
+    Blobs become hard links where the file system allows it. ``ref_name`` is the tag, or the name
+    with tag, that is written into the copy's index. An existing ``dst`` is replaced.
     """
     facts = describe(src, code=code)
     try:
@@ -194,7 +194,7 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
         "platform": {"architecture": facts.architecture, "os": facts.os},
     }
     if ref_name:
-        entry["annotations"] = {"org.opencontainers.image.ref.name": ref_name}
+        entry["annotations"] = _names(ref_name)
     (dst / "oci-layout").write_bytes(_LAYOUT_FILE)
     (dst / "index.json").write_bytes(_index(entry))
     for name in ("oci-layout", "index.json"):
@@ -233,6 +233,22 @@ def replace_folder(work: Path, dst: Path) -> None:
     sync_folder(dst.parent)
 
 
+def _names(name: str) -> dict[str, str]:
+    """Annotations of an index entry: a tag for OCI tools, the full name for containerd's import.
+
+    A ``name`` without a colon is a tag alone.
+    """
+    if ":" not in name:
+        return {"org.opencontainers.image.ref.name": name}
+    full = name if "/" in name else f"docker.io/library/{name}"
+    if "/" in name and not _has_host(name):
+        full = f"docker.io/{name}"
+    return {
+        "io.containerd.image.name": full,
+        "org.opencontainers.image.ref.name": full.rpartition(":")[2],
+    }
+
+
 def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     """Writes the layout as a tar that ``docker load`` reads, with and without containerd's store.
 
@@ -240,17 +256,11 @@ def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     layout itself and Docker's own ``manifest.json`` beside it, as ``docker save`` writes it.
     """
     facts = describe(layout)
-    full = name if "/" in name else f"docker.io/library/{name}"
-    if "/" in name and not _has_host(name):
-        full = f"docker.io/{name}"
     entry = {
         "mediaType": facts.media_type,
         "digest": facts.digest,
         "size": facts.manifest_bytes,
-        "annotations": {
-            "io.containerd.image.name": full,
-            "org.opencontainers.image.ref.name": full.rpartition(":")[2],
-        },
+        "annotations": _names(name),
     }
     docker = [
         {

@@ -41,6 +41,9 @@ _REMOVED = (
     *(f"var/lib/dpkg/{name}-old" for name in ("status", "available", "diversions", "statoverride")),
 )
 _DAY_S = 86_400
+# As Debian's slim images: documentation that no server reads. Licences (copyright files) stay.
+_SLIM_CONFIG = "etc/dpkg/dpkg.cfg.d/relforge-slim"
+_SLIM_EXCLUDED = ("doc", "groff", "info", "lintian", "linda", "locale", "man")
 
 
 def require_tools(architecture: str) -> None:
@@ -136,6 +139,7 @@ def normalise(root: Path, *, started: float, apt_sources: str) -> None:
         _empty(root / name)
     for name in _REMOVED:
         (root / name).unlink(missing_ok=True)
+    _slim(root)
     for path in list(_walk(root / "var/log")):
         # wtmp and its kind are empty and expected to exist; text logs are made when needed.
         if path.is_file() and not path.is_symlink() and path.stat().st_size:
@@ -154,6 +158,25 @@ def normalise(root: Path, *, started: float, apt_sources: str) -> None:
     for path in paths:
         when = min(int(os.lstat(path).st_mtime), newest)
         os.utime(path, (when, when), follow_symlinks=False)
+
+
+def _slim(root: Path) -> None:
+    """Removes documentation and translations, now and for packages that are installed later."""
+    rows = [f"path-exclude /usr/share/{name}/*" for name in _SLIM_EXCLUDED]
+    rows += ["path-include /usr/share/doc/*/copyright"]
+    config = root / _SLIM_CONFIG
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("".join(f"{row}\n" for row in rows))
+    for name in _SLIM_EXCLUDED:
+        top = root / "usr/share" / name
+        for path in sorted(_walk(top), reverse=True):
+            if path.name == "copyright" and name == "doc":
+                continue
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            else:
+                path.unlink()
 
 
 def pack(root: Path, archive: Path, cancel: CancelToken | None) -> None:

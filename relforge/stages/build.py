@@ -132,7 +132,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             tools={p.name: sha256_file(p) for p in sorted(tools.iterdir()) if p.is_file()},
             source_date_epoch=lock.source_date_epoch,
             labels=labels(subject),
-            image_name=f"relforge/{release.name.lower()}:{planning.key('render')[:12]}",
+            image_name=f"relforge/{release.name.lower()}:{content_key(lock)[:12]}",
             pip_check_exceptions=tuple(
                 e.complaint for e in release.build.python.pip_check_exceptions
             ),

@@ -8,7 +8,7 @@ from typing import Any, cast
 from relforge.evidence.store import Store
 from relforge.files import write_atomic
 from relforge.frozen import content_key
-from relforge.lock import Lock
+from relforge.lock import LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
 from relforge.manifest.model import Model
 from relforge.manifest.release import Release
@@ -25,7 +25,9 @@ class CardInputs(StageInputs):
     release: dict[str, Any]
     device: dict[str, Any]
     model: dict[str, Any]
-    lock: dict[str, Any]
+    sources: dict[str, LockedSource]
+    patches: dict[str, LockedPatchSet]
+    trees: dict[str, str]
     lock_sha256: str
     registry: str | None
     sealed: tuple[str, ...]
@@ -50,7 +52,9 @@ class Card(Stage[CardInputs, CardResult]):
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         subject = planning.subject
-        dumped = subject.lock.model_dump(mode="json", exclude={"wheels", "build_wheels"})
+        lock = subject.lock
+        # What the release has no use for is no limit of it; what it goes without is.
+        release_skips = set(subject.release.skip) | {"evaluate"}
         return CardInputs(
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
@@ -58,14 +62,16 @@ class Card(Stage[CardInputs, CardResult]):
             release=subject.release.model_dump(mode="json"),
             device=subject.device.model_dump(mode="json"),
             model=subject.model.model_dump(mode="json"),
-            lock=dumped,
-            lock_sha256=content_key(subject.lock),
+            sources=lock.sources,
+            patches=lock.patches,
+            trees={name: lock.tree(name) for name in lock.sources},
+            lock_sha256=content_key(lock),
             registry=subject.registry,
             sealed=subject.sealed,
             skipped={
                 name: skip.reason
                 for name, skip in planning.skips.items()
-                if skip.kind != "not-asked-for"
+                if skip.kind == "not-built-yet" or name in release_skips
             },
         )
 
@@ -82,7 +88,9 @@ class Card(Stage[CardInputs, CardResult]):
             release=Release.model_validate(inputs.release),
             device=Device.model_validate(inputs.device),
             model=Model.model_validate(inputs.model),
-            lock=Lock.model_validate(inputs.lock),
+            sources=inputs.sources,
+            patches=inputs.patches,
+            trees=inputs.trees,
             lock_sha256=inputs.lock_sha256,
             build=cast(BuildResult, job.upstream["build"]),
             smoke=cast(SmokeResult, job.upstream["smoke"]),

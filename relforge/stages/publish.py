@@ -79,7 +79,8 @@ class Publish(Stage[PublishInputs, PublishResult]):
             evidence=evidence,
             record=None,
             target=env.dist / env.release,
-            tag=tag,
+            # `docker load` of the folder then gives the very name that the card uses.
+            tag=build.image_name,
         )
         ctx.line(f"{done.path}: {'written' if done.written else 'was there already'}")
         pushed = None
