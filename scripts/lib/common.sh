@@ -42,6 +42,6 @@ virtual_environment() {
   # A half-made environment has no stamp; it is made anew.
   [ -n "$(ls "$venv"/.relforge-* 2>/dev/null)" ] || rm -rf "$venv"
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+  "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable ".[$extras]"
   printf '%s' "$want" >"$stamp"
 }

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Measures what relforge promises about its speed; prints medians and ratios, both sides in turn.
+
+    scripts/bench_release.py [help|nothing|edit]...      default: help nothing
+
+Needs the release that ./scripts/quickstart made and a running engine (scripts/engine env).
+
+help     `relforge --help` against `python -c pass`
+nothing  `relforge release` and `relforge build` with nothing changed, against a fully cached
+         `docker buildx build` of the same context
+edit     one Python line in the vLLM patch: time to build again against the recorded cold build
+         (takes minutes; works on a copy of the project, with quickstart's store)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+BIN = CHECKOUT / ".relforge" / "venv" / "bin"
+RELEASE = "tiny-adder-cpu_x86"
+RUNS = 7
+
+
+def timed(argv: list[str | Path], **kwargs: object) -> float:
+    """Wall seconds of a command that must succeed."""
+    started = time.perf_counter()
+    subprocess.run(
+        [str(word) for word in argv], check=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, **kwargs,  # type: ignore[call-overload]
+    )  # fmt: skip
+    return time.perf_counter() - started
+
+
+def alternate(sides: dict[str, Callable[[], float]], runs: int = RUNS) -> dict[str, float]:
+    """Medians of several commands, run in turn so that a noisy machine hits all of them."""
+    for side in sides.values():
+        side()
+    seen: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(runs):
+        for name, side in sides.items():
+            seen[name].append(side())
+    return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def show(rows: dict[str, float]) -> None:
+    for name, seconds in rows.items():
+        print(f"  {name:<44}{seconds:9.3f} s")
+
+
+def bench_help() -> None:
+    rows = alternate(
+        {
+            "relforge --help": lambda: timed([BIN / "relforge", "--help"]),
+            "python -c pass": lambda: timed([BIN / "python", "-c", "pass"]),
+        },
+        runs=15,
+    )
+    show(rows)
+    print(f"  ratio {rows['relforge --help'] / rows['python -c pass']:.1f} (at most 8)")
+
+
+def last_run(stage: str) -> Path:
+    """The newest run of the release whose stage really ran."""
+    for path in sorted((CHECKOUT / ".relforge/home/runs").glob("*/run.json"), reverse=True):
+        run = json.loads(path.read_text())
+        if run["release"] == RELEASE and any(
+            s["name"] == stage and s["status"] == "ran" for s in run["stages"]
+        ):
+            return path.parent
+    raise SystemExit(f"no run built {RELEASE}; run ./scripts/quickstart")
+
+
+def bench_nothing() -> None:
+    rebuild = last_run("build") / "logs" / "rebuild.sh"
+    made = remake_contexts(rebuild)
+    try:
+        rows = alternate(
+            {
+                "relforge release, nothing changed": lambda: timed(
+                    [BIN / "relforge", "release", "--release", RELEASE], cwd=CHECKOUT
+                ),
+                "relforge build, nothing changed": lambda: timed(
+                    [BIN / "relforge", "build", "--release", RELEASE], cwd=CHECKOUT
+                ),
+                "docker buildx build, fully cached": lambda: timed([rebuild]),
+            }
+        )
+    finally:
+        for folder in made:
+            shutil.rmtree(folder)
+    show(rows)
+    ratio = rows["relforge build, nothing changed"] / rows["docker buildx build, fully cached"]
+    print("  release at most 2 s")
+    print(f"  build ratio {ratio:.2f} (at most 1)")
+
+
+def remake_contexts(script: Path) -> list[Path]:
+    """Checks out again the trees that a recorded build had in its private work area."""
+    inputs = json.loads((CHECKOUT / "dist" / RELEASE / "release.json").read_text())["inputs"]
+    trees = inputs["build"]["values"]["trees"]
+    made: list[Path] = []
+    with tempfile.TemporaryDirectory(prefix="relforge-bench-") as name:
+        for word in script.read_text().split():
+            context, _, folder = word.partition("=")
+            if context not in trees or Path(folder).exists():
+                continue
+            made.append(Path(folder))
+            checkout(context, trees[context], Path(folder), Path(name))
+    return made
+
+
+def checkout(source: str, tree: str, dest: Path, scratch: Path) -> None:
+    """A tree from the store, or from the patch set where the store has only its base."""
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    home = CHECKOUT / ".relforge" / "home"
+    code = (
+        "import sys; from pathlib import Path; from relforge.sources.api import store_of\n"
+        "store_of(Path(sys.argv[1])).checkout(sys.argv[2], Path(sys.argv[3]), epoch=0)"
+    )
+    in_store = subprocess.run(
+        ["git", f"--git-dir={home}/store/git", "cat-file", "-e", f"{tree}^{{tree}}"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if in_store.returncode == 0:
+        timed([BIN / "python", "-c", code, home, tree, dest])
+        return
+    timed([BIN / "relforge", "unpatch", "--release", RELEASE, "--dir", scratch], cwd=CHECKOUT)
+    (folder,) = scratch.glob(f"*/{source}")
+    (folder / ".relforge-tree.json").unlink(missing_ok=True)
+    shutil.move(folder, dest)
+
+
+def bench_edit() -> None:
+    cold = json.loads((CHECKOUT / "dist" / RELEASE / "release.json").read_text())["timings"]
+    with tempfile.TemporaryDirectory(prefix="relforge-bench-") as name:
+        project = Path(name)
+        for folder in ("manifests", "patches", "examples", "dockerfiles"):
+            shutil.copytree(CHECKOUT / folder, project / folder)
+        site = json.loads((CHECKOUT / ".relforge" / "site.yaml").read_text())
+        base = CHECKOUT / ".relforge"
+        site["home"] = str(base / site["home"])
+        site["dist"] = str(project / "dist")
+        # The edited patch set is plain: only its owner can seal it.
+        site["patch_sets"] = {}
+        site["trusted_keys"] = site["identities"] = []
+        (project / "site.yaml").write_text(json.dumps(site))
+        patch = sorted((project / "patches/vllm-0.32.0-cpu").glob("0003-*.patch"))[0]
+        text = patch.read_text()
+        assert "is not supported by CPU attention" in text
+        words = ["--release", RELEASE, "--project", project, "--site", project / "site.yaml"]
+        again = []
+        for turn in range(3):
+            edited = f"is not supported by CPU attention ({os.getpid()}-{turn})"
+            patch.write_text(text.replace("is not supported by CPU attention", edited))
+            timed([BIN / "relforge", "lock", *words])
+            again.append(timed([BIN / "relforge", "build", *words]))
+    rows = {
+        "cold build stage (quickstart's record)": cold["build"],
+        "build after one edited Python line": statistics.median(again),
+    }
+    show(rows)
+    print(
+        f"  ratio {rows['build after one edited Python line'] / cold['build']:.2f} (at most 0.35)"
+    )
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or ["help", "nothing"]
+    parts = {"help": bench_help, "nothing": bench_nothing, "edit": bench_edit}
+    if unknown := [word for word in wanted if word not in parts]:
+        raise SystemExit(f"unknown: {', '.join(unknown)}; choose from {', '.join(parts)}")
+    for word in wanted:
+        print(word)
+        parts[word]()
+
+
+if __name__ == "__main__":
+    main()

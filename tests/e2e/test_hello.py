@@ -1,0 +1,159 @@
+"""The hello release: git source, compiled C++, everything in seconds; and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Hello, command, containers
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_the_whole_release_from_git_to_folder(hello: Hello) -> None:
+    done = hello.run("release", "--json")
+    assert done.code == 0, done.stderr
+    assert done.json["verdicts"] == {"smoke": "pass", "evaluate": "pass"}
+    record = json.loads((hello.dist / "hello-cpu_x86" / "release.json").read_text())
+    (package,) = record["results"]["build"]["packages"]
+    assert package["native"] == "compiled"
+    assert (
+        record["lock"]["sources"]["hello"]["commit"]
+        in record["lock"]["sources"]["hello"]["identity"]
+    )
+    assert record["results"]["evaluate"]["figures"]["conclusion"] == "non-inferior"
+
+
+def test_a_python_edit_does_not_compile_again(hello: Hello, tmp_path: Path) -> None:
+    assert hello.run("build").code == 0
+    commit = edited_source(tmp_path, "hello_server/__init__.py", "# edited\n")
+    pin(hello, commit)
+    done = hello.run("build", "--json")
+    assert done.code == 0, done.stderr
+    log = latest_log(hello, "buildkit-report.log")
+    assert "build_ext" not in ran_steps(log), "the compile step was keyed on more than it reads"
+    assert "wheel-hello" in log
+
+
+def test_a_native_edit_compiles_again(hello: Hello, tmp_path: Path) -> None:
+    assert hello.run("build").code == 0
+    commit = edited_source(tmp_path, "csrc/_adder.cpp", "\n// edited\n")
+    pin(hello, commit)
+    done = hello.run("build")
+    assert done.code == 0, done.stderr
+    assert "native-hello" in latest_log(hello, "build.log")
+
+
+def test_published_by_digest_to_a_real_registry(hello: Hello, registry: str) -> None:
+    done = hello.run("release", "--registry", f"{registry}/team/hello", "--json")
+    assert done.code == 0, done.stderr
+    digest = done.json["image_digest"]
+    import requests
+
+    found = requests.get(
+        f"http://{registry}/v2/team/hello/manifests/{digest}",
+        headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+        timeout=10,
+    )
+    assert found.status_code == 200
+    assert found.headers["Docker-Content-Digest"] == digest
+    card = (hello.dist / "hello-cpu_x86" / "README.md").read_text()
+    assert f"docker pull {registry}/team/hello@{digest}" in card
+
+
+def test_a_registry_that_refuses_is_a_publish_error(hello: Hello) -> None:
+    done = hello.run("release", "--registry", "127.0.0.1:9/team/hello")
+    assert done.code == 7, done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["build", "smoke"])
+def test_killed_and_run_again(hello: Hello, tmp_path: Path, stage: str) -> None:
+    # A home of its own, so that the stage really runs; the base image is shared.
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "base").symlink_to((hello.home / "base").resolve())
+    site = hello.other_site(tmp_path / "killed.yaml", home=str(home))
+    words = ["release", "--project", hello.project, "--release", "hello-cpu_x86", "--site", site]
+    running = subprocess.Popen(
+        command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith(f"> {stage}"):
+            break
+    time.sleep(1.0 if stage == "smoke" else 3.0)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    again = hello.run("release", "--json", site=site)
+    assert again.code == 0, again.stderr
+    statuses = {s["name"]: s["status"] for s in again.json["stages"]}
+    assert statuses["sources"] == "reused", "what was finished is not done again"
+    assert containers() == []
+    assert list((home / "work").iterdir()) == []
+
+
+def test_two_runs_at_once_share_the_work(hello: Hello, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "base").symlink_to((hello.home / "base").resolve())
+    site = hello.other_site(tmp_path / "two.yaml", home=str(home))
+    words = command(
+        "build", "--project", hello.project, "--release", "hello-cpu_x86", "--site", site, "--json"
+    )
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [json.loads(run.communicate()[0]) for run in both]
+    assert [run.returncode for run in both] == [0, 0]
+    assert outputs[0]["image_digest"] == outputs[1]["image_digest"]
+    builds = [s["status"] for o in outputs for s in o["stages"] if s["name"] == "build"]
+    assert sorted(builds) == ["ran", "reused"]
+
+
+def edited_source(tmp_path: Path, file: str, text: str) -> str:
+    """Appends to a file of the source's repository and commits; returns the commit."""
+    bare = tmp_path / "git" / "hello.git"
+    work = tmp_path / "edit"
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    git("clone", "-q", str(bare), str(work))
+    with (work / file).open("a") as handle:
+        handle.write(text)
+    git("-C", str(work), "commit", "-qam", "edit")
+    git("-C", str(work), "push", "-q", str(bare), "HEAD:refs/heads/edited")
+    return git("-C", str(work), "rev-parse", "HEAD")
+
+
+def pin(hello: Hello, commit: str) -> None:
+    """Pins the source at another commit and locks."""
+    manifest = hello.project / "manifests" / "releases" / "hello-cpu_x86.yaml"
+    rows = [
+        f"    commit: {commit}" if row.strip().startswith("commit:") else row
+        for row in manifest.read_text().splitlines()
+    ]
+    manifest.write_text("\n".join(rows) + "\n")
+    locked = hello.run("lock")
+    assert locked.code == 0, locked.stderr
+
+
+def latest_log(hello: Hello, name: str) -> str:
+    """A log of the newest run."""
+    run = sorted((hello.home / "runs").iterdir())[-1]
+    return (run / "logs" / name).read_text()
+
+
+def ran_steps(log: str) -> str:
+    """The lines of a build log that belong to steps that were not taken from the cache."""
+    return "\n".join(row for row in log.splitlines() if "cached" not in row.lower())
