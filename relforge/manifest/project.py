@@ -219,24 +219,28 @@ def load_site(path: Path | None) -> Site:
     site = load(path, Site)
     base = path.parent
 
-    def absolute(p: Path | None) -> Path | None:
-        return None if p is None else base / p.expanduser()
+    def at(p: Path) -> Path:
+        # Without `..`, and without following links: what the user wrote is what messages show.
+        return Path(os.path.normpath(base / p.expanduser()))
+
+    def maybe(p: Path | None) -> Path | None:
+        return None if p is None else at(p)
 
     return site.model_copy(
         update={
-            "home": absolute(site.home),
-            "dist": absolute(site.dist),
-            "extra_ca": absolute(site.extra_ca),
-            "identities": tuple(base / p.expanduser() for p in site.identities),
-            "patch_sets": {n: base / p.expanduser() for n, p in site.patch_sets.items()},
+            "home": maybe(site.home),
+            "dist": maybe(site.dist),
+            "extra_ca": maybe(site.extra_ca),
+            "identities": tuple(at(p) for p in site.identities),
+            "patch_sets": {name: at(p) for name, p in site.patch_sets.items()},
             "trusted_keys": tuple(
-                k.model_copy(update={"public_key": base / k.public_key.expanduser()})
-                for k in site.trusted_keys
+                key.model_copy(update={"public_key": at(key.public_key)})
+                for key in site.trusted_keys
             ),
             "engine": site.engine.model_copy(
                 update={
-                    "docker": absolute(site.engine.docker),
-                    "config_dir": absolute(site.engine.config_dir),
+                    "docker": maybe(site.engine.docker),
+                    "config_dir": maybe(site.engine.config_dir),
                 }
             ),
         }

@@ -72,7 +72,7 @@ def test_site_paths_are_relative_to_the_site_file(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_text("home: ../home\nidentities: [keys/me.txt]\npatch_sets: {one: /b/one.bundle}\n")
     site = load_site(file)
-    assert site.home == file.parent / "../home"
+    assert site.home == tmp_path / "home"
     assert site.identities == (file.parent / "keys/me.txt",)
     assert site.patch_sets["one"] == Path("/b/one.bundle")
 
