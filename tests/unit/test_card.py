@@ -1,0 +1,147 @@
+"""Cards quote what was recorded, leave out what was not, and are the same bytes each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from relforge.card.data import gather
+from relforge.card.render import render
+from relforge.engine.containers import ContainerState
+from relforge.lock import Lock
+from relforge.manifest.loader import load
+from relforge.manifest.project import builtin_root, find_project
+from relforge.serving.probes import ProbeResult
+from relforge.serving.reference import GreedyText
+from relforge.serving.smoke import SmokeReport
+from relforge.stages.build import BuildResult, BuiltPackage
+from relforge.stages.evaluate import Figures
+from relforge.stages.smoke import SmokeResult
+
+ROOT = builtin_root()
+DIGEST = "sha256:" + "ab" * 32
+
+
+def build() -> BuildResult:
+    return BuildResult(
+        layout=Path("/layout"), image_name="relforge/tiny:1", image_digest=DIGEST,
+        config_digest="sha256:" + "cd" * 32, compressed_bytes=600_000_000,
+        unpacked_bytes=2_300_000_000, architecture="amd64", created="2026-01-01T00:00:00Z",
+        labels={}, layers=(), base_how="bootstrap", base_digest="sha256:" + "ef" * 32,
+        packages=(
+            BuiltPackage(source="vllm", distribution="vllm", tree="1" * 40, native="precompiled",
+                         native_from="kernels.whl (sha256 00)"),
+            BuiltPackage(source="flag_gems", distribution="flag_gems", tree="2" * 40,
+                         native="prebuilt"),
+        ),
+        python="3.11.2", python_packages={"torch": "2.13.0+cpu"}, debian_packages={},
+        pip_check=(), steps_run=1, steps_cached=0, rebuild="",
+    )  # fmt: skip
+
+
+def smoke(**changes: Any) -> SmokeResult:
+    report: dict[str, Any] = {
+        "verdict": "pass", "reason": "1 of 1 probes passed, none failed", "cause": None,
+        "probes": (ProbeResult(name="ready", verdict="pass", reason="", seconds=1),),
+        "start_to_ready_s": 49.4, "first_token_ms": 53.0, "tokens_per_s": 60.0,
+        "memory_peak_bytes": None, "state": ContainerState(status="running"),
+        "image_id": DIGEST, "config_digest": None, "server_log": Path("/log"),
+    }  # fmt: skip
+    return SmokeResult(
+        verdict="pass", report=SmokeReport(**{**report, **changes}),
+        sample=GreedyText(prompt="48+76=", max_tokens=8, text="124"),
+    )  # fmt: skip
+
+
+FIGURES = Figures(
+    task="additions", n=1000, reference_correct=936, result_correct=935, reference_percent=93.6,
+    result_percent=93.5, only_reference=3, only_result=2, difference_points=-0.1,
+    interval_points=(-0.6, 0.4), confidence=0.95, margin_points=2, conclusion="non-inferior",
+    tool="lm-eval", tool_version="0.4.13",
+)  # fmt: skip
+
+
+def card(evaluation: Figures | None = FIGURES, **changes: Any) -> str:
+    project = find_project(ROOT)
+    release = project.release("tiny-adder-cpu_x86")
+    lock = load(ROOT / "manifests/releases/tiny-adder-cpu_x86.lock.yaml", Lock)
+    given: dict[str, Any] = {
+        "release": release, "device": project.device("cpu_x86"),
+        "model": project.model("tiny-adder"), "sources": lock.sources, "patches": lock.patches,
+        "trees": {n: lock.tree(n) for n in lock.sources}, "lock_sha256": "9" * 64,
+        "build": build(), "smoke": smoke(), "evaluation": evaluation, "sealed": frozenset(),
+        "skipped": {"bench": "relforge has no benchmark yet"}, "registry": None,
+    }  # fmt: skip
+    return render(gather(**{**given, **changes}))
+
+
+def test_the_figures_are_those_of_the_evidence() -> None:
+    text = card()
+    assert "| additions | 1000 | 93.60 % (936) | 93.50 % (935) | -0.10 | -0.60 to +0.40 |" in text
+    assert "3 were answered correctly by the reference alone, 2 by this image alone" in text
+    assert f"`{DIGEST}`" in text
+    assert "| Start to ready | 49 s |" in text
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    text = card(smoke=smoke(start_to_ready_s=None, first_token_ms=None, tokens_per_s=None))
+    assert "Start to ready" not in text
+    assert "Memory" not in text
+    assert "None" not in text
+
+
+def test_without_an_evaluation_there_is_no_empty_section() -> None:
+    text = card(evaluation=None)
+    assert "## Evaluation" not in text
+    assert "%" not in text.split("## How to run it")[0]
+
+
+def test_what_did_not_run_is_said() -> None:
+    text = card()
+    assert "- bench: not run (relforge has no benchmark yet)" in text
+    assert "FlagGems' operators: not run (no accelerator)" in text
+
+
+def test_sealed_patch_sets_are_said_to_be_sealed() -> None:
+    assert "from a sealed bundle" not in card()
+    assert "from a sealed bundle" in card(sealed=frozenset({"vllm-0.32.0-cpu"}))
+
+
+def test_commands_use_the_same_image_port_and_path_throughout() -> None:
+    text = card(registry="registry.example/team/tiny")
+    reference = f"registry.example/team/tiny@{DIGEST}"
+    assert f"docker pull {reference}" in text
+    assert text.count(reference) == 2
+    assert "127.0.0.1:8000:8000" in text
+    assert "http://127.0.0.1:8000/v1/completions" in text
+    assert text.count("/models/tiny-adder") == 2, "mounted path and served path are one"
+    assert "The text of the answer is `124`." in text
+
+
+def test_every_shell_block_is_valid_shell() -> None:
+    import re
+    import subprocess
+
+    blocks = re.findall(r"```bash\n(.*?)```", card(), re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def test_front_matter_is_yaml_with_licence_and_language() -> None:
+    head = yaml.safe_load(card().split("---")[1])
+    assert head["license"] == "apache-2.0"
+    assert head["language"] == ["en"]
+    assert head["pipeline_tag"] == "text-generation"
+
+
+def test_the_same_data_gives_the_same_bytes() -> None:
+    assert card() == card()
+
+
+@pytest.mark.parametrize("bad", ["None", "{{", "}}", "| |", "\n\n\n"])
+def test_no_placeholder_and_no_empty_cell(bad: str) -> None:
+    assert bad not in card()
