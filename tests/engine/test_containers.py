@@ -356,7 +356,9 @@ def test_cancel_ends_waiting_and_requests_at_once(
 
 
 OWNER_PROGRAM = """
-import sys, time
+import signal, sys, time
+# A shell that runs this in the background has SIGINT ignored; Python would keep that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from relforge.engine.client import connect
 from relforge.engine.containers import ContainerSpec, running
