@@ -1,13 +1,16 @@
-"""Sets the times of everything below the named folders to SOURCE_DATE_EPOCH.
+"""Sets the times of everything below the named folders to one fixed time.
 
-The same files then give the same layer, whenever they were written. Mounted folders are not part
-of the layer and are left alone.
+The same files then give the same layer, whenever they were written. The time is not that of any
+source: a newer source must not change the layers that do not depend on it. Mounted folders are
+not part of the layer and are left alone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+EPOCH_S = 315_532_800  # 1980-01-01, the earliest time that a zip archive can hold
 
 
 def mount_points() -> set[str]:
@@ -17,15 +20,14 @@ def mount_points() -> set[str]:
 
 
 def main() -> None:
-    epoch = int(os.environ["SOURCE_DATE_EPOCH"])
     mounted = mount_points()
     for top in sys.argv[1:]:
         for folder, folders, files in os.walk(top):
             folders[:] = [name for name in folders if os.path.join(folder, name) not in mounted]
             for path in (os.path.join(folder, name) for name in (*files, *folders)):
                 if path not in mounted:
-                    os.utime(path, (epoch, epoch), follow_symlinks=False)
-        os.utime(top, (epoch, epoch))
+                    os.utime(path, (EPOCH_S, EPOCH_S), follow_symlinks=False)
+        os.utime(top, (EPOCH_S, EPOCH_S))
 
 
 if __name__ == "__main__":

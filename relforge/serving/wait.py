@@ -18,6 +18,9 @@ _LONGEST_PAUSE_S = 0.5
 _PROBE_TIMEOUT_S = 2.0
 
 
+_LAST_WORDS = 3
+
+
 class ServerProcess(Protocol):
     """What is known of the process behind a URL; engine.containers.Container is one."""
 
@@ -98,8 +101,11 @@ def _not_ready(what: str, process: ServerProcess, cause: Cause | None, log: str)
         why = f"{cause.explanation} [{cause.id}]\n{cause.evidence}"
         hint = cause.remedy
     else:
+        last = [line for line in log.splitlines() if line.strip()][-_LAST_WORDS:]
         why = last_error_line(log) or (
-            "its log holds no error" if log.strip() else "it wrote nothing to its log"
+            "its log holds no known error; its last words:\n" + "\n".join(last)
+            if last
+            else "it wrote nothing to its log"
         )
         hint = f"read the server's log: {process.log_path}"
     return NotReady(what, why=why, hint=hint, log=str(process.log_path), cause=cause)

@@ -83,11 +83,11 @@ def test_an_archive_that_is_not_the_pinned_one(tmp_path: Path) -> None:
     manifest = project / "manifests" / "releases" / "tiny-adder-cpu_x86.yaml"
     right = "d7c5a6121bf2d3f7daddde43bfa7cae739de6cb5b294dcfe7ae6173045c35552"
     assert right in manifest.read_text()
-    manifest.write_text(manifest.read_text().replace(right, "0" * 64))
+    manifest.write_text(manifest.read_text().replace(right, "f" * 64))
     site = write_site(tmp_path / "s.yaml", home=str(tmp_path / "home"))
     result = relforge("lock", *REAL, "--project", project, "--site", site)
     refused(4, "flag_gems", result)
-    assert "0" * 64 in result.stderr or "sha256" in result.stderr.lower()
+    assert "f" * 64 in result.stderr
 
 
 def test_a_stale_lock(tmp_path: Path, hello: Hello) -> None:
