@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.files import sha256_file
 from relforge.frozen import Frozen
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
@@ -70,7 +71,17 @@ def _release(project: Project, site: Site, release: Release) -> None:
     loaded = subject(project, release, site)
     render_dockerfile(loaded)
     launch_spec(release, loaded.device, image="sha256:" + "0" * 64, weights=Path("/weights"))
-    project.path(loaded.model.weights.path)
+    folder = project.path(loaded.model.weights.path)
+    for name, digest in loaded.model.weights.files.items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != digest:
+            raise RelforgeError(
+                f"weights of {loaded.model.name}: {name} is "
+                + ("not the pinned file" if path.is_file() else "missing"),
+                code=ExitCode.SOURCE,
+                where=str(path),
+                hint="restore the file, or correct weights.files in the model manifest",
+            )
     if release.evaluation is not None:
         path = project.path(release.evaluation.task)
         questions = read_questions(path, read_task(path))

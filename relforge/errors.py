@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell sees; documented in docs/exit-codes.md."""
+    """What the shell sees; documented in README.md and in ``relforge --help``."""
 
     DONE = 0
     BUG = 1

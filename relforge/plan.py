@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from relforge.errors import ExitCode, RelforgeError
@@ -12,11 +13,12 @@ from relforge.files import sha256_file
 from relforge.frozen import Frozen
 from relforge.lock import Lock, load_lock
 from relforge.manifest.device import Device
-from relforge.manifest.model import Model
+from relforge.manifest.model import Model, Reference
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 from relforge.patching.locate import LocatedPatchSet, check_against_lock, locate
+from relforge.publishing.registry import Repository
 from relforge.stage import Skip, Stage, StageInputs, StageResult
 
 
@@ -33,6 +35,8 @@ class Subject:
     patch_sets: tuple[LocatedPatchSet, ...] = ()
     registry: str | None = None
     """``HOST/NAME`` of ``--registry``."""
+    dist: Path | None = None
+    """Where this run publishes; no part of any key."""
 
     @property
     def sealed(self) -> tuple[str, ...]:
@@ -41,16 +45,43 @@ class Subject:
 
 
 def subject(
-    project: Project, release: Release, site: Site, *, registry: str | None = None
+    project: Project,
+    release: Release,
+    site: Site,
+    *,
+    registry: str | None = None,
+    dist: Path | None = None,
 ) -> Subject:
-    """Loads what a release names. Raises RelforgeError (USAGE) for unknown names, a stale lock."""
+    """Loads what a release names.
+
+    Raises RelforgeError: USAGE for unknown names, a stale lock or a bad registry name, SOURCE for
+    an untrusted bundle or an altered reference.
+    """
     device = project.device(release.device)
     model = project.model(release.model)
     lock = load_lock(project, release, device)
     located = tuple(locate(project, site, device, ref) for ref in release.patches)
     for patch_set in located:
         check_against_lock(patch_set, lock.patches.get(patch_set.name), release.name)
-    return Subject(project, release, device, model, lock, site, located, registry)
+    if model.reference is not None:
+        _check_reference(project, model, model.reference)
+    if registry is not None:
+        Repository.parse(registry)
+    return Subject(project, release, device, model, lock, site, located, registry, dist)
+
+
+def _check_reference(project: Project, model: Model, reference: Reference) -> None:
+    """The baseline of the gates is pinned: an edited one must not pass unnoticed."""
+    path = project.path(reference.path)
+    found = sha256_file(path)
+    if found != reference.sha256:
+        raise RelforgeError(
+            f"the reference of {model.name} is not the pinned file",
+            code=ExitCode.SOURCE,
+            where=str(path),
+            why=f"the model manifest pins sha256 {reference.sha256}, found {found}",
+            hint="restore the file; if it was measured again, pin its new hash in the model",
+        )
 
 
 @dataclass(frozen=True)
@@ -156,8 +187,12 @@ def _decide(
         found = store.lookup(stage.name, keys[stage.name])
         if isinstance(found, Miss):
             because[stage.name] = _explain(stage, store, keys, inputs, before, found)
+            continue
+        result = stage.result_type.model_validate(found.result)
+        if (unusable := stage.unusable(result, subject)) is not None:
+            because[stage.name] = unusable
         else:
-            reused[stage.name] = stage.result_type.model_validate(found.result)
+            reused[stage.name] = result
     lines: list[PlannedStage] = []
     for stage in stages:
         key = keys.get(stage.name)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from urllib.parse import quote
 
 _MARK = "[redacted]"
 _MIN_LENGTH = 6
+# Private keys are recognised wherever they stand, also where nobody expected one.
+_PRIVATE = re.compile(
+    r"AGE-SECRET-KEY-1[0-9A-Z]+"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
+    re.IGNORECASE | re.DOTALL,
+)
 _secrets: set[str] = set()
 _lock = threading.Lock()
 
@@ -23,6 +30,7 @@ def register(secret: str) -> None:
 
 def text(value: str) -> str:
     """*value* with every registered secret replaced, longest first."""
+    value = _PRIVATE.sub(_MARK, value)
     if not _secrets:
         return value
     with _lock:

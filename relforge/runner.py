@@ -198,7 +198,9 @@ class Runner:
         with held_lock(lock, purpose=purpose, on_wait=ctx.line, cancel=self.cancel):
             found = self.store.lookup(stage.name, planned.key)
             if not isinstance(found, Miss):
-                return stage.result_type.model_validate(found.result), True
+                known = stage.result_type.model_validate(found.result)
+                if stage.unusable(known, plan.subject) is None:
+                    return known, True
             started = time.monotonic()
             result = self.executor.execute(stage, job, ctx)
             if result.verdict in (None, "pass", "not-run"):

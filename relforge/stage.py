@@ -20,7 +20,7 @@ from relforge.frozen import Frozen, content_key
 from relforge.manifest.site import Site
 
 if TYPE_CHECKING:
-    from relforge.plan import Planning
+    from relforge.plan import Planning, Subject
 
 Verdict = Literal["pass", "fail", "inconclusive", "not-run"]
 
@@ -207,6 +207,10 @@ class Stage(ABC, Generic[InputsT, ResultT]):
     def key(self, inputs: InputsT) -> str:
         """The content key of the stage's result."""
         return content_key({"stage": self.name, "revision": self.revision, "inputs": inputs})
+
+    def unusable(self, result: ResultT, subject: Subject) -> str | None:  # noqa: ARG002
+        """Why an unaltered earlier result does not serve this run, or None."""
+        return None
 
     def outcome(self, result: ResultT) -> str:
         """One short phrase for the console, e.g. a digest or a count."""

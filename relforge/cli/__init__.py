@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 COMMANDS = {
@@ -31,7 +32,7 @@ Builds, tests and publishes LLM inference images for many kinds of accelerators.
 Commands:
 """
 _TAIL = """
-Options of every command:
+Options of most commands, given after the command:
   --help           what it does and takes
   --project DIR    the project (default: found upwards from here, else the built-in one)
   --site FILE      the site configuration
@@ -51,14 +52,44 @@ def help_text() -> str:
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script; exits with a documented code."""
     words = sys.argv[1:] if argv is None else argv
+    _prepare_streams()
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output went away; nothing of ours is wrong.
+        _discard_output()
+        code = 0
+    except OSError as error:
+        _discard_output()
+        sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
+        code = 3
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
         sys.stdout.write(help_text())
-        sys.exit(0 if words else 2)
+        return 0 if words else 2
     if words[0] in ("--version", "-V"):
         from relforge import __version__
 
         sys.stdout.write(f"relforge {__version__}\n")
-        sys.exit(0)
+        return 0
     from relforge.cli.dispatch import dispatch
 
-    sys.exit(dispatch(words[0], words[1:]))
+    return dispatch(words[0], words[1:])
+
+
+def _prepare_streams() -> None:
+    """Output never fails for its encoding, nor because a caller closed it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,7 @@ import typer
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import (
     Project,
+    builtin_root,
     find_project,
     find_site_file,
     home_folder,
@@ -24,6 +25,7 @@ from relforge.manifest.project import (
 )
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
+from relforge.patching.workarea import sweep
 from relforge.stage import CancelToken
 
 ProjectOption = Annotated[
@@ -53,6 +55,10 @@ KeyPathOption = Annotated[
 ]
 
 
+# A closed terminal ends a run like Ctrl-C does: containers and decrypted files go.
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @dataclass(frozen=True)
 class Workplace:
     """The project, the site configuration and the home in force."""
@@ -70,7 +76,13 @@ def workplace(project: Path | None, site: Path | None) -> Workplace:
     site_file = find_site_file(found, site)
     loaded = load_site(site_file)
     dist = loaded.dist or Path.cwd() / "dist"
-    return Workplace(found, loaded, site_file, home_folder(loaded), dist)
+    home = home_folder(loaded)
+    if found.root == builtin_root() and not Path.cwd().is_relative_to(found.root):
+        to_stderr(f"no project here: using the built-in one at {found.root}")
+    for area in sweep(home):
+        # Whatever a killed run had decrypted goes before anything else happens.
+        to_stderr(f"removed {area}, left by a run that was killed")
+    return Workplace(found, loaded, site_file, home, dist)
 
 
 def select(
@@ -89,6 +101,14 @@ def select(
         for name in project.release_files:
             chosen.setdefault(name, project.release(name))
     named = [project.device(name) for name in devices or ()]
+    for release in list(chosen.values()) if releases and named else ():
+        if project.device(release.device) not in named:
+            raise RelforgeError(
+                f"release {release.name} is not for the named device",
+                code=ExitCode.USAGE,
+                why=f"it is for {release.device}",
+                hint="name the release alone",
+            )
     wanted = {project.model(name).name for name in models or ()}
     if wanted:
         for name in project.release_files:
@@ -121,7 +141,7 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[CancelToken]:
-    """A cancel token that Ctrl-C and SIGTERM set; a second signal stops at once."""
+    """A cancel token that Ctrl-C, SIGTERM and SIGHUP set; a second signal stops at once."""
     token = CancelToken()
 
     def handler(number: int, _frame: FrameType | None) -> None:
@@ -130,7 +150,7 @@ def interruptible() -> Iterator[CancelToken]:
         sys.stderr.write("stopping (again to stop at once) ...\n")
         token.cancel(signal.Signals(number).name)
 
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, handler) for s in _ENDING_SIGNALS}
     try:
         yield token
     finally:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
-import os
 import sys
 import traceback
 
@@ -21,7 +21,9 @@ def dispatch(verb: str, words: list[str]) -> int:
         unknown = RelforgeError(
             f"unknown command {verb!r}",
             code=ExitCode.USAGE,
-            hint=f"did you mean 'relforge {near[0]}'?" if near else "relforge --help",
+            hint="options come after the command: relforge plan --help"
+            if verb.startswith("-")
+            else (f"did you mean 'relforge {near[0]}'?" if near else "relforge --help"),
         )
         return _report(unknown)
     try:
@@ -30,6 +32,8 @@ def dispatch(verb: str, words: list[str]) -> int:
         module = importlib.import_module(f"relforge.cli.{verb}")
         get_command(module.app).main(args=words, prog_name=f"relforge {verb}")
     except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):
+            raise ending.__context__ from None
         return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
     except RelforgeError as failed:
         return _report(failed)
@@ -37,14 +41,27 @@ def dispatch(verb: str, words: list[str]) -> int:
         sys.stderr.write("interrupted; the same command continues where this one stopped\n")
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away; nothing of ours is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.DONE)
+        raise
+    except OSError as refused:
+        return _report(_from_system(refused))
     except Exception:  # noqa: BLE001 - the last line of defence, see the text
         sys.stderr.write(redact.text(traceback.format_exc()))
         sys.stderr.write("this is a bug in relforge; please report it with the lines above\n")
         return int(ExitCode.BUG)
     return int(ExitCode.DONE)
+
+
+def _from_system(refused: OSError) -> RelforgeError:
+    """A full disk, a read-only folder and their kind: the environment's fault, not a bug."""
+    full = refused.errno in (errno.ENOSPC, errno.EDQUOT)
+    return RelforgeError(
+        "the disk is full" if full else f"the system refused: {refused.strerror or refused}",
+        code=ExitCode.ENVIRONMENT,
+        where=str(refused.filename) if refused.filename else None,
+        hint="free disk space, then run the same command again"
+        if full
+        else "check that the folder exists and can be written; relforge doctor shows the home",
+    )
 
 
 def _report(failed: RelforgeError) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from relforge.cli.verbs import pipeline_app
 
 app = pipeline_app(
-    "eval",
     until="evaluate",
     doc="Evaluates the served image against the reference; builds first what is missing.",
 )

@@ -35,7 +35,6 @@ def with_keys(place: Workplace, key_path: Path | None) -> Workplace:
 def run_until(
     until: str | None,
     *,
-    verb: str,
     project: Path | None,
     site: Path | None,
     devices: list[str] | None,
@@ -58,7 +57,7 @@ def run_until(
     with interruptible() as cancel:
         for release in chosen:
             try:
-                outcome = _run_one(place, release, until, verb, registry, cancel)
+                outcome = _run_one(place, release, until, registry, cancel)
                 outcomes.append((release, outcome, outcome.error))
             except RelforgeError as failed:
                 if len(chosen) == 1:
@@ -81,18 +80,18 @@ def _run_one(
     place: Workplace,
     release: Release,
     until: str | None,
-    verb: str,
     registry: str | None,
     cancel: CancelToken,
 ) -> Outcome:
     plan = make_plan(
-        subject(place.project, release, place.site, registry=registry),
+        subject(place.project, release, place.site, registry=registry, dist=place.dist),
         STAGES,
         Store(place.home),
         until=until,
     )
     listener = make_listener()
-    command = shlex.join(["relforge", verb, "--release", release.name])
+    # As it was typed: with its project, site, keys and registry it can be typed again.
+    command = shlex.join(["relforge", *sys.argv[1:]])
     runner = Runner(
         home=place.home,
         executor=LocalExecutor(),

@@ -58,6 +58,7 @@ def seal(
     from relforge.patching.series import read_series
     from relforge.sources.api import import_source, store_of
 
+    _refuse_target(out, sign)
     place = workplace(project, site)
     manifest = place.project.release(release)
     ref = _patch_set(manifest, patch_set)
@@ -139,6 +140,25 @@ def verify(
         print_json({"path": str(bundle), "signer": read.signer, "verdict": "pass"})
         return
     sys.stdout.write(f"{bundle}: signed by {read.signer}, ciphertext unaltered\n")
+
+
+def _refuse_target(out: Path, sign: Path) -> None:
+    """A bundle may replace a bundle, and nothing else."""
+    from relforge.patching.header import MAGIC
+
+    if not out.exists():
+        return
+    if out.is_file() and not (sign.exists() and out.samefile(sign)):
+        with out.open("rb") as handle:
+            if handle.read(len(MAGIC)) == MAGIC:
+                return
+    raise RelforgeError(
+        f"{out} is there already and is no bundle",
+        code=ExitCode.USAGE,
+        where=str(out),
+        why="sealing would destroy it",
+        hint="name another file with --out",
+    )
 
 
 def _patch_set(manifest: Release, name: str) -> PatchSetRef:

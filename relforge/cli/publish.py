@@ -5,7 +5,6 @@ from __future__ import annotations
 from relforge.cli.verbs import pipeline_app
 
 app = pipeline_app(
-    "publish",
     until="publish",
     doc="Writes the release folder under dist/, and pushes it with --registry.",
     publishes=True,

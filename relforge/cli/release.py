@@ -5,7 +5,6 @@ from __future__ import annotations
 from relforge.cli.verbs import pipeline_app
 
 app = pipeline_app(
-    "release",
     until=None,
     doc="Builds, serves, evaluates, describes and publishes a release; then writes its record.",
     publishes=True,

@@ -37,7 +37,7 @@ def runs(
         return
     if action != "show" or run is None:
         raise RelforgeError(
-            f"runs: cannot {action!r}" + ("" if run else " without a run"),
+            "runs show: which run?" if action == "show" else f"runs: unknown action {action!r}",
             code=ExitCode.USAGE,
             hint="relforge runs list, or relforge runs show RUN",
         )

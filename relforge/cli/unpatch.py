@@ -49,10 +49,10 @@ def unpatch(
     from relforge.unpatching import unpatch_release
 
     place = with_keys(workplace(project, site), key_path)
-    everything = not device and not release and len(place.project.release_files) == 1
-    (chosen, *others) = select(
-        place.project, devices=device, releases=release, models=None, everything=everything
-    )
+    own = place.project.own_releases
+    if not device and not release and len(own) == 1:
+        release = list(own)
+    (chosen, *others) = select(place.project, devices=device, releases=release, models=None)
     if others:
         raise RelforgeError(
             "unpatch takes one release at a time",

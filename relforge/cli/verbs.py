@@ -24,7 +24,7 @@ RegistryOption = Annotated[
 ]
 
 
-def pipeline_app(verb: str, *, until: str | None, doc: str, publishes: bool = False) -> typer.Typer:
+def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typer.Typer:
     """A typer app for one verb. ``publishes`` adds ``--registry``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,7 +41,6 @@ def pipeline_app(verb: str, *, until: str | None, doc: str, publishes: bool = Fa
     ) -> None:
         code = run_until(
             until,
-            verb=verb,
             project=project,
             site=site,
             devices=device,

@@ -120,6 +120,6 @@ def _portable(result: StageResult) -> dict[str, Any]:
             return [strip(v) for v in value]
         return value.name if isinstance(value, Path) else value
 
-    data = strip(result.model_dump(mode="python", exclude={"outputs"}))
+    data = strip(result.model_dump(mode="python", exclude={"outputs", "rebuild"}))
     assert isinstance(data, dict)
     return json.loads(json.dumps(data, default=str))  # type: ignore[no-any-return]

@@ -8,11 +8,22 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 
 def _stays_inside(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+    if path.startswith("/") or ".." in path.split("/"):
         raise ValueError("must be a relative path that stays inside its folder")
+    if any(ord(c) < 32 or c == "," for c in path):
+        # Paths end in mount options and Dockerfile lines, where these mean something else.
+        raise ValueError("must hold neither a comma nor a control character")
     return path
 
 
+def _one_line(text: str) -> str:
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise ValueError("must be one line without control characters")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Reason = Annotated[str, StringConstraints(min_length=3), AfterValidator(_one_line)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 DeviceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

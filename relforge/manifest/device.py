@@ -10,6 +10,7 @@ from relforge.manifest.common import (
     DeviceName,
     Digest,
     EnvName,
+    Line,
     Name,
     PositiveInt,
     RelativePath,
@@ -55,7 +56,7 @@ class LaunchProfile(Frozen):
     group_add: tuple[str, ...] = ()
     runtime: str | None = None
     privileged: bool = False
-    env: dict[EnvName, str] = {}
+    env: dict[EnvName, Line] = {}
 
 
 class DeviceQuery(Frozen):
@@ -69,7 +70,7 @@ class Device(Frozen):
 
     kind: Literal["device"]
     name: DeviceName
-    title: str
+    title: Line
     aliases: tuple[str, ...] = ()
     vendor: Vendor
     architecture: Literal["amd64", "arm64", "riscv64"]

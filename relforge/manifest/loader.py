@@ -15,6 +15,7 @@ from relforge.frozen import Frozen
 ManifestT = TypeVar("ManifestT", bound=Frozen)
 
 # libyaml's parser is ten times faster; PyYAML falls back to pure Python where it is not built in.
+_DEEPEST = 100
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -38,6 +39,7 @@ def load(path: Path, model: type[ManifestT]) -> ManifestT:
 
 def parse(text: str, path: Path, model: type[ManifestT]) -> ManifestT:
     """Validates YAML text; *path* is only for messages."""
+    _refuse_deep(text, path)
     try:
         node = yaml.compose(text, Loader=_Loader)
         if node is None:
@@ -46,6 +48,9 @@ def parse(text: str, path: Path, model: type[ManifestT]) -> ManifestT:
         data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, see above
     except yaml.MarkedYAMLError as error:
         raise _fault(path, error.problem_mark, "not valid YAML", error.problem or "") from error
+    except (RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
+        # Circular aliases, lists as keys, impossible dates and numbers: YAML, but no manifest.
+        raise _fault(path, None, "not a manifest that can be read", str(error)) from error
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -59,11 +64,24 @@ def _fault(path: Path, mark: Any, what: str, why: str, hint: str | None = None) 
     )
 
 
+def _refuse_deep(text: str, path: Path) -> None:
+    """libyaml ends the whole process on nesting that no manifest has."""
+    depth = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        depth += line.count("[") + line.count("{") - line.count("]") - line.count("}")
+        if depth > _DEEPEST or len(line) - len(line.lstrip()) > 10 * _DEEPEST:
+            raise RelforgeError(
+                f"{path.name}: nested too deeply", code=ExitCode.USAGE, where=f"{path}:{number}"
+            )
+
+
 def _refuse_duplicates(node: yaml.Node, path: Path) -> None:
     # YAML lets a later key win silently; in a manifest that is always a mistake.
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _fault(path, key.start_mark, "a key is no plain text", "keys are names")
             if key.value in seen:
                 raise _fault(path, key.start_mark, f"{key.value!r} stands twice", "keys are unique")
             seen.add(key.value)

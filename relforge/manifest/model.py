@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from relforge.frozen import Frozen
-from relforge.manifest.common import Name, PositiveInt, RelativePath, Sha256
+from relforge.manifest.common import Line, Name, PositiveInt, RelativePath, Sha256
 
 
 class LocalWeights(Frozen):
@@ -34,10 +34,10 @@ class Model(Frozen):
 
     kind: Literal["model"]
     name: Name
-    title: str
+    title: Line
     summary: str
-    license: str
-    license_source: str
+    license: Line
+    license_source: Line
     architecture: str
     parameters: PositiveInt
     precision: Literal["float32", "float16", "bfloat16", "fp8", "int8", "int4", "w8a8"]

@@ -51,7 +51,7 @@ def find_project(start: Path, explicit: Path | None = None) -> Project:
             )
     else:
         candidates = (p for p in (start.resolve(), *start.resolve().parents))
-        root = next((p for p in candidates if (p / "manifests" / "releases").is_dir()), builtin)
+        root = next((p for p in candidates if (p / "manifests").is_dir()), builtin)
     return Project((root,) if root == builtin else (root, builtin))
 
 
@@ -102,6 +102,12 @@ class Project:
     @cached_property
     def release_files(self) -> dict[str, Path]:
         return self._files("releases")
+
+    @property
+    def own_releases(self) -> tuple[str, ...]:
+        """Names of the releases in the project's own folder."""
+        own = self.root / "manifests"
+        return tuple(n for n, path in self.release_files.items() if path.is_relative_to(own))
 
     @cached_property
     def devices(self) -> dict[str, Device]:
@@ -232,6 +238,14 @@ def load_site(path: Path | None) -> Site:
             "dist": maybe(site.dist),
             "extra_ca": maybe(site.extra_ca),
             "identities": tuple(at(p) for p in site.identities),
+            "python": site.python.model_copy(
+                update={
+                    "find_links": tuple(
+                        link if "://" in link else str(at(Path(link)))
+                        for link in site.python.find_links
+                    )
+                }
+            ),
             "patch_sets": {name: at(p) for name, p in site.patch_sets.items()},
             "trusted_keys": tuple(
                 key.model_copy(update={"public_key": at(key.public_key)})

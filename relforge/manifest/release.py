@@ -10,9 +10,11 @@ from relforge.frozen import Frozen
 from relforge.manifest.common import (
     DeviceName,
     EnvName,
+    Line,
     Name,
     Port,
     PositiveInt,
+    Reason,
     RelativePath,
     Seconds,
 )
@@ -32,9 +34,9 @@ class Compiled(Frozen):
 
     mode: Literal["compiled"]
     reads: tuple[RelativePath, ...]
-    commands: tuple[tuple[str, ...], ...]
+    commands: tuple[tuple[Line, ...], ...]
     """argv lists, run in the tree; they leave libraries under ``$OUT`` as laid out in the wheel."""
-    env: dict[EnvName, str] = {}
+    env: dict[EnvName, Line] = {}
     extra_sources: dict[Name, EnvName] = {}
     """Other sources the compilation reads, and the variable that tells it where they lie."""
 
@@ -54,8 +56,8 @@ class PackageBuild(Frozen):
     source: Name
     distribution: Name
     native: Native
-    env: dict[EnvName, str] = {}
-    bytecode_skip: tuple[str, ...] = ("tests",)
+    env: dict[EnvName, Line] = {}
+    bytecode_skip: tuple[Name, ...] = ("tests",)
     """Names of folders that are not compiled to bytecode ahead."""
     prebuilt: bool = False
     """The source is a wheel's tree: it is repacked, not built."""
@@ -64,20 +66,20 @@ class PackageBuild(Frozen):
 class PipCheckException(Frozen):
     """A complaint of ``pip check`` that is known and accepted, with the reason."""
 
-    complaint: str
-    reason: str
+    complaint: Line
+    reason: Reason
 
 
 class PythonPackages(Frozen):
     """What is resolved by ``relforge lock`` into exact, hashed wheels."""
 
-    requirements: tuple[str, ...] = ()
+    requirements: tuple[Line, ...] = ()
     requirement_files: dict[Name, tuple[RelativePath, ...]] = {}
     """Requirement files inside sources, by source name; read from the tree before patches."""
-    constraints: tuple[str, ...] = ()
+    constraints: tuple[Line, ...] = ()
     exclude: tuple[Name, ...] = ()
-    build_requirements: tuple[str, ...] = ()
-    bytecode_for: tuple[str, ...] = ()
+    build_requirements: tuple[Line, ...] = ()
+    bytecode_for: tuple[Name, ...] = ()
     """Modules imported once in the build; what they load is compiled to bytecode ahead."""
     pip_check_exceptions: tuple[PipCheckException, ...] = ()
 
@@ -88,7 +90,6 @@ class Build(Frozen):
     packages: tuple[PackageBuild, ...] = ()
     python: PythonPackages = PythonPackages()
     template: RelativePath | None = None
-    timeout_s: Seconds = 3600.0
 
 
 class Serve(Frozen):
@@ -101,7 +102,7 @@ class Serve(Frozen):
     """Options of the engine's server, without the leading dashes; ``true`` is a bare flag."""
     command: tuple[str, ...] = ()
     """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
-    env: dict[EnvName, str] = {}
+    env: dict[EnvName, Line] = {}
     shm_bytes: PositiveInt = 64 * 1024 * 1024
     memory_bytes: PositiveInt | None = None
     ready_timeout_s: Seconds = 600.0
@@ -131,14 +132,6 @@ class Evaluation(Frozen):
     seed: int = 0
 
 
-class Publish(Frozen):
-    """Where a release goes when its gates passed."""
-
-    folder: bool = True
-    name: str | None = None
-    """Repository name in a registry; the release name when absent."""
-
-
 class Release(Frozen):
     """One model on one device with one engine, in one variant."""
 
@@ -148,15 +141,14 @@ class Release(Frozen):
     device: DeviceName
     variant: Name | None = None
     engine: Literal["vllm", "command"]
-    title: str
+    title: Line
     sources: dict[Name, SourceSpec] = {}
     patches: tuple[PatchSetRef, ...] = ()
     build: Build
     serve: Serve
     smoke: Smoke = Smoke()
     evaluation: Evaluation | None = None
-    publish: Publish = Publish()
-    skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], str] = {}
+    skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], Reason] = {}
     """Stages this release goes without, each with the reason that card and record show."""
 
     @model_validator(mode="after")
@@ -178,6 +170,13 @@ class Release(Frozen):
                 raise ValueError(f"build.packages names unknown source {package.source!r}")
             if isinstance(package.native, Precompiled) and package.native.wheel not in known:
                 raise ValueError(f"native.wheel names unknown source {package.native.wheel!r}")
+            if isinstance(package.native, Compiled):
+                for extra in package.native.extra_sources:
+                    if extra not in known:
+                        raise ValueError(f"native.extra_sources names unknown source {extra!r}")
+        for name in self.build.python.requirement_files:
+            if name not in known:
+                raise ValueError(f"python.requirement_files names unknown source {name!r}")
         if self.engine == "command" and not self.serve.command:
             raise ValueError("engine 'command' needs serve.command")
         if self.engine != "command" and self.serve.command:

@@ -1,15 +1,19 @@
 """The site configuration: what differs between the places where relforge runs.
 
-Nothing in it changes what a release contains; it only says where things are to be had.
+It says where things are to be had; what a release contains is pinned elsewhere. One choice of it is
+visible in an image: whether the base came from a registry or was made here (``base_image``).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, StringConstraints
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import Name
+from relforge.manifest.source import carries_no_secret
 
 
 class EngineSite(Frozen):
@@ -38,8 +42,9 @@ class PythonSite(Frozen):
 class Mirror(Frozen):
     """A URL prefix and what to use in its place."""
 
-    prefix: str
-    to: str
+    prefix: Annotated[str, StringConstraints(min_length=1)]
+    to: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
+    """Credentials belong into git's own credential helpers: a URL ends in argument lists."""
 
 
 class Site(Frozen):

@@ -12,8 +12,12 @@ from relforge.manifest.common import Commit, Name, RelativePath, Sha256
 PackageVersion = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
 
 
-def _carries_no_secret(url: str) -> str:
-    if "@" in url.split("://", 1)[1].split("/", 1)[0] and not url.startswith("ssh://"):
+def carries_no_secret(url: str) -> str:
+    if (
+        "://" in url
+        and "@" in url.split("://", 1)[1].split("/", 1)[0]
+        and not url.startswith("ssh://")
+    ):
         raise ValueError("a URL in a manifest carries no user name or password")
     return url
 
@@ -21,7 +25,7 @@ def _carries_no_secret(url: str) -> str:
 GitUrl = Annotated[
     str,
     StringConstraints(pattern=r"^(https?|ssh|git|file)://\S+$"),
-    AfterValidator(_carries_no_secret),
+    AfterValidator(carries_no_secret),
 ]
 
 

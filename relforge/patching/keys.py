@@ -9,6 +9,7 @@ SubjectPublicKeyInfo in DER. The age format takes RSA keys in their SSH form, so
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ Passphrase = Callable[[Path], "str | None"]
 """Asks for the passphrase of a key file; ``None`` when there is nobody to ask."""
 
 _AGE_SECRET = "AGE-SECRET-KEY-1"  # noqa: S105  (a prefix, not a secret)
+_KEY_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _LARGEST_KEY_FILE = 1 << 20
 _SMALLEST_RSA_BITS = 2048  # the age format's own limit
 
@@ -103,6 +105,13 @@ def new_keys(folder: Path, name: str) -> NewKeys:
     The private files have mode 0600. Raises RelforgeError (SOURCE) when one of the four exists:
     a key is never overwritten.
     """
+    if not _KEY_NAME.match(name):
+        raise RelforgeError(
+            f"{name!r} is no name for a key",
+            code=ExitCode.USAGE,
+            why="it becomes the beginning of four file names",
+            hint="use letters, digits, dots, dashes and underscores",
+        )
     identity_file, recipient_file, signing_file, public_file = paths = tuple(
         folder / f"{name}.{end}" for end in ("age.key", "age.pub", "sign.pem", "sign.pub.pem")
     )
@@ -132,6 +141,9 @@ def new_keys(folder: Path, name: str) -> NewKeys:
         for path, content, mode in zip(paths, contents, (0o600, 0o644, 0o600, 0o644), strict=True):
             _create(path, content, mode)
     except OSError as error:
+        # Half a key pair would stand in the way of the next try; nobody has used it yet.
+        for path in paths:
+            path.unlink(missing_ok=True)
         raise cannot_write(folder, error) from error
     return NewKeys(
         identity=identity_file,
@@ -380,7 +392,7 @@ def _ask(path: Path, passphrase: Passphrase | None) -> str:
             "the private key is protected by a passphrase",
             code=ExitCode.SOURCE,
             where=str(path),
-            hint="run the command in a terminal, which asks for it, or use --key-passphrase-file",
+            hint="take it off a copy that only you can read: openssl pkey -in KEY -out COPY",
         )
     redact.register(answer)
     return answer

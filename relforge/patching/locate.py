@@ -25,6 +25,7 @@ class LocatedPatchSet:
     path: Path
     sealed: bool
     content_sha256: str
+    signer_keyid: str | None
     patches: PatchSource
 
 
@@ -46,12 +47,21 @@ def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> Lo
     path = override if override is not None else project.path(ref.path)
     patches = patch_source(path)
     info = describe(patches, trusted_signers(site, device))
+    if info.ships is not None and info.ships != ref.ships:
+        raise RelforgeError(
+            f"patch set {ref.name}: bundle and manifest disagree about what the image may ship",
+            code=ExitCode.SOURCE,
+            where=str(path),
+            why=f"its signer allows {info.ships!r}, the manifest says {ref.ships!r}",
+            hint=f"set ships: {info.ships} in the release manifest",
+        )
     return LocatedPatchSet(
         name=ref.name,
         source=ref.source,
         path=path,
         sealed=info.sealed,
         content_sha256=info.content_sha256,
+        signer_keyid=info.signer_keyid,
         patches=patches,
     )
 

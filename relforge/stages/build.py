@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from relforge.trees import TreeRequest, checked_out
 from relforge.ui.text import size
 
 _GB = 10**9
+_PRUNE_TRIES = 5
 TOOLS = "dockerfiles/tools"
 
 
@@ -67,6 +69,8 @@ class BuildInputs(StageInputs):
     image_name: str
     pip_check_exceptions: tuple[str, ...]
     sealed_sources: tuple[str, ...]
+    unshipped: tuple[str, ...]
+    """Patched sources whose Python files the image may not ship."""
 
 
 class BuildResult(StageResult):
@@ -89,8 +93,6 @@ class BuildResult(StageResult):
     python_packages: dict[str, str]
     debian_packages: dict[str, str]
     pip_check: tuple[str, ...]
-    steps_run: int
-    steps_cached: int
     rebuild: str
 
 
@@ -139,6 +141,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             sealed_sources=tuple(
                 sorted(p.source for p in subject.patch_sets if p.sealed and p.source in used)
             ),
+            unshipped=tuple(sorted(p.source for p in release.patches if p.ships != "python")),
         )
 
     def key(self, inputs: BuildInputs) -> str:
@@ -231,8 +234,6 @@ class Build(Stage[BuildInputs, BuildResult]):
             python_packages=report["packages"],
             debian_packages=report["debian"],
             pip_check=tuple(report["pip_check"]["complaints"]),
-            steps_run=built.steps_run,
-            steps_cached=built.steps_cached,
             rebuild=built.rebuild_script,
             outputs=tuple(
                 stamp(path, sha256=path.name if len(path.name) == 64 else None)
@@ -242,14 +243,28 @@ class Build(Stage[BuildInputs, BuildResult]):
         )
 
     def _prune(self, inputs: BuildInputs, job: Job[BuildInputs], ctx: StageContext) -> None:
+        """Takes sealed sources out of BuildKit's cache; what the image ships anyway may stay."""
         if not inputs.sealed_sources:
             return
         from relforge.engine.prune import prune_source_cache
 
-        done = prune_source_cache(inputs.sealed_sources, site=job.env.site.engine)
-        ctx.line(
-            f"removed {done.removed} records of {', '.join(inputs.sealed_sources)} "
-            "from BuildKit's cache"
+        kept_back = set(inputs.sealed_sources) & set(inputs.unshipped)
+        hidden = [f"target=/src/{name}" for name in sorted(kept_back)]
+        for _ in range(_PRUNE_TRIES):
+            done = prune_source_cache(inputs.sealed_sources, steps=hidden, site=job.env.site.engine)
+            ctx.line(
+                f"removed {done.removed} records of {', '.join(inputs.sealed_sources)} "
+                "from BuildKit's cache"
+            )
+            if not done.in_use:
+                return
+            # A build that was cancelled lets go of its records a moment later.
+            time.sleep(1.0)
+        raise RelforgeError(
+            "BuildKit's cache still holds sealed sources",
+            code=ExitCode.ENVIRONMENT,
+            why=f"records in use by another build: {', '.join(done.in_use)}",
+            hint="end the other build, then: docker buildx prune",
         )
 
     def outcome(self, result: BuildResult) -> str:

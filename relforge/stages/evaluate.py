@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from relforge.evaluation.interface import EvaluationRequest
 from relforge.evaluation.task import read_task
 from relforge.evidence.store import Store
-from relforge.files import stamp
 from relforge.frozen import Frozen
 from relforge.manifest.project import Project
 from relforge.manifest.release import Evaluation, Release
@@ -147,13 +146,16 @@ class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
             result,
             margin_points=evaluation.margin_points,
         )
-        evidence = Store(job.env.home).put_blob(evidence_bytes(result))
+        store = Store(job.env.home)
         return EvaluateResult(
             verdict=comparison.verdict,
             reason=comparison.reason,
             figures=_figures(result, comparison),
             seconds=result.seconds or 0.0,
-            outputs=(evidence, stamp(server_log)),
+            outputs=(
+                store.put_blob(evidence_bytes(result)),
+                store.put_blob(server_log.read_bytes()),
+            ),
         )
 
     def outcome(self, result: EvaluateResult) -> str:

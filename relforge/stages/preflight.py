@@ -28,7 +28,7 @@ class PreflightResult(StageResult):
 
 
 class Preflight(Stage[PreflightInputs, PreflightResult]):
-    """Also removes what a killed run left: containers and private work areas."""
+    """Also removes containers that a killed run left; work areas go when any verb starts."""
 
     name = "preflight"
     title = "preflight"
@@ -79,14 +79,11 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
 
     def _sweep(self, job: Job[PreflightInputs], ctx: StageContext) -> None:
         from relforge.engine.client import connect
-        from relforge.engine.containers import sweep as sweep_containers
-        from relforge.patching.workarea import sweep as sweep_areas
+        from relforge.engine.containers import sweep
 
-        for area in sweep_areas(job.env.home):
-            ctx.line(f"removed {area}, left by a run that was killed")
         client = connect(job.env.site.engine)
         try:
-            for name in sweep_containers(client):
+            for name in sweep(client):
                 ctx.line(f"removed container {name}, left by a run that was killed")
         finally:
             client.close()

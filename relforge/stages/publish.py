@@ -7,12 +7,13 @@ from typing import cast
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import stamp
-from relforge.plan import Planning
+from relforge.plan import Planning, Subject
 from relforge.stage import Job, Output, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
 from relforge.stages.evaluate import EvaluateResult
 from relforge.stages.smoke import SmokeResult
+from relforge.stages.unpatch import UnpatchResult
 
 
 class PublishInputs(StageInputs):
@@ -39,7 +40,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     name = "publish"
     title = "publication"
-    needs = ("render", "build", "smoke", "evaluate", "card")
+    needs = ("unpatch", "render", "build", "smoke", "evaluate", "card")
     result_type = PublishResult
 
     def plan(self, planning: Planning) -> PublishInputs | Skip:
@@ -61,9 +62,9 @@ class Publish(Stage[PublishInputs, PublishResult]):
         card = cast(CardResult, job.upstream["card"])
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
         tag = f"{env.release}-{build.image_digest.removeprefix('sha256:')[:12]}"
+        _require_shippable(job)
         repository = None
         if job.inputs.registry is not None:
-            # A wrong name or an unevaluated image is refused before anything is written.
             repository = Repository.parse(job.inputs.registry)
             _require_gates(env.release, smoke, evaluation)
         evidence = {
@@ -73,16 +74,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
         }
         if evaluation is not None:
             evidence["evaluation.json"] = evaluation.outputs[0].path
-        done = publish_folder(
-            build.layout,
-            card=card.outputs[0].path.read_text(),
-            evidence=evidence,
-            record=None,
-            target=env.dist / env.release,
-            # `docker load` of the folder then gives the very name that the card uses.
-            tag=build.image_name,
-        )
-        ctx.line(f"{done.path}: {'written' if done.written else 'was there already'}")
+        # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None
         if repository is not None:
             sent = push(
@@ -95,6 +87,16 @@ class Publish(Stage[PublishInputs, PublishResult]):
                 cancel=ctx.cancel,
             )
             pushed = sent.reference
+        done = publish_folder(
+            build.layout,
+            card=card.outputs[0].path.read_text(),
+            evidence=evidence,
+            record=None,
+            target=env.dist / env.release,
+            # `docker load` of the folder then gives the very name that the card uses.
+            tag=build.image_name,
+        )
+        ctx.line(f"{done.path}: {'written' if done.written else 'was there already'}")
         return PublishResult(
             folder=done.path,
             image_digest=done.image_digest,
@@ -102,8 +104,31 @@ class Publish(Stage[PublishInputs, PublishResult]):
             outputs=_stamps(done.path),
         )
 
+    def unusable(self, result: PublishResult, subject: Subject) -> str | None:
+        if subject.dist is not None and result.folder != subject.dist / subject.release.name:
+            return f"was published to {result.folder}"
+        if subject.registry is not None:
+            # Only the registry knows what it has now; pushing what is there sends nothing.
+            return f"asks {subject.registry}"
+        return None
+
     def outcome(self, result: PublishResult) -> str:
         return f"{result.folder}" + (f", {result.pushed}" if result.pushed else "")
+
+
+def _require_shippable(job: Job[PublishInputs]) -> None:
+    """Nothing looks into the layers yet, so only what may be shipped whole is published."""
+    unpatch = job.upstream.get("unpatch")
+    sets = unpatch.sets if isinstance(unpatch, UnpatchResult) else ()
+    kept_back = [s.name for s in sets if s.sealed and s.ships != "python"]
+    if kept_back:
+        raise RelforgeError(
+            f"{job.env.release} is not published: {', '.join(kept_back)} may not be shipped whole",
+            code=ExitCode.PUBLISH,
+            why="its sealed sources declare ships: none or binaries, and relforge has no scan of "
+            "the image's layers yet that could show that it keeps to that",
+            hint="agree with the signer on ships: python, or publish by hand",
+        )
 
 
 def _require_gates(release: str, smoke: SmokeResult, evaluation: EvaluateResult | None) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from relforge.evidence.store import Store
-from relforge.files import stamp
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.plan import Planning
@@ -101,10 +100,12 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
             verdict=report.verdict,
             reason=reason,
             report=report,
-            sample=reference[0] if reference else None,
+            sample=reference[0] if reference and release.smoke.exact else None,
             outputs=(
-                store.put_blob(report.model_dump_json(indent=1).encode() + b"\n"),
-                stamp(report.server_log),
+                store.put_blob(
+                    report.model_dump_json(indent=1, exclude={"server_log"}).encode() + b"\n"
+                ),
+                store.put_blob(report.server_log.read_bytes()),
             ),
         )
 

@@ -65,7 +65,7 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
         return Resources(cpu_cores=2, disk_bytes=3 * _GB)
 
     def run(self, job: Job[SourcesInputs], ctx: StageContext) -> SourcesResult:
-        from relforge.sources.api import files_of, import_source
+        from relforge.sources.api import files_of, import_source, store_of
         from relforge.sources.wheelhouse import download
 
         home, site = job.env.home, job.env.site
@@ -97,15 +97,21 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
         ]
         locked_wheels = (*job.inputs.wheels.wheels, *job.inputs.build_wheels.wheels)
         hashes = {wheel.file_name: wheel.sha256 for wheel in locked_wheels}
-        outputs = tuple(
-            stamp(path, sha256=hashes.get(path.name))
-            for house in houses
-            for path in sorted(house.iterdir())
+        # The store's HEAD never changes; when somebody removed the store, it is gone.
+        kept = [store_of(home).git_dir / "HEAD", *(t.file for t in trees if t.file is not None)]
+        outputs = (
+            *(stamp(path) for path in kept),
+            *(
+                stamp(path, sha256=hashes.get(path.name))
+                for house in houses
+                for path in sorted(house.iterdir())
+            ),
         )
         return SourcesResult(
             trees=tuple(trees), wheels=houses[0], build_wheels=houses[1], outputs=outputs
         )
 
     def outcome(self, result: SourcesResult) -> str:
-        wheels = sum(1 for o in result.outputs if o.path.suffix == ".whl")
+        houses = (result.wheels, result.build_wheels)
+        wheels = sum(o.path.parent in houses and o.path.suffix == ".whl" for o in result.outputs)
         return f"{len(result.trees)} trees, {wheels} wheels"

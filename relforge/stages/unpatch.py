@@ -14,7 +14,11 @@ from relforge.stage import Job, Skip, Stage, StageContext, StageEnv, StageInputs
 
 
 class PatchedTree(Frozen):
-    """One patch set with the trees before and after; nothing says whether it is sealed."""
+    """One patch set with the trees before and after.
+
+    Whether it is sealed, and by whom, is part of this stage's key alone: what is built of the tree
+    does not depend on it, what is said about it does.
+    """
 
     name: str
     source: str
@@ -23,6 +27,8 @@ class PatchedTree(Frozen):
     content: str
     base_tree: str
     result_tree: str
+    sealed: bool
+    signer_keyid: str | None
 
 
 class UnpatchInputs(StageInputs):
@@ -36,7 +42,6 @@ class AppliedSet(PatchedTree):
     """A patch set that was applied and gave the expected tree."""
 
     device: str
-    sealed: bool
     signer: str | None
     patches: int
     files: int
@@ -58,6 +63,7 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
 
     def plan(self, planning: Planning) -> UnpatchInputs | Skip:
         release, lock = planning.subject.release, planning.subject.lock
+        located = {found.name: found for found in planning.subject.patch_sets}
         if not release.patches:
             return Skip(kind="not-needed", reason="the release has no patch set")
         sets = []
@@ -72,6 +78,8 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
                     content=locked.content,
                     base_tree=locked.base_tree,
                     result_tree=locked.result_tree,
+                    sealed=located[ref.name].sealed,
+                    signer_keyid=located[ref.name].signer_keyid,
                 )
             )
         return UnpatchInputs(device=release.device, sets=tuple(sets))
@@ -86,7 +94,6 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
             wanted = AppliedSet(
                 **patch_set.model_dump(),
                 device=job.inputs.device,
-                sealed=False,
                 signer=None,
                 patches=0,
                 files=0,
@@ -108,7 +115,6 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
             applied.append(
                 wanted.model_copy(
                     update={
-                        "sealed": tree.sealed,
                         "signer": tree.signer,
                         "patches": len(tree.patches),
                         "files": tree.files_changed,

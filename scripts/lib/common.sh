@@ -12,9 +12,9 @@ fail() { # message, next step
 # Installs the Debian packages that are missing, and names them. Arguments: package names.
 debian_packages() {
   local missing=() package
+  [ -z "${RELFORGE_NO_APT:-}" ] || return 0
   command -v dpkg-query >/dev/null ||
     fail "this is not a Debian system" "install these yourself, then set RELFORGE_NO_APT=1: $*"
-  [ -z "${RELFORGE_NO_APT:-}" ] || return 0
   for package in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] ||
       missing+=("$package")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -156,11 +155,16 @@ def test_a_model_that_got_worse_fails_the_evaluation(hello: Hello) -> None:
     assert not (hello.dist / "hello-cpu_x86").exists(), "nothing is published that failed a gate"
 
 
-def test_a_port_that_is_in_use_is_no_problem_for_smoke(hello: Hello) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        assert hello.run("smoke").code == 0, "the engine chooses a free port"
+def test_an_edited_reference_is_noticed(hello: Hello) -> None:
+    reference = hello.project / "reference.json"
+    reference.write_text(reference.read_text().replace('"correct": true', '"correct": false', 1))
+    refused(4, "reference of hello", hello.run("plan"))
+
+
+def test_a_bad_registry_name_is_found_before_anything_runs(hello: Hello) -> None:
+    result = hello.run("release", "--registry", "NOT A REGISTRY")
+    refused(2, "NOT A REGISTRY", result)
+    assert not (hello.home / "runs").exists() or "NOT A" not in result.stdout
 
 
 def test_quickstart_is_safe_to_run_twice() -> None:

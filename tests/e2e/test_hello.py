@@ -50,7 +50,7 @@ def test_a_native_edit_compiles_again(hello: Hello, tmp_path: Path) -> None:
     pin(hello, commit)
     done = hello.run("build")
     assert done.code == 0, done.stderr
-    assert "native-hello" in latest_log(hello, "build.log")
+    assert "[native-hello" in ran_steps(latest_log(hello, "buildkit-report.log"))
 
 
 def test_published_by_digest_to_a_real_registry(hello: Hello, registry: str) -> None:

@@ -38,7 +38,7 @@ def build() -> BuildResult:
                          native="prebuilt"),
         ),
         python="3.11.2", python_packages={"torch": "2.13.0+cpu"}, debian_packages={},
-        pip_check=(), steps_run=1, steps_cached=0, rebuild="",
+        pip_check=(), rebuild="",
     )  # fmt: skip
 
 
