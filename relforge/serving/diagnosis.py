@@ -14,6 +14,7 @@ from relforge.engine.containers import ContainerState
 from relforge.frozen import Frozen
 
 _EVIDENCE_CHARS = 400
+_LAST_LINES = 3
 
 
 class Cause(Frozen):
@@ -219,6 +220,17 @@ def last_error_line(log_text: str) -> str | None:
         if _ERROR.search(line) and not _NO_ERROR.search(line):
             return _short(line)
     return None
+
+
+def last_words(log_text: str) -> str:
+    """What a log says of an end that no cause explains: its last error, else its last lines."""
+    error = last_error_line(log_text)
+    if error is not None:
+        return error
+    lines = [_short(line) for line in log_text.splitlines() if line.strip()][-_LAST_LINES:]
+    if not lines:
+        return "it wrote nothing to its log"
+    return "its log holds no known error; its last words:\n" + "\n".join(lines)
 
 
 def _matches(known: KnownCause, line: str) -> bool:

@@ -15,7 +15,7 @@ from relforge.errors import RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.release import Smoke
 from relforge.serving.client import Answer, OpenAIClient, ServerFault, Streamed
-from relforge.serving.diagnosis import Cause, diagnose, last_error_line
+from relforge.serving.diagnosis import Cause, diagnose, last_words
 from relforge.serving.reference import GreedyText
 from relforge.serving.wait import NotReady, ServerProcess
 from relforge.stage import CancelToken, Verdict
@@ -154,8 +154,7 @@ def _explained(
         if target.requests_made
         else (f"the server {state.shown()}")
     )
-    why = cause.explanation if cause else last_error_line(log)
-    return f"{killed}: {why or said}", cause
+    return f"{killed}: {cause.explanation if cause else state.error or last_words(log)}", cause
 
 
 def _is_dead(target: Target) -> bool:

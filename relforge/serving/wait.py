@@ -10,15 +10,12 @@ from typing import Protocol
 from relforge.engine.containers import ContainerState
 from relforge.errors import ExitCode, RelforgeError
 from relforge.serving.client import OpenAIClient, ServerFault
-from relforge.serving.diagnosis import Cause, diagnose, last_error_line
+from relforge.serving.diagnosis import Cause, diagnose, last_words
 from relforge.stage import CancelToken
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
 _PROBE_TIMEOUT_S = 2.0
-
-
-_LAST_WORDS = 3
 
 
 class ServerProcess(Protocol):
@@ -101,11 +98,6 @@ def _not_ready(what: str, process: ServerProcess, cause: Cause | None, log: str)
         why = f"{cause.explanation} [{cause.id}]\n{cause.evidence}"
         hint = cause.remedy
     else:
-        last = [line for line in log.splitlines() if line.strip()][-_LAST_WORDS:]
-        why = last_error_line(log) or (
-            "its log holds no known error; its last words:\n" + "\n".join(last)
-            if last
-            else "it wrote nothing to its log"
-        )
+        why = last_words(log)
         hint = f"read the server's log: {process.log_path}"
     return NotReady(what, why=why, hint=hint, log=str(process.log_path), cause=cause)

@@ -18,8 +18,8 @@ def refused(code: int, said: str, result: object) -> None:
     """The command ended with this code, said this, and shows no traceback."""
     stderr = result.stderr  # type: ignore[attr-defined]
     assert result.code == code, stderr  # type: ignore[attr-defined]
-    assert said in stderr
-    assert "Traceback" not in stderr
+    assert said in stderr, stderr
+    assert "Traceback" not in stderr, stderr
 
 
 def test_an_engine_that_does_not_run(tmp_path: Path, hello: Hello) -> None:

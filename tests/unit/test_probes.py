@@ -196,6 +196,17 @@ def test_an_unknown_death_shows_the_last_error_line(tmp_path: Path) -> None:
     assert caught.value.why == "KeyError: 'last'"
 
 
+def test_a_server_that_was_dead_before_the_first_probe_has_its_last_words(tmp_path: Path) -> None:
+    process = Process(tmp_path / "log", "no luck today\n")
+    process.exited.set()
+    with OpenAIClient("http://127.0.0.1:0", "tiny") as client:
+        alive, *rest = run_probes(Target(client, process, SMOKE, REFERENCE))
+    assert alive.verdict == "fail"
+    assert "ended with exit status 1" in alive.reason
+    assert "no luck today" in alive.reason
+    assert {result.verdict for result in rest} == {"not-run"}
+
+
 def test_waiting_can_be_cancelled(tmp_path: Path) -> None:
     cancel = CancelToken()
     threading.Timer(0.2, cancel.cancel, ("Ctrl-C",)).start()
