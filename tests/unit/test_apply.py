@@ -10,7 +10,7 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.apply import AppliedTree, apply_patches
-from tests.unit.patching_support import Repository, new_repository
+from tests.support.patching import Repository, new_repository
 
 
 @pytest.fixture

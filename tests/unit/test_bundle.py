@@ -36,7 +36,7 @@ from relforge.patching.keys import (
     new_keys,
 )
 from relforge.patching.series import content_sha256, read_series
-from tests.unit.patching_support import (
+from tests.support.patching import (
     MARK,
     World,
     files_with_mark,

@@ -21,7 +21,7 @@ from relforge.patching.folder import (
     unpatch_to_folder,
 )
 from relforge.patching.tree import patch_source
-from tests.unit.patching_support import MARK, World, make_world, write_patch_set
+from tests.support.patching import MARK, World, make_world, write_patch_set
 
 
 @pytest.fixture(scope="module")

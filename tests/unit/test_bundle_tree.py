@@ -23,7 +23,7 @@ from relforge.patching.tree import (
     patch_source,
 )
 from relforge.patching.workarea import outer_area, sweep, work_area
-from tests.unit.patching_support import MARK, World, files_with_mark, make_world
+from tests.support.patching import MARK, World, files_with_mark, make_world
 
 EPOCH = 1_700_000_000
 

@@ -10,8 +10,8 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git, TreeFile, init_store
-from tests.unit.sources_support import git as plain_git
-from tests.unit.sources_support import repository
+from tests.support.sources import git as plain_git
+from tests.support.sources import repository
 
 ODD = {
     ".gitattributes": b"* text=auto eol=crlf ident\n*.l1 working-tree-encoding=latin1\n"

@@ -29,7 +29,7 @@ from relforge.patching.keys import (
     load_signing_key,
     new_keys,
 )
-from tests.unit.patching_support import (
+from tests.support.patching import (
     flagscale_key_folder,
     rsa_key,
     rsa_private_pem,

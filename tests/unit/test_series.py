@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.series import check_patch_name, read_series
-from tests.unit.patching_support import write_patch_set
+from tests.support.patching import write_patch_set
 
 
 def test_order_comments_and_options(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.sources.archive import ArchiveReader, Limits
-from tests.unit.sources_support import sdist, wheel
+from tests.support.sources import sdist, wheel
 
 
 def read(path: Path, data: bytes, *, strip: bool = True, limits: Limits | None = None):  # type: ignore[no-untyped-def]

@@ -15,7 +15,7 @@ from relforge.manifest.site import Mirror, PythonSite, Site
 from relforge.manifest.source import GitSource
 from relforge.sources import places
 from relforge.sources.api import ImportedSource, import_source, store_of
-from tests.unit.sources_support import (
+from tests.support.sources import (
     black_hole,
     closed_port,
     commit,

@@ -16,7 +16,7 @@ from relforge.manifest.source import ArchiveSource, WheelSource
 from relforge.sources import places
 from relforge.sources.api import ImportedSource, import_source, store_of
 from relforge.sources.wheel import repack
-from tests.unit.sources_support import Index, sdist, wheel
+from tests.support.sources import Index, sdist, wheel
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git, TreeFile, init_store
 from relforge.sources.archive import ArchiveReader
 from relforge.sources.wheel import repack, requires_of
-from tests.unit.sources_support import wheel
+from tests.support.sources import wheel
 
 EPOCH = 1_700_000_000
 

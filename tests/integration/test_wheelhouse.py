@@ -22,7 +22,7 @@ from relforge.sources.wheelhouse import (
     requirements_text,
     resolve,
 )
-from tests.unit.sources_support import Index, black_hole, closed_port, wheel
+from tests.support.sources import Index, black_hole, closed_port, wheel
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 FAST = Site(python=PythonSite(index_timeout_s=1.0))

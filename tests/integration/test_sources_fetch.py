@@ -17,7 +17,7 @@ from relforge.sources import filestore, places
 from relforge.sources.fetch import PackageFile, fetch_package
 from relforge.sources.places import parse_pip_config
 from relforge.stage import CancelToken
-from tests.unit.sources_support import Index, black_hole, closed_port, sdist, wheel
+from tests.support.sources import Index, black_hole, closed_port, sdist, wheel
 
 FAST = Site(python=PythonSite(index_timeout_s=1.0))
 DATA = sdist("tiny-1.0", {"f": b"1"})
@@ -157,7 +157,7 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_server_that_answers_errors_is_asked_again_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.unit.sources_support import Server
+    from tests.support.sources import Server
 
     with Server(lambda _: (503, "text/html", b"busy")) as busy:
         use(monkeypatch, PIP_INDEX_URL=f"{busy.url}/simple")
