@@ -63,6 +63,7 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     stdin: bytes | IO[bytes] | None = None,
+    umask: int = -1,
     timeout_s: float | None = None,
     check: bool = True,
     cancel: CancelToken | None = None,
@@ -71,10 +72,11 @@ def run(
 ) -> Done:
     """Runs *argv* to its end and returns what it wrote.
 
-    ``env`` is added to the environment. ``on_line`` gets every line of stdout and stderr while the
-    process runs (redacted). ``code`` is the exit code of the error raised when the process cannot
-    be started, fails (with ``check``) or exceeds ``timeout_s``. ``log`` names the file shown in
-    that error. The child runs in a process group of its own, which is ended on every way out.
+    ``env`` is added to the environment; ``umask`` -1 is this process's own. ``on_line`` gets every
+    line of stdout and stderr while the process runs (redacted). ``code`` is the exit code of the
+    error raised when the process cannot be started, fails (with ``check``) or exceeds
+    ``timeout_s``. ``log`` names the file shown in that error. The child runs in a process group of
+    its own, which is ended on every way out.
     """
     words = tuple(str(a) for a in argv)
     started = time.monotonic()
@@ -88,6 +90,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            umask=umask,
         )
     except FileNotFoundError as error:
         raise _not_found(words, cwd, code, hint) from error

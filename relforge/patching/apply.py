@@ -18,7 +18,7 @@ from pathlib import Path
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
-from relforge.gitio import Git
+from relforge.gitio import Git, neutral_attributes
 from relforge.manifest.common import TreeHash
 from relforge.patching.mailbox import EncodedDiff, pieces
 from relforge.stage import CancelToken
@@ -150,6 +150,7 @@ def _private_repository(
         f"\tcompression = 0\n\tfsync = none\n{extension}"
     )
     (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
+    neutral_attributes(git_dir)
     return Git(
         git_dir, object_dir=object_dir, alternates=[objects], index=work / "index", cancel=cancel
     )
