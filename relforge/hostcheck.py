@@ -32,44 +32,70 @@ class Finding(Frozen):
 Look = Callable[[], Finding]
 
 
-def engine(site: Site) -> Finding:
-    """A container engine that answers, builds with BuildKit and keeps OCI images."""
+def engine(site: Site, needed_bytes: int = 0) -> list[Finding]:
+    """A container engine that answers, builds with BuildKit and keeps OCI images; and the space
+    it has, where it is on this host."""
     from relforge.engine.cli import engine_facts
 
     try:
         facts = engine_facts(site.engine)
     except RelforgeError as error:
-        return Finding(
-            name="engine",
-            state="missing",
-            found=": ".join(p for p in (error.what, error.why) if p),
-            remedy=error.hint or "scripts/engine up",
-        )
+        return [
+            Finding(
+                name="engine",
+                state="missing",
+                found=": ".join(p for p in (error.what, error.why) if p),
+                remedy=error.hint or "scripts/engine up",
+            )
+        ]
     found = f"Docker {facts.server_version}, buildx {facts.buildx_version}, at {facts.host}"
     if facts.image_store != "containerd":
-        return Finding(
-            name="engine",
-            state="missing",
-            found=f"{found}, with the classic image store",
-            remedy='set {"features": {"containerd-snapshotter": true}} in its daemon.json, '
-            "or: scripts/engine up --force-own",
-        )
-    return Finding(name="engine", state="ok", found=found)
+        return [
+            Finding(
+                name="engine",
+                state="missing",
+                found=f"{found}, with the classic image store",
+                remedy='set {"features": {"containerd-snapshotter": true}} in its daemon.json, '
+                "or: scripts/engine up --force-own",
+            )
+        ]
+    answers = Finding(name="engine", state="ok", found=found)
+    if facts.free_disk_bytes is None:
+        return [answers]
+    return [
+        answers,
+        _space(
+            "engine's disk",
+            Path(facts.data_root),
+            facts.free_disk_bytes,
+            needed_bytes,
+            "docker system prune, or give the engine a data root with more space",
+        ),
+    ]
 
 
-def disk(path: Path, needed_bytes: int, name: str = "disk") -> Finding:
+def disk(path: Path, needed_bytes: int) -> Finding:
     """Free space where *path* lies, or will lie."""
     place = path
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
-    found = f"{size(free)} free at {place}"
-    if free < needed_bytes:
+    return _space(
+        "disk",
+        place,
+        shutil.disk_usage(place).free,
+        needed_bytes,
+        "free disk space, or set another home in the site configuration",
+    )
+
+
+def _space(name: str, place: Path, free_bytes: int, needed_bytes: int, remedy: str) -> Finding:
+    found = f"{size(free_bytes)} free at {place}"
+    if free_bytes < needed_bytes:
         return Finding(
             name=name,
             state="missing",
             found=f"{found}, {size(needed_bytes)} are needed",
-            remedy="free disk space, or set another home in the site configuration",
+            remedy=remedy,
         )
     return Finding(name=name, state="ok", found=found)
 

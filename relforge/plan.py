@@ -19,7 +19,7 @@ from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 from relforge.patching.locate import LocatedPatchSet, check_against_lock, locate
 from relforge.publishing.registry import Repository
-from relforge.stage import Skip, Stage, StageInputs, StageResult
+from relforge.stage import Resources, Skip, Stage, StageInputs, StageResult
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,10 @@ class Planning:
     keys: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, StageInputs] = field(default_factory=dict)
     skips: Mapping[str, Skip] = field(default_factory=dict)
-    asked_for: frozenset[str] = frozenset()
-    """Names of the stages up to the one where the user stops."""
+    work: Mapping[str, Resources] = field(default_factory=dict)
+    """For a stage that only looks at this host: what the stages that will run need, by name."""
+    secrets: frozenset[str] = frozenset()
+    """Likewise the secrets they need."""
 
     def key(self, stage: str) -> str:
         """The key of an earlier stage that is not skipped."""
@@ -157,17 +159,37 @@ def make_plan(
     keys: dict[str, str] = {}
     inputs: dict[str, StageInputs] = {}
     skips: dict[str, Skip] = {}
-    for position, stage in enumerate(stages):
-        if position > last:
-            skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
-            continue
-        planned = stage.plan(Planning(subject, dict(keys), dict(inputs), dict(skips), asked_for))
+
+    def add(stage: Stage[Any, Any], planning: Planning) -> None:
+        planned = stage.plan(planning)
         if isinstance(planned, Skip):
             skips[stage.name] = planned
         else:
             inputs[stage.name] = planned
             keys[stage.name] = stage.key(planned)
-    return _decide(subject, stages, store, keys, inputs, skips)
+
+    for stage in stages:
+        if stage.name not in asked_for:
+            skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
+        elif not stage.check_only:
+            add(stage, Planning(subject, dict(keys), dict(inputs), dict(skips)))
+    reused, because = _decide(subject, stages, store, keys, inputs)
+    at_work = [(stage, inputs[stage.name]) for stage in stages if stage.name in because]
+    planning = Planning(
+        subject,
+        keys,
+        inputs,
+        skips,
+        work={stage.name: stage.resources(given) for stage, given in at_work},
+        secrets=frozenset(s for stage, given in at_work for s in stage.secrets(given, subject)),
+    )
+    for stage in stages:
+        if stage.check_only and stage.name in asked_for:
+            add(stage, planning)
+    lines = tuple(
+        _line(stage, keys.get(stage.name), skips.get(stage.name), because) for stage in stages
+    )
+    return ReleasePlan(subject, lines, inputs, reused)
 
 
 def _decide(
@@ -176,13 +198,13 @@ def _decide(
     store: Store,
     keys: Mapping[str, str],
     inputs: Mapping[str, StageInputs],
-    skips: Mapping[str, Skip],
-) -> ReleasePlan:
+) -> tuple[dict[str, StageResult], dict[str, str]]:
+    """The results that serve again, and why each other planned stage has to run."""
     before = store.remembered(subject.release.name)
     reused: dict[str, StageResult] = {}
     because: dict[str, str] = {}
     for stage in stages:
-        if stage.name in skips or stage.check_only:
+        if stage.name not in keys:
             continue
         found = store.lookup(stage.name, keys[stage.name])
         if isinstance(found, Miss):
@@ -193,29 +215,25 @@ def _decide(
             because[stage.name] = unusable
         else:
             reused[stage.name] = result
-    lines: list[PlannedStage] = []
-    for stage in stages:
-        key = keys.get(stage.name)
-        if (skip := skips.get(stage.name)) is not None:
-            line = PlannedStage(
-                name=stage.name, key=None, status="skip", because=f"{skip.kind}: {skip.reason}"
-            )
-        elif stage.check_only:
-            # A look at this host is only worth taking when some work follows.
-            line = PlannedStage(
-                name=stage.name,
-                key=key,
-                status="run" if because else "reuse",
-                because="checks this host before work" if because else "nothing is left to do",
-            )
-        elif stage.name in reused:
-            line = PlannedStage(
-                name=stage.name, key=key, status="reuse", because="inputs unchanged"
-            )
-        else:
-            line = PlannedStage(name=stage.name, key=key, status="run", because=because[stage.name])
-        lines.append(line)
-    return ReleasePlan(subject, tuple(lines), inputs, reused)
+    return reused, because
+
+
+def _line(
+    stage: Stage[Any, Any], key: str | None, skip: Skip | None, because: Mapping[str, str]
+) -> PlannedStage:
+    if skip is not None:
+        reason = f"{skip.kind}: {skip.reason}"
+        return PlannedStage(name=stage.name, key=None, status="skip", because=reason)
+    if stage.check_only:
+        # A look at this host is only worth taking when some work follows.
+        if because:
+            reason = "checks this host before work"
+            return PlannedStage(name=stage.name, key=key, status="run", because=reason)
+        reason = "nothing is left to do"
+        return PlannedStage(name=stage.name, key=key, status="reuse", because=reason)
+    if stage.name in because:
+        return PlannedStage(name=stage.name, key=key, status="run", because=because[stage.name])
+    return PlannedStage(name=stage.name, key=key, status="reuse", because="inputs unchanged")
 
 
 def _position(stages: Sequence[Stage[Any, Any]], until: str | None) -> int:

@@ -14,7 +14,7 @@ from relforge.manifest.loader import load
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
-from relforge.patching.locate import locate, trusted_signers
+from relforge.patching.locate import locate, recipe_for
 from relforge.stage import CancelToken
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ def _patches(
     sources: dict[str, LockedSource],
     on_line: OnLine,
 ) -> dict[str, LockedPatchSet]:
-    from relforge.patching.keys import Identities, load_identities
     from relforge.patching.tree import materialise
     from relforge.sources.api import store_of
 
@@ -102,18 +101,15 @@ def _patches(
         plain = project.path(ref.path)
         overriding = site if not plain.is_dir() else site.model_copy(update={"patch_sets": {}})
         located = locate(project, overriding, device, ref)
-        tree = materialise(
-            store_git_dir=store_of(home).git_dir,
+        recipe = recipe_for(
+            located,
+            git_dir=store_of(home).git_dir,
             base_tree=sources[ref.source].tree,
-            patch_source=located.patches,
-            trusted=trusted_signers(site, device),
-            identities=load_identities(site.identities) if located.sealed else Identities(),
-            device_names={device.name, *device.aliases},
-            dest=None,
-            home=home,
+            device=device,
+            site=site,
             expected_tree=None,
-            epoch=0,
         )
+        tree = materialise(recipe, dest=None, home=home, epoch=0)
         found[ref.name] = LockedPatchSet(
             source=ref.source,
             content=located.content_sha256,

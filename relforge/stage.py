@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
@@ -33,13 +33,35 @@ class Skip(Frozen):
 
 
 class Resources(Frozen):
-    """What a stage needs while it runs; the executor and preflight read it."""
+    """What a stage needs while it runs; preflight asks this host for it before anything runs.
+
+    ``disk_bytes`` are needed in relforge's home, ``engine_disk_bytes`` in the engine's data root.
+    """
 
     cpu_cores: int = 1
     memory_bytes: int = 0
     disk_bytes: int = 0
+    engine_disk_bytes: int = 0
     engine: bool = False
     device: str | None = None
+
+
+def in_turn(needs: Iterable[Resources]) -> Resources:
+    """What stages need that run one after another on one host: disk stays used, the rest is freed.
+
+    Stages of one release name one device or none.
+    """
+    total = Resources(cpu_cores=0)
+    for one in needs:
+        total = Resources(
+            cpu_cores=max(total.cpu_cores, one.cpu_cores),
+            memory_bytes=max(total.memory_bytes, one.memory_bytes),
+            disk_bytes=total.disk_bytes + one.disk_bytes,
+            engine_disk_bytes=total.engine_disk_bytes + one.engine_disk_bytes,
+            engine=total.engine or one.engine,
+            device=total.device or one.device,
+        )
+    return total
 
 
 class Output(Frozen):
@@ -186,7 +208,10 @@ class Stage(ABC, Generic[InputsT, ResultT]):
     """Earlier stages whose results ``run`` reads from ``job.upstream``."""
     result_type: ClassVar[type[StageResult]]
     check_only: ClassVar[bool] = False
-    """True for a stage whose result is a look at this host: it runs whenever anything else does."""
+    """True for a stage whose result is a look at this host: it runs whenever anything else does.
+
+    It is planned last, knowing which other stages will run (``Planning.work``), and runs first.
+    """
 
     @abstractmethod
     def plan(self, planning: Planning) -> InputsT | Skip:
@@ -196,8 +221,8 @@ class Stage(ABC, Generic[InputsT, ResultT]):
         """What ``run`` needs."""
         return Resources()
 
-    def secrets(self, inputs: InputsT) -> tuple[str, ...]:  # noqa: ARG002
-        """Names of the secrets ``run`` needs, as the site configuration names them."""
+    def secrets(self, inputs: InputsT, subject: Subject) -> tuple[str, ...]:  # noqa: ARG002
+        """Fields of the site configuration that name the secrets ``run`` needs (``identities``)."""
         return ()
 
     @abstractmethod

@@ -32,7 +32,7 @@ def checked_out(
     from relforge.patching.tree import materialise
     from relforge.patching.workarea import work_area
     from relforge.sources.api import store_of
-    from relforge.stages.unpatch import UnpatchResult, opening
+    from relforge.stages.unpatch import UnpatchResult, recipe_of
 
     env = job.env
     unpatch = job.upstream.get("unpatch")
@@ -47,13 +47,6 @@ def checked_out(
                 git.checkout(request.tree, dest, epoch=epoch)
                 continue
             materialise(
-                store_git_dir=git.git_dir,
-                base_tree=known.base_tree,
-                dest=dest,
-                home=env.home,
-                expected_tree=request.tree,
-                epoch=epoch,
-                cancel=ctx.cancel,
-                **opening(known, env),
+                recipe_of(known, env), dest=dest, home=env.home, epoch=epoch, cancel=ctx.cancel
             )
         yield area

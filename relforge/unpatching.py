@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relforge.patching.folder import Unpatched, unpatch_to_folder
-from relforge.patching.keys import Identities, load_identities
-from relforge.patching.locate import trusted_signers
+from relforge.patching.locate import recipe_for
 from relforge.plan import Subject
 from relforge.stage import CancelToken
 
@@ -37,16 +36,17 @@ def unpatch_release(
         done.append(
             unpatch_to_folder(
                 directory / located.source,
-                store_git_dir=store_of(home).git_dir,
-                base_tree=locked.base_tree,
-                patch_source=located.patches,
-                trusted=trusted_signers(site, device),
-                identities=load_identities(site.identities) if located.sealed else Identities(),
+                recipe_for(
+                    located,
+                    git_dir=store_of(home).git_dir,
+                    base_tree=locked.base_tree,
+                    device=device,
+                    site=site,
+                    expected_tree=locked.result_tree,
+                    base_commit=lock.sources[located.source].commit,
+                ),
                 home=home,
-                expected_tree=locked.result_tree,
                 epoch=lock.source_date_epoch,
-                base_commit=lock.sources[located.source].commit,
-                device_names={device.name, *device.aliases},
                 cancel=cancel,
             )
         )

@@ -25,7 +25,7 @@ def doctor(
     """
     place = workplace(project, site)
     findings = [
-        hostcheck.engine(place.site),
+        *hostcheck.engine(place.site, 8 * _GB),
         hostcheck.disk(place.home, 6 * _GB),
         hostcheck.memory(4 * _GB),
         hostcheck.bootstrap(),

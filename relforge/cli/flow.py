@@ -8,8 +8,8 @@ from pathlib import Path
 
 from relforge.cli.common import Workplace, interruptible, print_json, select, workplace
 from relforge.errors import RelforgeError
+from relforge.evidence.record import NotStarted, ReleasesOutput, write_record
 from relforge.evidence.record import summary as release_json
-from relforge.evidence.record import write_record
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.manifest.release import Release
@@ -47,33 +47,37 @@ def run_until(
 ) -> int:
     """Runs the pipeline up to a stage for every chosen release; returns the exit code.
 
-    One release that fails does not stop the others; the code is that of the first failure.
+    One release that fails, or cannot even be read, does not stop the others; the code is that of
+    the first failure.
     """
     place = with_keys(workplace(project, site), key_path)
-    chosen = select(
-        place.project, devices=devices, releases=releases, models=models, everything=everything
-    )
-    outcomes: list[tuple[Release, Outcome | None, RelforgeError | None]] = []
+    if everything:
+        chosen = list(place.project.release_files)
+    else:
+        named = select(place.project, devices=devices, releases=releases, models=models)
+        chosen = [release.name for release in named]
+    ran: list[Outcome] = []
+    not_started: list[NotStarted] = []
+    codes: list[int] = []
     with interruptible() as cancel:
-        for release in chosen:
+        for name in chosen:
             try:
-                outcome = _run_one(place, release, until, registry, cancel)
-                outcomes.append((release, outcome, outcome.error))
+                outcome = _run_one(place, place.project.release(name), until, registry, cancel)
+                ran.append(outcome)
+                failure = outcome.error
             except RelforgeError as failed:
                 if len(chosen) == 1:
                     raise
-                outcomes.append((release, None, failed))
-            failure = outcomes[-1][2]
+                failure = failed
+                not_started.append(NotStarted.of(name, failed))
             if failure is not None:
+                codes.append(int(failure.code))
                 sys.stderr.write(error_text(failure) + "\n")
     if as_json:
-        shown = [
-            release_json(o.run, o.results, place.dist).model_dump(mode="json")
-            for _, o, _ in outcomes
-            if o is not None
-        ]
-        print_json(shown[0] if len(chosen) == 1 else {"releases": shown})
-    return next((int(failure.code) for _, _, failure in outcomes if failure is not None), 0)
+        shown = tuple(release_json(o.run, o.results, place.dist) for o in ran)
+        several = ReleasesOutput(releases=shown, not_started=tuple(not_started))
+        print_json((shown[0] if len(chosen) == 1 else several).model_dump(mode="json"))
+    return codes[0] if codes else 0
 
 
 def _run_one(

@@ -25,7 +25,10 @@ def runs(
     project: ProjectOption = None,
     site: SiteOption = None,
 ) -> None:
-    """Lists earlier runs, newest first, or shows one with its logs."""
+    """Lists earlier runs, newest first, or shows one with its logs.
+
+    A run whose process is gone without a word is listed as killed.
+    """
     home = workplace(project, site).home
     if action == "list":
         found = [r for r, _ in zip(list_runs(home), range(limit), strict=False)]

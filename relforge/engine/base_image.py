@@ -7,8 +7,6 @@ image whenever one record is pruned, and steps on an image that BuildKit itself 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -24,6 +22,7 @@ from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
 from relforge.manifest.device import BaseImage, BootstrapBase, RegistryBase
 from relforge.manifest.site import Site
+from relforge.patching.workarea import work_area
 from relforge.stage import CancelToken
 
 LABEL_KEY = "org.relforge.base-key"
@@ -217,10 +216,8 @@ def _make(
     ctx_line: Callable[[str], None],
     cancel: CancelToken | None,
 ) -> _Made:
-    (home / "work").mkdir(parents=True, exist_ok=True)
     (kept / "context").mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"base-{key[:12]}-", dir=home / "work"))
-    try:
+    with work_area(home, f"base-{key[:12]}") as work:
         root = work / "root"
         started = rootfs.now()
         mirror = apt.bootstrap_mirror(spec.suite, site)
@@ -237,8 +234,6 @@ def _make(
         )
         (work / "rootfs.tar").replace(kept / "context" / "rootfs.tar")
         write_atomic(kept / "base.json", canonical_json(made))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return made
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +26,7 @@ from relforge.engine.progress import Progress
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, write_atomic
 from relforge.frozen import Frozen
+from relforge.leftovers import owned_folder
 from relforge.manifest.site import EngineSite
 from relforge.stage import CancelToken
 
@@ -101,8 +100,7 @@ def build(
     write_atomic(request.log.parent / "rebuild.sh", script.encode(), mode=0o755)
     request.context.mkdir(parents=True, exist_ok=True)
     request.layout.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{request.layout.name}.", dir=request.layout.parent))
-    try:
+    with owned_folder(request.layout.parent, f".{request.layout.name}") as work:
         outputs = _outputs(facts, request, work / "layout")
         progress = _run(cli, facts, request, outputs, ctx_line, cancel)
         image = normalise(work / "layout")
@@ -110,8 +108,6 @@ def build(
             replace_folder(work / "layout", request.layout)
         except OSError as error:
             raise cannot_write(request.layout, error) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     kept = _engine_copy(request, image, cli, site, cancel)
     return BuildResult(
         layout=request.layout,

@@ -12,13 +12,13 @@ import json
 import os
 import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import IO, Any
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, remove_tree, sync_folder
 from relforge.frozen import Frozen, canonical_json
+from relforge.leftovers import REPLACED, owned_folder
 from relforge.stage import CancelToken
 
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -169,14 +169,10 @@ def copy_layout(
     facts = describe(src, code=code)
     try:
         dst.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", dir=dst.parent))
-        try:
+        with owned_folder(dst.parent, f".{dst.name}") as work:
             work.chmod(0o755)
             fill(src, work, facts, ref_name=ref_name)
             replace_folder(work, dst)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
     except OSError as error:
         raise cannot_write(dst, error) from error
     return facts
@@ -215,21 +211,18 @@ def link_or_copy(src: Path, dst: Path) -> None:
 def replace_folder(work: Path, dst: Path) -> None:
     """Puts ``work`` in the place of ``dst``; an old ``dst`` is moved away first, then deleted.
 
-    Raises OSError.
+    After a kill in between, sweeping puts the old one back. Raises OSError.
     """
-    old: Path | None = None
-    if dst.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{dst.name}.", dir=dst.parent))
-        dst.replace(old / "old")
-    try:
+    if not dst.exists():
         work.replace(dst)
-    except OSError:
-        if old is not None:
-            (old / "old").replace(dst)
-        raise
-    finally:
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+    else:
+        with owned_folder(dst.parent, f".{dst.name}") as aside:
+            dst.replace(aside / REPLACED)
+            try:
+                work.replace(dst)
+            except OSError:
+                (aside / REPLACED).replace(dst)
+                raise
     sync_folder(dst.parent)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from relforge import __version__
+from relforge.errors import RelforgeError
 from relforge.evidence.runs import Run
 from relforge.evidence.store import Record, Store
 from relforge.files import write_atomic
 from relforge.frozen import Frozen, content_key
+from relforge.manifest.revision import revision_of
 from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
@@ -35,6 +37,27 @@ class ReleaseOutput(Frozen):
     verdicts: dict[str, Verdict]
     stages: tuple[StageOutput, ...]
     dist: str | None
+
+
+class NotStarted(Frozen):
+    """A release that could not be planned, so that it has no run."""
+
+    release: str
+    error: str
+    where: str | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, release: str, error: RelforgeError) -> NotStarted:
+        what = ": ".join(part for part in (error.what, error.why) if part)
+        return cls(release=release, error=what, where=error.where, exit_code=int(error.code))
+
+
+class ReleasesOutput(Frozen):
+    """What ``relforge release --json`` prints for several releases; stable."""
+
+    releases: tuple[ReleaseOutput, ...]
+    not_started: tuple[NotStarted, ...] = ()
 
 
 def summary(run: Run, results: dict[str, StageResult], dist: Path) -> ReleaseOutput:
@@ -65,11 +88,13 @@ def write_record(
     if path.exists() and not worked:
         return path
     lock = plan.subject.lock
+    revision = revision_of(plan.subject.project.root)
     record = {
         **summary(run, results, dist).model_dump(mode="json"),
         "dist": ".",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "relforge": __version__,
+        "project": revision.model_dump() if revision else None,
         "lock_sha256": content_key(lock),
         "lock": lock.model_dump(mode="json", exclude={"wheels", "build_wheels"}),
         "timings": _timings(plan, store),

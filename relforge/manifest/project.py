@@ -127,7 +127,13 @@ class Project:
         return loaded
 
     def device(self, name: str) -> Device:
-        """A device by name or alias. Raises RelforgeError (USAGE) that suggests the nearest."""
+        """A device by name or alias. Raises RelforgeError (USAGE) that suggests the nearest.
+
+        A name that is a file's is read alone: a fault in another device's file does not matter.
+        """
+        files = {normalised(stem): path for stem, path in self.device_files.items()}
+        if (path := files.get(normalised(name))) is not None:
+            return self._load(path, Device)
         known = {
             normalised(alias): device
             for device in self.devices.values()

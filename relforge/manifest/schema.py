@@ -13,7 +13,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
-    from relforge.evidence.record import ReleaseOutput
+    from relforge.checking import CheckReport
+    from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock
     from relforge.manifest.device import Device
     from relforge.manifest.model import Model
@@ -28,7 +29,9 @@ def models() -> dict[str, type[Frozen]]:
         "site": Site,
         "lock": Lock,
         "release-output": ReleaseOutput,
+        "releases-output": ReleasesOutput,
         "plan-output": PlanOutput,
+        "check-output": CheckReport,
     }
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from relforge.frozen import Frozen
 from relforge.gitio import Git, neutral_attributes
 from relforge.manifest.common import TreeHash
 from relforge.patching.mailbox import EncodedDiff, pieces
+from relforge.patching.source import Diff, Graft, Whitespace
 from relforge.stage import CancelToken
 
 _GITLINK = "160000"
@@ -74,38 +75,42 @@ class AppliedTree:
 def apply_patches(
     store_git_dir: Path,
     base_tree: str,
-    patches: Iterable[tuple[str, bytes | Iterable[bytes]]],
+    diffs: Iterable[Diff],
     *,
     object_dir: Path,
     work: Path,
+    grafts: Sequence[Graft] = (),
+    whitespace: Whitespace = "exact",
     per_patch: bool = False,
     cancel: CancelToken | None = None,
 ) -> AppliedTree:
-    """Applies patches, in order, to a tree of the store.
+    """Applies patches, in order, to a tree of the store with ``grafts`` in their folders.
 
     ``object_dir`` and ``work`` belong in a private work area; ``work`` gets a bare repository.
-    A patch may be a plain diff or a mailbox of one or several commits, whole or in chunks (an error
-    that its chunks raise passes through). Raises RelforgeError
+    An error that a diff's chunks raise passes through. Raises RelforgeError
     (SOURCE) naming the patch and the file: when it does not apply, writes outside the tree, through
     a link or into ``.git``, adds or moves a submodule, or adds a link that leaves the tree.
     """
-    git = _private_repository(store_git_dir, base_tree, object_dir, work, cancel)
-    if not git.has(base_tree, "tree"):
-        raise RelforgeError(
-            "the base of the patches is not there",
-            code=ExitCode.SOURCE,
-            where=str(store_git_dir),
-            why=f"it holds no tree {base_tree}",
-            hint="fetch the source at its pinned commit (a shallow clone may lack it: "
-            "`git fetch --unshallow`), then run the same command again",
-        )
+    stores = [store_git_dir, *(graft.git_dir for graft in grafts)]
+    git = _private_repository(stores, base_tree, object_dir, work, cancel)
+    _require_tree(git, base_tree, store_git_dir)
     git.run("read-tree", base_tree)
+    for graft in grafts:
+        _require_tree(git, graft.tree, graft.git_dir)
+        git.run("rm", "--cached", "-r", "-q", "--ignore-unmatch", "--", graft.folder)
+        git.run("read-tree", f"--prefix={graft.folder}/", graft.tree)
+    if grafts:
+        base_tree = git.text("write-tree")
     by_patch: list[tuple[FileChange, ...]] = []
     tree = base_tree
-    for name, data in patches:
-        content = _Content([data] if isinstance(data, bytes) else data)
+    for diff in diffs:
+        name = diff.name
+        content = _Content([diff.content] if isinstance(diff.content, bytes) else diff.content)
+        options = [f"--whitespace={'nowarn' if whitespace == 'exact' else whitespace}"]
+        if diff.folder:
+            options.append(f"--directory={diff.folder}")
         try:
-            applied = [_apply_one(git, name, piece) for piece in pieces(content)]
+            applied = [_apply_one(git, name, piece, options) for piece in pieces(content)]
         except EncodedDiff as error:
             why = "its diff is encoded (base64 or quoted-printable)"
             raise _refused(name, None, why) from error
@@ -123,6 +128,19 @@ def apply_patches(
     return AppliedTree(tree, base_tree, files, tuple(by_patch), git)
 
 
+def _require_tree(git: Git, tree: str, store: Path) -> None:
+    if git.has(tree, "tree"):
+        return
+    raise RelforgeError(
+        "the base of the patches is not there",
+        code=ExitCode.SOURCE,
+        where=str(store),
+        why=f"it holds no tree {tree}",
+        hint="fetch the source at its pinned commit (a shallow clone may lack it: "
+        "`git fetch --unshallow`), then run the same command again",
+    )
+
+
 def repository_objects(git_dir: Path) -> Path:
     """Where a repository keeps its objects; a worktree of another one keeps them there."""
     plain = git_dir / "objects"
@@ -133,9 +151,13 @@ def repository_objects(git_dir: Path) -> Path:
 
 
 def _private_repository(
-    store: Path, base_tree: str, object_dir: Path, work: Path, cancel: CancelToken | None
+    stores: Sequence[Path],
+    base_tree: str,
+    object_dir: Path,
+    work: Path,
+    cancel: CancelToken | None,
 ) -> Git:
-    objects = repository_objects(store)
+    objects = [repository_objects(store) for store in stores]
     git_dir = work / "git"
     (git_dir / "refs").mkdir(parents=True, exist_ok=True)
     (git_dir / "objects").mkdir(exist_ok=True)
@@ -152,7 +174,7 @@ def _private_repository(
     (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
     neutral_attributes(git_dir)
     return Git(
-        git_dir, object_dir=object_dir, alternates=[objects], index=work / "index", cancel=cancel
+        git_dir, object_dir=object_dir, alternates=objects, index=work / "index", cancel=cancel
     )
 
 
@@ -198,7 +220,7 @@ class _Feeder(threading.Thread):
             self.error = error
 
 
-def _apply_one(git: Git, name: str, piece: Iterator[bytes]) -> bool:
+def _apply_one(git: Git, name: str, piece: Iterator[bytes], options: Sequence[str]) -> bool:
     """Applies one diff to the index; False when there was none in it."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     feeder = _Feeder(piece, write_end)
@@ -209,8 +231,8 @@ def _apply_one(git: Git, name: str, piece: Iterator[bytes]) -> bool:
                 "apply",
                 "--cached",
                 "--binary",
-                "--whitespace=nowarn",
                 "--no-ignore-whitespace",
+                *options,
                 "-p1",
                 "-",
                 stdin=pipe,

@@ -31,21 +31,46 @@ from relforge.patching.header import (
     BundleSource,
     Ciphertext,
     Header,
-    Ships,
     VerifiedHeader,
     altered,
     header_bytes,
     open_file,
     parse_header,
+    read_header,
 )
 from relforge.patching.keys import Identities, Recipient
-from relforge.patching.series import Patch, PlainPatches, check_patch_name, content_sha256
+from relforge.patching.series import PlainPatches, check_patch_name, content_sha256
+from relforge.patching.source import Diff, Patch, PatchSetInfo, PatchStream, Ships, Trust
 from relforge.patching.workarea import work_area
 
 INDEX = "index.json"
 _CHUNK = 1 << 18
 _LARGEST_INDEX = 64 << 20
 _PIPE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class BundlePatches:
+    """A patch set that lies sealed in one file."""
+
+    path: Path
+
+    def info(self, trust: Trust) -> PatchSetInfo:
+        """What its verified header says; no private key is needed."""
+        return read_header(self.path, trust.signers, allow_unsigned=trust.allow_unsigned).info
+
+    @contextlib.contextmanager
+    def stream(self, trust: Trust) -> Iterator[PatchStream]:
+        """Its patches, decrypted while they are read."""
+        with opened(
+            self.path, trust.signers, trust.identities, allow_unsigned=trust.allow_unsigned
+        ) as bundle:
+            patches = tuple(
+                Patch(name=p.name, sha256=p.sha256, size_bytes=p.size_bytes)
+                for p in bundle.index.patches
+            )
+            diffs = (Diff(patch.name, chunks) for patch, chunks in bundle.patches())
+            yield PatchStream(patches, bundle.verified.info, diffs, str(self.path))
 
 
 class IndexedPatch(Patch):
@@ -106,7 +131,7 @@ def seal(
         applied = apply_patches(
             store_git_dir,
             base_tree,
-            ((patch.name, patches.chunks(patch)) for patch in patches.patch_set.patches),
+            (Diff(patch.name, patches.chunks(patch)) for patch in patches.patch_set.patches),
             object_dir=area / "objects",
             work=area,
             per_patch=True,

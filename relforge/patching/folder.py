@@ -13,21 +13,20 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.dsse import TrustedSigner
 from relforge.files import cannot_write, held_lock, sync_folder, write_atomic
-from relforge.frozen import Frozen, canonical_json, sha256_hex
+from relforge.frozen import Frozen, canonical_json, content_key, sha256_hex
 from relforge.gitio import Git
 from relforge.manifest.common import Sha256
 from relforge.patching.apply import shown_path
-from relforge.patching.keys import Identities
-from relforge.patching.tree import PatchSource, Tree, applied_tree, check_meant_for, describe
+from relforge.patching.source import PatchSetInfo, Recipe
+from relforge.patching.tree import Tree, applied_tree, check_meant_for
 from relforge.patching.workarea import OUTER_PREFIX, outer_area
 from relforge.stage import CancelToken
 
@@ -43,6 +42,8 @@ class Marker(Frozen):
     format: Literal["relforge-tree"] = "relforge-tree"
     version: Literal[1] = 1
     tree: Tree
+    request: Sha256
+    """Base, grafts and content that were asked for, as one hash."""
     patch_set: str | None
     metadata_sha256: Sha256
     """Over every file's path, mode, size, mtime, ctime and inode: equal when none was touched."""
@@ -62,18 +63,10 @@ class Unpatched(Frozen):
 
 def unpatch_to_folder(
     folder: Path,
+    recipe: Recipe,
     *,
-    store_git_dir: Path,
-    base_tree: str,
-    patch_source: PatchSource | None,
-    trusted: Sequence[TrustedSigner] = (),
-    identities: Identities | None = None,
     home: Path,
-    expected_tree: str | None,
     epoch: int,
-    base_commit: str | None = None,
-    device_names: Collection[str] = (),
-    allow_unsigned: bool = False,
     discard_edits: bool = False,
     cancel: CancelToken | None = None,
 ) -> Unpatched:
@@ -81,52 +74,52 @@ def unpatch_to_folder(
 
     Does nothing when the folder already is that tree, unaltered. Files edited since in a marked
     folder are kept (RelforgeError, SOURCE) unless ``discard_edits``. Two at once: the second waits.
-    A folder inside a git repository is listed in its ``info/exclude``. Other parameters and errors
-    are those of ``materialise``; the old content stays in place until the new one is complete.
+    A folder inside a git repository is listed in its ``info/exclude``. Other errors are those of
+    ``materialise``; the old content stays in place until the new one is complete.
     """
     target = _safe_target(folder)
     lock = home / "locks" / f"unpatch-{sha256_hex(os.fsencode(target))[:16]}.lock"
     with held_lock(lock, purpose=f"unpatch to {target}", wait_s=_LOCK_WAIT_S, cancel=cancel):
         marker = _marker_of(target)
         info = None
-        if patch_source is not None:
-            info = describe(patch_source, trusted, allow_unsigned=allow_unsigned)
-            check_meant_for(info, base_tree, base_commit, device_names, where=str(folder))
+        if recipe.patches is not None:
+            info = recipe.patches.info(recipe.trust)
+            check_meant_for(info, recipe, where=str(folder))
+        wanted = _request(recipe, info)
         excluded = _exclude(target)
         if marker is not None:
-            wanted = (base_tree, info.content_sha256 if info else None)
-            has = (marker.tree.base_tree, marker.tree.content_sha256)
             edits = () if _untouched(target, marker) else edited_files(target, marker)
-            if wanted == has and not edits and expected_tree in (None, marker.tree.tree):
+            fits = recipe.expected_tree in (None, marker.tree.tree)
+            if wanted == marker.request and not edits and fits:
                 return Unpatched(
                     folder=target, tree=marker.tree, status="unchanged", excluded_in=excluded
                 )
             if edits and not discard_edits:
                 raise _edited(target, edits)
-        with applied_tree(
-            store_git_dir=store_git_dir,
-            base_tree=base_tree,
-            patch_source=patch_source,
-            trusted=trusted,
-            identities=identities,
-            home=home,
-            expected_tree=expected_tree,
-            base_commit=base_commit,
-            device_names=device_names,
-            allow_unsigned=allow_unsigned,
-            cancel=cancel,
-        ) as (tree, applied, area):
+        with applied_tree(recipe, home=home, cancel=cancel) as (tree, applied, area):
             target.parent.mkdir(parents=True, exist_ok=True)
             with outer_area(area, target.parent) as outer:
                 fresh = outer / "tree"
                 applied.git.checkout(tree.tree, fresh, epoch=epoch)
-                _mark(fresh, tree, info.name if info else None, applied.git)
+                _mark(fresh, tree, wanted, info.name if info else None, applied.git)
                 _put_in_place(fresh, target, replace=marker is not None)
     return Unpatched(
         folder=target,
         tree=tree,
         status="written" if marker is None else "replaced",
         excluded_in=excluded,
+    )
+
+
+def _request(recipe: Recipe, info: PatchSetInfo | None) -> str:
+    """What a folder was asked to be, as one hash: equal when the same would be written again."""
+    return content_key(
+        {
+            "base_tree": recipe.base_tree,
+            "grafts": [[graft.folder, graft.tree] for graft in recipe.grafts],
+            "content": info.content_sha256 if info else None,
+            "whitespace": recipe.whitespace,
+        }
     )
 
 
@@ -262,15 +255,19 @@ def _mode_and_blob(folder: Path, path: bytes, info: os.stat_result, hash_digits:
     return f"{mode} {digest.hexdigest()}"
 
 
-def _mark(fresh: Path, tree: Tree, patch_set: str | None, git: Git) -> None:
+def _mark(fresh: Path, tree: Tree, request: str, patch_set: str | None, git: Git) -> None:
     files = {}
-    for entry in git.list_tree(tree.tree):
+    for entry in git.list_tree(tree.tree, sizes=False):
         path = shown_path(entry.path.encode("utf-8", "surrogateescape"))
         if path == MARKER:
             raise _not_there(fresh, f"the tree itself has a file {MARKER}")
         files[path] = f"{'100644' if entry.mode == '100664' else entry.mode} {entry.oid}"
     marker = Marker(
-        tree=tree, patch_set=patch_set, metadata_sha256=_metadata_digest(fresh), files=files
+        tree=tree,
+        request=request,
+        patch_set=patch_set,
+        metadata_sha256=_metadata_digest(fresh),
+        files=files,
     )
     write_atomic(fresh / MARKER, canonical_json(marker) + b"\n")
 

@@ -20,6 +20,7 @@ from relforge.frozen import Frozen, canonical_json
 from relforge.manifest.common import Commit, DeviceName, Name, Sha256, TreeHash
 from relforge.manifest.source import ArchiveSource, GitSource, SourceSpec, WheelSource
 from relforge.patching.keys import RecipientId
+from relforge.patching.source import PatchSetInfo, Ships
 
 MAGIC = b"relforge-bundle/1\n"
 PAYLOAD_TYPE = "application/vnd.relforge.bundle.v1+json"
@@ -27,7 +28,6 @@ _FAMILY = b"relforge-bundle/"
 _LARGEST_ENVELOPE = 1 << 20
 
 UtcTime = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
-Ships = Literal["none", "binaries", "python"]
 
 
 class GitOrigin(Frozen):
@@ -110,6 +110,24 @@ class VerifiedHeader:
     signer: str | None
     signer_keyid: str | None
     ciphertext_offset: int
+
+    @property
+    def info(self) -> PatchSetInfo:
+        """The same, as any patch set says it."""
+        header = self.header
+        return PatchSetInfo(
+            name=header.name,
+            content_sha256=header.content_sha256,
+            sealed=True,
+            source=header.source.name,
+            base_commit=header.base_commit,
+            base_tree=header.base_tree,
+            result_tree=header.result_tree,
+            device=header.device,
+            ships=header.ships,
+            signer=self.signer,
+            signer_keyid=self.signer_keyid,
+        )
 
 
 def read_header(

@@ -12,8 +12,9 @@ from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
-from relforge.patching.keys import load_signer
-from relforge.patching.tree import PatchSource, describe, patch_source
+from relforge.patching.keys import Identities, load_identities, load_signer
+from relforge.patching.source import PatchSource, Recipe, Trust
+from relforge.patching.tree import patch_set_at
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> Lo
     """
     override = site.patch_sets.get(ref.name)
     path = override if override is not None else project.path(ref.path)
-    patches = patch_source(path)
-    info = describe(patches, trusted_signers(site, device))
+    patches = patch_set_at(path)
+    info = patches.info(Trust(trusted_signers(site, device)))
     if info.ships is not None and info.ships != ref.ships:
         raise RelforgeError(
             f"patch set {ref.name}: bundle and manifest disagree about what the image may ship",
@@ -63,6 +64,31 @@ def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> Lo
         content_sha256=info.content_sha256,
         signer_keyid=info.signer_keyid,
         patches=patches,
+    )
+
+
+def recipe_for(
+    located: LocatedPatchSet,
+    *,
+    git_dir: Path,
+    base_tree: str,
+    device: Device,
+    site: Site,
+    expected_tree: str | None,
+    base_commit: str | None = None,
+) -> Recipe:
+    """How a located patch set becomes a tree on this host: whose signatures and keys count."""
+    return Recipe(
+        git_dir=git_dir,
+        base_tree=base_tree,
+        patches=located.patches,
+        base_commit=base_commit,
+        device_names=frozenset({device.name, *device.aliases}),
+        expected_tree=expected_tree,
+        trust=Trust(
+            trusted_signers(site, device),
+            load_identities(site.identities) if located.sealed else Identities(),
+        ),
     )
 
 

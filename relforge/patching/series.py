@@ -6,6 +6,7 @@ only strip level); ``#`` begins a comment.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -16,19 +17,12 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import sha256_file
 from relforge.frozen import Frozen, content_key
 from relforge.manifest.common import Sha256
+from relforge.patching.source import Diff, Patch, PatchSetInfo, PatchStream, Trust
 
 SERIES = "series"
 _LARGEST_SERIES = 1 << 20
 _CHUNK = 1 << 18
 _SAFE_NAME = re.compile(r"^[A-Za-z0-9._+@=,~-]+(/[A-Za-z0-9._+@=,~-]+)*$")
-
-
-class Patch(Frozen):
-    """One patch of a set."""
-
-    name: str
-    sha256: Sha256
-    size_bytes: int
 
 
 class PatchSet(Frozen):
@@ -53,6 +47,18 @@ class PlainPatches:
         """
         for patch in self.patch_set.patches:
             yield patch.name, self.read(patch)
+
+    def info(self, trust: Trust | None = None) -> PatchSetInfo:  # noqa: ARG002
+        """Name and content; nobody signs a plain patch set."""
+        return PatchSetInfo(
+            name=self.patch_set.name, content_sha256=self.patch_set.content_sha256, sealed=False
+        )
+
+    @contextlib.contextmanager
+    def stream(self, trust: Trust | None = None) -> Iterator[PatchStream]:  # noqa: ARG002
+        """The patches as they lie there."""
+        diffs = (Diff(patch.name, self.chunks(patch)) for patch in self.patch_set.patches)
+        yield PatchStream(self.patch_set.patches, self.info(), diffs, str(self.folder))
 
     def read(self, patch: Patch) -> bytes:
         """The content of one patch. Raises RelforgeError (SOURCE) when it changed meanwhile."""

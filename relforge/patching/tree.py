@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.dsse import TrustedSigner
 from relforge.frozen import Frozen
-from relforge.manifest.common import Commit, Sha256, TreeHash
+from relforge.manifest.common import Sha256, TreeHash
 from relforge.patching.apply import AppliedTree, apply_patches
-from relforge.patching.bundle import opened
-from relforge.patching.header import Ships, VerifiedHeader, read_header
-from relforge.patching.keys import Identities
-from relforge.patching.series import Patch, PlainPatches, read_series
+from relforge.patching.bundle import BundlePatches
+from relforge.patching.series import read_series
+from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStream, Recipe
 from relforge.patching.workarea import outer_area, work_area
 from relforge.stage import CancelToken
-
-
-@dataclass(frozen=True)
-class BundlePatches:
-    """A patch set that lies sealed in one file."""
-
-    path: Path
-
-
-PatchSource = PlainPatches | BundlePatches
-
-
-class PatchSetInfo(Frozen):
-    """What is known of a patch set without decrypting it; content only, fit for a stage's key."""
-
-    name: str
-    content_sha256: Sha256
-    sealed: bool
-    source: str | None = None
-    """The rest is what a bundle says of itself, and ``None`` for a plain patch set."""
-    base_commit: Commit | None = None
-    base_tree: TreeHash | None = None
-    result_tree: TreeHash | None = None
-    device: str | None = None
-    ships: Ships | None = None
-    signer: str | None = None
-    signer_keyid: Sha256 | None = None
 
 
 class Tree(Frozen):
@@ -60,7 +30,7 @@ class Tree(Frozen):
     files_changed: int
 
 
-def patch_source(path: Path, *, name: str | None = None) -> PatchSource:
+def patch_set_at(path: Path, *, name: str | None = None) -> PatchSource:
     """The patch set at *path*: a folder with a ``series`` file, or a bundle.
 
     ``name`` is what a plain set is called (else as its folder); a bundle has its own. Raises
@@ -79,77 +49,21 @@ def patch_source(path: Path, *, name: str | None = None) -> PatchSource:
     return BundlePatches(path)
 
 
-def describe(
-    source: PatchSource, trusted: Sequence[TrustedSigner], *, allow_unsigned: bool = False
-) -> PatchSetInfo:
-    """What a patch set says of itself; a bundle's header is verified, no private key is needed.
-
-    Raises RelforgeError (SOURCE).
-    """
-    if isinstance(source, PlainPatches):
-        plain = source.patch_set
-        return PatchSetInfo(name=plain.name, content_sha256=plain.content_sha256, sealed=False)
-    return _info(read_header(source.path, trusted, allow_unsigned=allow_unsigned))
-
-
-def _info(verified: VerifiedHeader) -> PatchSetInfo:
-    header = verified.header
-    return PatchSetInfo(
-        name=header.name,
-        content_sha256=header.content_sha256,
-        sealed=True,
-        source=header.source.name,
-        base_commit=header.base_commit,
-        base_tree=header.base_tree,
-        result_tree=header.result_tree,
-        device=header.device,
-        ships=header.ships,
-        signer=verified.signer,
-        signer_keyid=verified.signer_keyid,
-    )
-
-
 def materialise(
+    recipe: Recipe,
     *,
-    store_git_dir: Path,
-    base_tree: str,
-    patch_source: PatchSource | None,
-    trusted: Sequence[TrustedSigner] = (),
-    identities: Identities | None = None,
     dest: Path | None,
     home: Path,
-    expected_tree: str | None,
     epoch: int,
-    base_commit: str | None = None,
-    device_names: Collection[str] = (),
-    allow_unsigned: bool = False,
     cancel: CancelToken | None = None,
 ) -> Tree:
-    """Applies a patch set to a tree and, where ``dest`` is given, writes the result there.
+    """Makes a patched tree and, where ``dest`` is given, writes it there.
 
     Everything happens in a work area below ``home``. ``dest`` must not exist and appears complete
-    or not at all, with every mtime at ``epoch`` (seconds since 1970).
-
-    A bundle must be signed by one of ``trusted`` (unless ``allow_unsigned``) and is opened with
-    ``identities``. It must be made for ``base_tree``, for ``base_commit`` (where both name one) and
-    for one of ``device_names`` (the device's name and aliases; empty: not checked). The result must
-    be ``expected_tree`` (where given) and what the bundle's header says.
-
-    Raises RelforgeError (SOURCE); then nothing is written, and no plaintext is left on any way out.
+    or not at all, with every mtime at ``epoch`` (seconds since 1970). Raises RelforgeError
+    (SOURCE); then nothing is written, and no plaintext is left on any way out.
     """
-    with applied_tree(
-        store_git_dir=store_git_dir,
-        base_tree=base_tree,
-        patch_source=patch_source,
-        trusted=trusted,
-        identities=identities,
-        home=home,
-        expected_tree=expected_tree,
-        base_commit=base_commit,
-        device_names=device_names,
-        allow_unsigned=allow_unsigned,
-        cancel=cancel,
-    ) as (tree, applied, area):
+    with applied_tree(recipe, home=home, cancel=cancel) as (tree, applied, area):
         if dest is not None:
             _write(applied, dest, area, home, epoch)
     return tree
@@ -157,109 +71,55 @@ def materialise(
 
 @contextlib.contextmanager
 def applied_tree(
-    *,
-    store_git_dir: Path,
-    base_tree: str,
-    patch_source: PatchSource | None,
-    trusted: Sequence[TrustedSigner] = (),
-    identities: Identities | None = None,
-    home: Path,
-    expected_tree: str | None,
-    base_commit: str | None = None,
-    device_names: Collection[str] = (),
-    allow_unsigned: bool = False,
-    cancel: CancelToken | None = None,
+    recipe: Recipe, *, home: Path, cancel: CancelToken | None = None
 ) -> Iterator[tuple[Tree, AppliedTree, Path]]:
     """The verified tree with its objects, readable through ``AppliedTree.git``, and its work area.
 
-    Both are gone when the block ends. Parameters and errors are those of ``materialise``.
+    Both are gone when the block ends. Errors are those of ``materialise``.
     """
     with contextlib.ExitStack() as stack:
         area = stack.enter_context(work_area(home, "unpatch"))
-        stream = _NO_PATCHES
-        info: PatchSetInfo | None = None
-        if patch_source is not None:
-            keys = identities or Identities()
-            stream = stack.enter_context(_stream(patch_source, trusted, keys, allow_unsigned))
-        if stream.verified is not None:
-            info = _info(stream.verified)
-            check_meant_for(
-                info, base_tree, base_commit, device_names, where=str(stream.verified.path)
-            )
-            _is_expected(info.result_tree or "", expected_tree, "the manifest or lock")
+        stream: PatchStream | None = None
+        if recipe.patches is not None:
+            stream = stack.enter_context(recipe.patches.stream(recipe.trust))
+        info = stream.info if stream else None
+        if stream is not None and info is not None and info.result_tree is not None:
+            check_meant_for(info, recipe, where=stream.where)
+            _is_expected(info.result_tree, recipe.expected_tree, "the manifest or lock")
         applied = apply_patches(
-            store_git_dir,
-            base_tree,
-            stream.contents,
+            recipe.git_dir,
+            recipe.base_tree,
+            stream.diffs if stream else (),
             object_dir=area / "objects",
             work=area,
+            grafts=recipe.grafts,
+            whitespace=recipe.whitespace,
             cancel=cancel,
         )
         _is_expected(applied.tree, info.result_tree if info else None, "the bundle's signed header")
-        _is_expected(applied.tree, expected_tree, "the manifest or lock")
+        _is_expected(applied.tree, recipe.expected_tree, "the manifest or lock")
         tree = Tree(
             tree=applied.tree,
-            base_tree=base_tree,
-            patches=stream.patches,
-            content_sha256=stream.content_sha256,
-            sealed=info is not None,
+            base_tree=applied.base_tree,
+            patches=stream.patches if stream else (),
+            content_sha256=info.content_sha256 if info else None,
+            sealed=info is not None and info.sealed,
             signer=info.signer if info else None,
             files_changed=len(applied.files),
         )
         yield tree, applied, area
 
 
-@dataclass(frozen=True)
-class _Stream:
-    """Ordered patches whose contents are read once, wherever they come from."""
-
-    patches: tuple[Patch, ...]
-    content_sha256: str | None
-    contents: Iterable[tuple[str, Iterable[bytes]]]
-    verified: VerifiedHeader | None
-
-
-_NO_PATCHES = _Stream((), None, (), None)
-
-
-@contextlib.contextmanager
-def _stream(
-    source: PatchSource,
-    trusted: Sequence[TrustedSigner],
-    identities: Identities,
-    allow_unsigned: bool,
-) -> Iterator[_Stream]:
-    if isinstance(source, PlainPatches):
-        plain = source.patch_set
-        contents = ((patch.name, source.chunks(patch)) for patch in plain.patches)
-        yield _Stream(plain.patches, plain.content_sha256, contents, None)
-        return
-    with opened(source.path, trusted, identities, allow_unsigned=allow_unsigned) as bundle:
-        patches = tuple(
-            Patch(name=p.name, sha256=p.sha256, size_bytes=p.size_bytes)
-            for p in bundle.index.patches
-        )
-        opened_patches = ((patch.name, chunks) for patch, chunks in bundle.patches())
-        yield _Stream(
-            patches, bundle.verified.header.content_sha256, opened_patches, bundle.verified
-        )
-
-
-def check_meant_for(
-    info: PatchSetInfo,
-    base_tree: str,
-    base_commit: str | None,
-    device_names: Collection[str],
-    *,
-    where: str,
-) -> None:
+def check_meant_for(info: PatchSetInfo, recipe: Recipe, *, where: str) -> None:
     """Raises RelforgeError (SOURCE) when a patch set is made for another base or device."""
-    if base_commit and info.base_commit and info.base_commit != base_commit:
-        raise _for_another(where, "base", _base(info), f"commit {base_commit}")
-    if info.base_tree is not None and info.base_tree != base_tree:
-        raise _for_another(where, "base", _base(info), f"tree {base_tree}")
-    if info.device is not None and device_names and info.device not in device_names:
-        raise _for_another(where, "device", info.device, ", ".join(sorted(device_names)))
+    wanted = recipe.base_commit
+    if wanted and info.base_commit and info.base_commit != wanted:
+        raise _for_another(where, "base", _base(info), f"commit {wanted}")
+    if info.base_tree is not None and info.base_tree != recipe.base_tree:
+        raise _for_another(where, "base", _base(info), f"tree {recipe.base_tree}")
+    names = recipe.device_names
+    if info.device is not None and names and info.device not in names:
+        raise _for_another(where, "device", info.device, ", ".join(sorted(names)))
 
 
 def _base(info: PatchSetInfo) -> str:

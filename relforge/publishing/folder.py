@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from relforge.engine.layout import ImageFacts, describe, fill, link_or_copy, rep
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sha256_file, sync_folder
 from relforge.frozen import Frozen, canonical_json
+from relforge.leftovers import owned_folder
 
 _CONTENTS = "contents.json"
 
@@ -67,8 +66,7 @@ def publish_folder(
     verify(layout, code=ExitCode.PUBLISH)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+        with owned_folder(target.parent, f".{target.name}") as work:
             work.chmod(0o755)
             (work / "image").mkdir()
             fill(layout, work / "image", facts, ref_name=tag)
@@ -81,9 +79,6 @@ def publish_folder(
                 link_or_copy(path, copy)
             sync_folder(work)
             replace_folder(work, target)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
     except OSError as error:
         raise cannot_write(target, error) from error
     return FolderResult(path=target, image_digest=facts.digest, files=files, written=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import sync_folder, write_atomic
+from relforge.leftovers import owned_file
 
 _STAMPED_BYTES = 50 * 1000 * 1000
 _STAMP = ".stamp"
@@ -84,7 +84,7 @@ def add(files: Path, sha256: str, file_name: str, chunks: Iterable[bytes]) -> Pa
     incoming = files / ".incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    fd, temporary = tempfile.mkstemp(dir=incoming)
+    fd, temporary = owned_file(incoming, "file")
     try:
         with os.fdopen(fd, "wb") as out:
             for chunk in chunks:
@@ -97,9 +97,9 @@ def add(files: Path, sha256: str, file_name: str, chunks: Iterable[bytes]) -> Pa
             raise HashMismatch(digest.hexdigest())
         folder.mkdir(exist_ok=True)
         path = folder / file_name
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(folder)
     _write_stamp(folder, stamp_of(path))

@@ -21,6 +21,7 @@ from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, write_atomic
 from relforge.frozen import content_key
+from relforge.leftovers import owned_folder
 from relforge.lock import LockedWheel, LockedWheels
 from relforge.manifest.release import PythonPackages
 from relforge.manifest.site import Site
@@ -335,8 +336,7 @@ def _fetch_all(
 
 def _link_all(folder: Path, locked: LockedWheels, paths: Sequence[Path]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with owned_folder(folder.parent, f".{folder.name}") as fresh:
         for wheel, path in zip(locked.wheels, paths, strict=True):
             (fresh / wheel.file_name).hardlink_to(path)
         (fresh / _REQUIREMENTS).write_text(requirements_text(locked))
@@ -344,7 +344,4 @@ def _link_all(folder: Path, locked: LockedWheels, paths: Sequence[Path]) -> None
         if folder.exists():
             shutil.rmtree(folder)
         fresh.rename(folder)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
     write_atomic(_stamp_file(folder), json.dumps(_stamps(folder, locked)).encode())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from relforge.frozen import Frozen, content_key, sha256_hex
 from relforge.manifest.device import BaseImage
 from relforge.manifest.project import Project
 from relforge.manifest.release import Compiled, Precompiled
-from relforge.plan import Planning
+from relforge.plan import Planning, Subject
 from relforge.rendering import labels
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.stages.sources import SourcesResult
@@ -24,7 +23,6 @@ from relforge.trees import TreeRequest, checked_out
 from relforge.ui.text import size
 
 _GB = 10**9
-_PRUNE_TRIES = 5
 TOOLS = "dockerfiles/tools"
 
 
@@ -164,10 +162,16 @@ class Build(Stage[BuildInputs, BuildResult]):
             )
 
     def resources(self, inputs: BuildInputs) -> Resources:  # noqa: ARG002
-        return Resources(cpu_cores=2, memory_bytes=4 * _GB, disk_bytes=12 * _GB, engine=True)
+        return Resources(
+            cpu_cores=2,
+            memory_bytes=4 * _GB,
+            disk_bytes=3 * _GB,
+            engine_disk_bytes=8 * _GB,
+            engine=True,
+        )
 
-    def secrets(self, inputs: BuildInputs) -> tuple[str, ...]:
-        return tuple(f"identity of {name}" for name in inputs.sealed_sources)
+    def secrets(self, inputs: BuildInputs, subject: Subject) -> tuple[str, ...]:  # noqa: ARG002
+        return ("identities",) if inputs.sealed_sources else ()
 
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.engine.base_image import ensure_base
@@ -197,7 +201,7 @@ class Build(Stage[BuildInputs, BuildResult]):
                 layout=Store(env.home).folder("build", job.key) / "image",
                 log=env.run_dir / "logs" / "buildkit.log",
             )
-            try:
+            with _pruned_afterwards(inputs, job, ctx):
                 report = json.loads(
                     export_target(
                         request,
@@ -212,8 +216,6 @@ class Build(Stage[BuildInputs, BuildResult]):
                 )
                 _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
                 built = build(request, site=env.site.engine, ctx_line=ctx.line, cancel=ctx.cancel)
-            finally:
-                self._prune(inputs, job, ctx)
         from relforge.engine.images import unpacked_bytes
 
         return BuildResult(
@@ -242,33 +244,24 @@ class Build(Stage[BuildInputs, BuildResult]):
             ),
         )
 
-    def _prune(self, inputs: BuildInputs, job: Job[BuildInputs], ctx: StageContext) -> None:
-        """Takes sealed sources out of BuildKit's cache; what the image ships anyway may stay."""
-        if not inputs.sealed_sources:
-            return
-        from relforge.engine.prune import prune_source_cache
-
-        kept_back = set(inputs.sealed_sources) & set(inputs.unshipped)
-        hidden = [f"target=/src/{name}" for name in sorted(kept_back)]
-        for _ in range(_PRUNE_TRIES):
-            done = prune_source_cache(inputs.sealed_sources, steps=hidden, site=job.env.site.engine)
-            ctx.line(
-                f"removed {done.removed} records of {', '.join(inputs.sealed_sources)} "
-                "from BuildKit's cache"
-            )
-            if not done.in_use:
-                return
-            # A build that was cancelled lets go of its records a moment later.
-            time.sleep(1.0)
-        raise RelforgeError(
-            "BuildKit's cache still holds sealed sources",
-            code=ExitCode.ENVIRONMENT,
-            why=f"records in use by another build: {', '.join(done.in_use)}",
-            hint="end the other build, then: docker buildx prune",
-        )
-
     def outcome(self, result: BuildResult) -> str:
         return f"{result.image_digest[:19]}, {size(result.compressed_bytes)}"
+
+
+def _pruned_afterwards(
+    inputs: BuildInputs, job: Job[BuildInputs], ctx: StageContext
+) -> AbstractContextManager[None]:
+    """Takes sealed sources out of BuildKit's cache; what the image ships anyway may stay."""
+    from relforge.engine.sealed_cache import pruned_afterwards
+
+    kept_back = set(inputs.sealed_sources) & set(inputs.unshipped)
+    return pruned_afterwards(
+        inputs.sealed_sources,
+        steps=tuple(f"target=/src/{name}" for name in sorted(kept_back)),
+        home=job.env.home,
+        site=job.env.site.engine,
+        line=ctx.line,
+    )
 
 
 @contextmanager

@@ -6,19 +6,27 @@ from relforge import hostcheck
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding
 from relforge.plan import Planning
-from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import (
+    Job,
+    Resources,
+    Skip,
+    Stage,
+    StageContext,
+    StageInputs,
+    StageResult,
+    in_turn,
+)
 
-_GB = 10**9
-_HOME_BYTES = 6 * _GB
+_ADVISED_MEMORY_BYTES = 2 * 10**9
 
 
 class PreflightInputs(StageInputs):
-    """What the release will need of the host."""
+    """What the stages that will run need of the host."""
 
+    needs: Resources
+    secrets: tuple[str, ...]
     bootstraps: bool
     evaluates: bool
-    sealed: tuple[str, ...]
-    memory_bytes: int
 
 
 class PreflightResult(StageResult):
@@ -28,7 +36,7 @@ class PreflightResult(StageResult):
 
 
 class Preflight(Stage[PreflightInputs, PreflightResult]):
-    """Also removes containers that a killed run left; work areas go when any verb starts."""
+    """Also removes what a killed run left; work areas go when any verb starts."""
 
     name = "preflight"
     title = "preflight"
@@ -40,27 +48,28 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         base = subject.device.base
         wants_bootstrap = subject.site.base_image == "bootstrap" or base.registry is None
         return PreflightInputs(
-            bootstraps=base.bootstrap is not None and wants_bootstrap,
-            evaluates="evaluate" in planning.asked_for
-            and subject.release.evaluation is not None
-            and "evaluate" not in subject.release.skip,
-            sealed=subject.sealed,
-            memory_bytes=subject.release.serve.memory_bytes or 2 * _GB,
+            needs=in_turn(planning.work.values()),
+            secrets=tuple(sorted(planning.secrets)),
+            bootstraps="build" in planning.work and base.bootstrap is not None and wants_bootstrap,
+            evaluates="evaluate" in planning.work,
         )
 
     def run(self, job: Job[PreflightInputs], ctx: StageContext) -> PreflightResult:
         site, inputs = job.env.site, job.inputs
-        free = site.min_free_disk_bytes
+        needs = inputs.needs
+        # First: what a killed run left goes also where this one cannot go on.
+        self._sweep(job, ctx)
         findings = [
-            hostcheck.engine(site),
-            hostcheck.disk(job.env.home, free or _HOME_BYTES),
-            hostcheck.memory(inputs.memory_bytes),
+            hostcheck.disk(job.env.home, site.min_free_disk_bytes or needs.disk_bytes),
+            hostcheck.memory(max(needs.memory_bytes, _ADVISED_MEMORY_BYTES)),
         ]
+        if needs.engine:
+            findings[:0] = hostcheck.engine(site, needs.engine_disk_bytes)
         if inputs.bootstraps:
             findings.append(hostcheck.bootstrap())
         if inputs.evaluates:
             findings.append(hostcheck.evaluator())
-        if inputs.sealed:
+        if "identities" in inputs.secrets:
             findings.append(hostcheck.identities(site.identities))
         for finding in findings:
             ctx.line(f"{finding.state}: {finding.name}: {finding.found}")
@@ -74,19 +83,14 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
                 why="\n".join(f"{f.name}: {f.found}" for f in missing),
                 hint="\n".join(f.remedy for f in missing if f.remedy),
             )
-        self._sweep(job, ctx)
         return PreflightResult(findings=tuple(findings))
 
     def _sweep(self, job: Job[PreflightInputs], ctx: StageContext) -> None:
-        from relforge.engine.client import connect
-        from relforge.engine.containers import sweep
+        from relforge import sweeping
 
-        client = connect(job.env.site.engine)
-        try:
-            for name in sweep(client):
-                ctx.line(f"removed container {name}, left by a run that was killed")
-        finally:
-            client.close()
+        sweeping.files(job.env.home, job.env.dist, ctx.line)
+        if job.inputs.needs.engine:
+            sweeping.engine(job.env.home, job.env.site.engine, ctx.line)
 
     def outcome(self, result: PreflightResult) -> str:
         warnings = [f for f in result.findings if f.state == "warning"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.project import Project
 from relforge.manifest.source import PatchSetRef
-from relforge.patching.locate import locate, trusted_signers
-from relforge.plan import Planning
+from relforge.patching.locate import locate, recipe_for
+from relforge.patching.source import Recipe
+from relforge.plan import Planning, Subject
 from relforge.stage import Job, Skip, Stage, StageContext, StageEnv, StageInputs, StageResult
 
 
@@ -84,9 +83,11 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
             )
         return UnpatchInputs(device=release.device, sets=tuple(sets))
 
+    def secrets(self, inputs: UnpatchInputs, subject: Subject) -> tuple[str, ...]:  # noqa: ARG002
+        return ("identities",) if subject.sealed else ()
+
     def run(self, job: Job[UnpatchInputs], ctx: StageContext) -> UnpatchResult:
         from relforge.patching.tree import materialise
-        from relforge.sources.api import store_of
 
         applied = []
         for patch_set in job.inputs.sets:
@@ -99,14 +100,11 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
                 files=0,
             )
             tree = materialise(
-                store_git_dir=store_of(job.env.home).git_dir,
-                base_tree=patch_set.base_tree,
+                recipe_of(wanted, job.env),
                 dest=None,
                 home=job.env.home,
-                expected_tree=patch_set.result_tree,
                 epoch=0,
                 cancel=ctx.cancel,
-                **opening(wanted, job.env),
             )
             ctx.line(
                 f"{patch_set.source}: {patch_set.base_tree} + {len(tree.patches)} patches "
@@ -131,18 +129,19 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
         )
 
 
-def opening(patch_set: AppliedSet, env: StageEnv) -> dict[str, Any]:
-    """Where a patch set lies on this host and what opens it, as ``materialise`` takes it.
+def recipe_of(patch_set: AppliedSet, env: StageEnv) -> Recipe:
+    """How the planned tree is made on this host.
 
-    Raises RelforgeError (SOURCE) when it is no longer the one that was planned.
+    Raises RelforgeError (SOURCE) when the patch set is no longer the one that was planned.
     """
-    from relforge.patching.keys import Identities, load_identities
+    from relforge.sources.api import store_of
 
-    device = Project(env.project_roots).device(patch_set.device)
+    project = Project(env.project_roots)
+    device = project.device(patch_set.device)
     ref = PatchSetRef.model_validate(
         patch_set.model_dump(include={"name", "source", "path", "ships"})
     )
-    located = locate(Project(env.project_roots), env.site, device, ref)
+    located = locate(project, env.site, device, ref)
     if located.content_sha256 != patch_set.content:
         raise RelforgeError(
             f"patch set {patch_set.name} was changed since the plan was made",
@@ -150,9 +149,11 @@ def opening(patch_set: AppliedSet, env: StageEnv) -> dict[str, Any]:
             where=str(located.path),
             hint="run the same command again",
         )
-    return {
-        "patch_source": located.patches,
-        "trusted": trusted_signers(env.site, device),
-        "identities": load_identities(env.site.identities) if located.sealed else Identities(),
-        "device_names": {device.name, *device.aliases},
-    }
+    return recipe_for(
+        located,
+        git_dir=store_of(env.home).git_dir,
+        base_tree=patch_set.base_tree,
+        device=device,
+        site=env.site,
+        expected_tree=patch_set.result_tree,
+    )

@@ -57,6 +57,8 @@ start_process() {
     local name=$1 variable
     shift
     local environment=("PATH=$ROOT/dist/bin:$PATH" "HOME=$HOME")
+    # The log of a long compilation stays whole: its error stands at the end.
+    environment+=(BUILDKIT_STEP_LOG_MAX_SIZE=-1 BUILDKIT_STEP_LOG_MAX_SPEED=-1)
     for variable in SSL_CERT_FILE SSL_CERT_DIR {HTTP,HTTPS,NO}_PROXY {http,https,no}_proxy; do
         [[ -z ${!variable:-} ]] || environment+=("$variable=${!variable}")
     done

@@ -10,6 +10,7 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.apply import AppliedTree, apply_patches
+from relforge.patching.source import Diff
 from tests.support.patching import Repository, new_repository
 
 
@@ -21,7 +22,7 @@ def upstream(tmp_path: Path) -> Repository:
 def run(
     repository: Repository, base: str, patches: list[bytes], work: Path, *, per_patch: bool = False
 ) -> AppliedTree:
-    named = [(f"{number}.patch", data) for number, data in enumerate(patches, 1)]
+    named = [Diff(f"{number}.patch", data) for number, data in enumerate(patches, 1)]
     return apply_patches(
         repository.git_dir,
         repository.tree(base),
@@ -153,7 +154,7 @@ def test_a_mailbox_may_come_in_any_chunks(upstream: Repository, tmp_path: Path, 
     applied = apply_patches(
         upstream.git_dir,
         upstream.tree(base),
-        [("box", chunks)],
+        [Diff("box", chunks)],
         object_dir=tmp_path / "o",
         work=tmp_path / "w",
         per_patch=True,
@@ -175,7 +176,7 @@ def test_an_error_while_a_patch_is_read_passes_through(
         apply_patches(
             upstream.git_dir,
             upstream.tree(base),
-            [("p", chunks())],
+            [Diff("p", chunks())],
             object_dir=tmp_path / "o",
             work=tmp_path / "w",
         )
@@ -219,7 +220,7 @@ def test_a_linked_worktree_is_a_store_too(upstream: Repository, tmp_path: Path) 
     upstream.commit({"a": b"2\n"})
     upstream.git("worktree", "add", "-q", str(tmp_path / "wt"), base)
     git_dir = Path((tmp_path / "wt/.git").read_text().removeprefix("gitdir: ").strip())
-    patch = ("p", upstream.git("diff", base, "HEAD"))
+    patch = Diff("p", upstream.git("diff", base, "HEAD"))
     applied = apply_patches(
         git_dir, upstream.tree(base), [patch], object_dir=tmp_path / "o", work=tmp_path / "w"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -20,7 +21,8 @@ from relforge.patching.folder import (
     read_marker,
     unpatch_to_folder,
 )
-from relforge.patching.tree import patch_source
+from relforge.patching.source import Recipe, Trust
+from relforge.patching.tree import patch_set_at
 from tests.support.patching import MARK, World, make_world, write_patch_set
 
 
@@ -29,19 +31,31 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"), extra_files=50)
 
 
-def unpatch(world: World, folder: Path, *, plain: bool = False, **changes: object) -> Unpatched:
-    arguments: dict[str, object] = {
-        "store_git_dir": world.upstream.git_dir,
-        "base_tree": world.base_tree,
-        "patch_source": patch_source(world.plain if plain else world.bundle),
-        "trusted": world.trusted,
-        "identities": world.identities,
-        "home": world.home,
-        "expected_tree": None,
-        "epoch": 1_700_000_000,
-        **changes,
-    }
-    return unpatch_to_folder(folder, **arguments)  # type: ignore[arg-type]
+def recipe(world: World, *, plain: bool = False, **changes: object) -> Recipe:
+    whole = Recipe(
+        git_dir=world.upstream.git_dir,
+        base_tree=world.base_tree,
+        patches=patch_set_at(world.plain if plain else world.bundle),
+        trust=Trust(tuple(world.trusted), world.identities),
+    )
+    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def unpatch(
+    world: World,
+    folder: Path,
+    *,
+    plain: bool = False,
+    discard_edits: bool = False,
+    **changes: object,
+) -> Unpatched:
+    return unpatch_to_folder(
+        folder,
+        recipe(world, plain=plain, **changes),
+        home=world.home,
+        epoch=1_700_000_000,
+        discard_edits=discard_edits,
+    )
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -83,7 +97,7 @@ def test_the_marker_is_no_part_of_the_tree(world: World, tmp_path: Path) -> None
 
 
 def test_a_marked_folder_is_replaced_in_one_step(world: World, tmp_path: Path) -> None:
-    assert unpatch(world, tmp_path / "build", patch_source=None).status == "written"
+    assert unpatch(world, tmp_path / "build", patches=None).status == "written"
     assert not (tmp_path / "build/engine/vendor.py").exists()
     done = unpatch(world, tmp_path / "build")
     assert done.status == "replaced"
@@ -184,11 +198,11 @@ def test_inside_a_repository_it_is_excluded_and_nothing_else_changes(
 
     state = (git("status", "--porcelain"), git("rev-parse", "HEAD"), git("stash", "list"))
     folder = repo / "out [1]" / "build"
-    done = unpatch(world, folder, store_git_dir=repo / ".git")
+    done = unpatch(world, folder, git_dir=repo / ".git")
     assert done.excluded_in == repo / ".git/info/exclude"
     assert (git("status", "--porcelain"), git("rev-parse", "HEAD"), git("stash", "list")) == state
     lines = (repo / ".git/info/exclude").read_text()
-    assert unpatch(world, folder, store_git_dir=repo / ".git").status == "unchanged"
+    assert unpatch(world, folder, git_dir=repo / ".git").status == "unchanged"
     assert (repo / ".git/info/exclude").read_text() == lines
     git("worktree", "add", "-q", "--detach", str(tmp_path / "wt"))
     done = unpatch(world, tmp_path / "wt" / "build")
@@ -201,7 +215,7 @@ def test_inside_a_repository_it_is_excluded_and_nothing_else_changes(
 
 def test_a_failure_leaves_the_old_content(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "build"
-    unpatch(world, folder, patch_source=None)
+    unpatch(world, folder, patches=None)
     before = snapshot(folder)
     broken = write_patch_set(
         tmp_path / "broken", {"x.patch": b"--- a/q\n+++ b/q\n@@ -1 +1 @@\n-1\n"}
@@ -212,7 +226,7 @@ def test_a_failure_leaves_the_old_content(world: World, tmp_path: Path) -> None:
     altered.write_bytes(raw)
     for path in (broken, altered):
         with pytest.raises(RelforgeError) as caught:
-            unpatch(world, folder, patch_source=patch_source(path))
+            unpatch(world, folder, patches=patch_set_at(path))
         assert caught.value.code is ExitCode.SOURCE
         assert snapshot(folder) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["altered.bundle", "broken", "build"]
@@ -242,13 +256,17 @@ import sys
 from pathlib import Path
 from relforge.patching.folder import unpatch_to_folder
 from relforge.patching.keys import load_identities, load_signer
-from relforge.patching.tree import patch_source
+from relforge.patching.source import Recipe, Trust
+from relforge.patching.tree import patch_set_at
 
 bundle, store, base, key, public, home, dest = sys.argv[1:]
 done = unpatch_to_folder(
-    Path(dest), store_git_dir=Path(store), base_tree=base, patch_source=patch_source(Path(bundle)),
-    trusted=[load_signer("v", Path(public))], identities=load_identities([Path(key)]),
-    home=Path(home), expected_tree=None, epoch=1,
+    Path(dest),
+    Recipe(
+        Path(store), base, patch_set_at(Path(bundle)),
+        trust=Trust((load_signer("v", Path(public)),), load_identities([Path(key)])),
+    ),
+    home=Path(home), epoch=1,
 )
 print(done.status)
 """

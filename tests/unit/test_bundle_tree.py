@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,16 +13,10 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.patching.bundle import BundlePatches
 from relforge.patching.keys import Identities, load_identities, new_keys
-from relforge.patching.tree import (
-    BundlePatches,
-    PatchSource,
-    Tree,
-    applied_tree,
-    describe,
-    materialise,
-    patch_source,
-)
+from relforge.patching.source import PatchSource, Recipe, Trust
+from relforge.patching.tree import Tree, applied_tree, materialise, patch_set_at
 from relforge.patching.workarea import outer_area, sweep, work_area
 from tests.support.patching import MARK, World, files_with_mark, make_world
 
@@ -33,24 +28,28 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"), extra_files=300)
 
 
+def recipe(world: World, source: PatchSource | None, **changes: object) -> Recipe:
+    trust = Trust(tuple(world.trusted), world.identities)
+    whole = Recipe(
+        git_dir=world.upstream.git_dir,
+        base_tree=world.base_tree,
+        patches=source,
+        expected_tree=world.result_tree,
+        trust=dataclasses.replace(
+            trust, **{k: changes.pop(k) for k in tuple(changes) if hasattr(trust, k)}
+        ),
+    )
+    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+
+
 def make(world: World, source: PatchSource | None, dest: Path | None, **changes: object) -> Tree:
-    arguments: dict[str, object] = {
-        "store_git_dir": world.upstream.git_dir,
-        "base_tree": world.base_tree,
-        "patch_source": source,
-        "trusted": world.trusted,
-        "identities": world.identities,
-        "dest": dest,
-        "home": world.home,
-        "expected_tree": world.result_tree,
-        "epoch": EPOCH,
-        **changes,
-    }
-    return materialise(**arguments)  # type: ignore[arg-type]
+    home = changes.pop("home", world.home)
+    assert isinstance(home, Path)
+    return materialise(recipe(world, source, **changes), dest=dest, home=home, epoch=EPOCH)
 
 
 def sources(world: World) -> dict[str, PatchSource]:
-    return {"plain": patch_source(world.plain), "sealed": patch_source(world.bundle)}
+    return {"plain": patch_set_at(world.plain), "sealed": patch_set_at(world.bundle)}
 
 
 @pytest.mark.parametrize("kind", ["plain", "sealed"])
@@ -89,8 +88,8 @@ def test_without_patches_the_tree_is_the_source(world: World, tmp_path: Path) ->
 
 
 def test_what_is_known_without_a_key(world: World) -> None:
-    sealed = describe(patch_source(world.bundle), world.trusted)
-    plain = describe(patch_source(world.plain, name="other"), ())
+    sealed = patch_set_at(world.bundle).info(Trust(tuple(world.trusted)))
+    plain = patch_set_at(world.plain, name="other").info(Trust())
     assert sealed.content_sha256 == plain.content_sha256
     assert plain.name == "other"
     assert (sealed.sealed, plain.sealed) == (True, False)
@@ -110,7 +109,7 @@ def refused(world: World, dest: Path, source: PatchSource, **changes: object) ->
 
 
 def test_a_bundle_for_another_base_or_device_is_refused(world: World, tmp_path: Path) -> None:
-    sealed = patch_source(world.bundle)
+    sealed = patch_set_at(world.bundle)
     dest = tmp_path / "out" / "tree"
     dest.parent.mkdir()
     other_tree = world.tree_without_the_lines()
@@ -140,7 +139,7 @@ def test_an_expected_tree_is_compared_before_anything_is_decrypted(
     error = refused(
         world,
         tmp_path / "tree",
-        patch_source(world.bundle),
+        patch_set_at(world.bundle),
         expected_tree=None,
         identities=Identities(),
     )
@@ -150,10 +149,10 @@ def test_an_expected_tree_is_compared_before_anything_is_decrypted(
 def test_wrong_key_and_untrusted_signer(world: World, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     other = load_identities([new_keys(tmp_path, "other").identity])
-    sealed = patch_source(world.bundle)
+    sealed = patch_set_at(world.bundle)
     assert "private keys" in refused(world, tmp_path / "d/t", sealed, identities=other).what
-    assert "not trusted" in refused(world, tmp_path / "d/t", sealed, trusted=[]).what
-    tree = make(world, sealed, None, trusted=[], allow_unsigned=True)
+    assert "not trusted" in refused(world, tmp_path / "d/t", sealed, signers=()).what
+    tree = make(world, sealed, None, signers=(), allow_unsigned=True)
     assert tree.signer is None
 
 
@@ -161,26 +160,21 @@ def test_a_place_that_is_taken_is_left_alone(world: World, tmp_path: Path) -> No
     (tmp_path / "t").mkdir()
     (tmp_path / "t/mine").write_text("mine")
     with pytest.raises(RelforgeError, match="overwrite"):
-        make(world, patch_source(world.plain), tmp_path / "t")
+        make(world, patch_set_at(world.plain), tmp_path / "t")
     assert (tmp_path / "t/mine").read_text() == "mine"
 
 
 def test_a_patch_set_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RelforgeError, match="not there") as caught:
-        patch_source(tmp_path / "absent")
+        patch_set_at(tmp_path / "absent")
     assert caught.value.code is ExitCode.SOURCE
 
 
 def test_an_error_of_the_caller_leaves_nothing(world: World) -> None:
     def fail() -> None:
         with applied_tree(
-            store_git_dir=world.upstream.git_dir,
-            base_tree=world.base_tree,
-            patch_source=patch_source(world.bundle),
-            trusted=world.trusted,
-            identities=world.identities,
+            recipe(world, patch_set_at(world.bundle), expected_tree=None),
             home=world.home,
-            expected_tree=None,
         ) as (_tree, _applied, area):
             assert files_with_mark(area) != []
             assert area.stat().st_mode & 0o777 == 0o700
@@ -198,7 +192,8 @@ import os, signal, sys
 from pathlib import Path
 from relforge import gitio
 from relforge.patching.keys import load_identities, load_signer
-from relforge.patching.tree import materialise, patch_source
+from relforge.patching.source import Recipe, Trust
+from relforge.patching.tree import materialise, patch_set_at
 
 where, bundle, store, base, key, public, home, dest = sys.argv[1:]
 checkout = gitio.Git.checkout
@@ -212,9 +207,11 @@ def killed(self, tree, target, *, epoch):
 
 gitio.Git.checkout = killed
 materialise(
-    store_git_dir=Path(store), base_tree=base, patch_source=patch_source(Path(bundle)),
-    trusted=[load_signer("v", Path(public))], identities=load_identities([Path(key)]),
-    dest=Path(dest), home=Path(home), expected_tree=None, epoch=1,
+    Recipe(
+        Path(store), base, patch_set_at(Path(bundle)),
+        trust=Trust((load_signer("v", Path(public)),), load_identities([Path(key)])),
+    ),
+    dest=Path(dest), home=Path(home), epoch=1,
 )
 """
 
@@ -245,7 +242,7 @@ def test_after_kill_9_sweeping_leaves_no_plaintext(
     assert files_with_mark(tmp_path, world.upstream.path) == []
     assert list((tmp_path / "home/work").iterdir()) == []
     assert list((tmp_path / "out").iterdir()) == [] if where == "written" else True
-    tree = make(world, patch_source(world.bundle), tmp_path / "out/tree", home=tmp_path / "home")
+    tree = make(world, patch_set_at(world.bundle), tmp_path / "out/tree", home=tmp_path / "home")
     assert tree.tree == world.result_tree
 
 
@@ -315,4 +312,4 @@ def test_a_record_of_an_outer_area_removes_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_not_mistaken_for_a_folder(world: World) -> None:
-    assert isinstance(patch_source(world.bundle), BundlePatches)
+    assert isinstance(patch_set_at(world.bundle), BundlePatches)

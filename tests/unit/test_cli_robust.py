@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from relforge import redact
@@ -14,6 +16,7 @@ from relforge.errors import RelforgeError
 from relforge.manifest.device import Device
 from relforge.manifest.loader import parse
 
+SCHEMAS = Path(__file__).parents[2] / "manifests" / "schema"
 RUN = [sys.executable, "-c", "from relforge.cli import main; main()"]
 
 
@@ -118,3 +121,27 @@ def test_a_release_and_another_device_contradict_each_other() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
+
+
+def test_a_release_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    for folder in ("devices", "releases"):
+        (tmp_path / "manifests" / folder).mkdir(parents=True)
+    (tmp_path / "manifests" / "releases" / "broken.yaml").write_text("kind: release\nnme: x\n")
+    (tmp_path / "manifests" / "devices" / "odd.yaml").write_text("kind: device\nnme: x\n")
+    site = tmp_path / "site.yaml"
+    site.write_text(f"kind: site\nhome: home\nengine: {{host: 'unix://{tmp_path}/none.sock'}}\n")
+    done = subprocess.run(
+        [*RUN, "release", "--all", "--json", "--project", str(tmp_path), "--site", str(site)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    printed = json.loads(done.stdout)
+    (broken,) = printed["not_started"]
+    assert (broken["release"], broken["exit_code"]) == ("broken", 2)
+    assert "broken.yaml:" in broken["where"]
+    (other,) = printed["releases"]
+    assert other["release"] == "tiny-adder-cpu_x86"
+    assert other["stages"][0]["status"] == "failed", "its engine does not run"
+    schema = json.loads((SCHEMAS / "releases-output.schema.json").read_text())
+    jsonschema.validate(printed, schema)

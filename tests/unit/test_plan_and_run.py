@@ -15,18 +15,20 @@ from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.files import stamp
 from relforge.manifest.site import Site
-from relforge.plan import Planning, ReleasePlan, differences, make_plan
+from relforge.plan import Planning, ReleasePlan, Subject, differences, make_plan
 from relforge.runner import Outcome, Runner
 from relforge.stage import (
     CancelToken,
     Event,
     Job,
+    Resources,
     Skip,
     Stage,
     StageContext,
     StageFinished,
     StageInputs,
     StageResult,
+    in_turn,
 )
 
 
@@ -50,6 +52,12 @@ class Add(Stage[Numbers, Total]):
     def plan(self, planning: Planning) -> Numbers | Skip:
         return Numbers(values=self.values)
 
+    def resources(self, inputs: Numbers) -> Resources:
+        return Resources(cpu_cores=2, memory_bytes=5, disk_bytes=10 * len(inputs.values))
+
+    def secrets(self, inputs: Numbers, subject: Subject) -> tuple[str, ...]:
+        return ("identities",)
+
     def run(self, job: Job[Numbers], ctx: StageContext) -> Total:
         self.ran.append(self.name)
         pickle.loads(pickle.dumps(job))
@@ -70,6 +78,9 @@ class Double(Stage[Numbers, Total]):
     def plan(self, planning: Planning) -> Numbers | Skip:
         return Numbers(values=(int(planning.key("add")[:8], 16),))
 
+    def resources(self, inputs: Numbers) -> Resources:
+        return Resources(memory_bytes=7, disk_bytes=1, engine_disk_bytes=3, engine=True)
+
     def run(self, job: Job[Numbers], ctx: StageContext) -> Total:
         Add.ran.append(self.name)
         if self.error is not None:
@@ -85,7 +96,10 @@ class Look(Stage[Numbers, StageResult]):
     result_type = StageResult
     check_only = True
 
+    seen: ClassVar[list[Planning]] = []
+
     def plan(self, planning: Planning) -> Numbers | Skip:
+        self.seen.append(planning)
         return Numbers(values=())
 
     def run(self, job: Job[Numbers], ctx: StageContext) -> StageResult:
@@ -166,6 +180,22 @@ def test_a_second_run_reuses_every_result_and_looks_at_nothing(tmp_path: Path) -
     result = second.results["double"]
     assert isinstance(result, Total)
     assert result.total == 6
+
+
+def test_a_look_at_the_host_knows_what_the_stages_that_will_run_need(tmp_path: Path) -> None:
+    planned(tmp_path)
+    needs = in_turn(Look.seen[-1].work.values())
+    assert list(Look.seen[-1].work) == ["add", "double"]
+    assert (needs.cpu_cores, needs.memory_bytes) == (2, 7), "one after another: the larger one"
+    assert (needs.disk_bytes, needs.engine_disk_bytes) == (21, 3), "files stay: the sum"
+    assert needs.engine
+    assert Look.seen[-1].secrets == {"identities"}
+    planned(tmp_path, until="add")
+    assert not in_turn(Look.seen[-1].work.values()).engine
+    run(tmp_path, planned(tmp_path))
+    planned(tmp_path)
+    assert Look.seen[-1].work == {}
+    assert Look.seen[-1].secrets == frozenset()
 
 
 def test_changed_inputs_run_again_and_the_plan_says_what_changed(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from relforge.checking import check_project
-from relforge.errors import RelforgeError
+from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.manifest.project import Project, builtin_root, find_project
 from relforge.manifest.site import Site
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.rendering import render_dockerfile
+from relforge.stage import CancelToken, Job, Resources, StageContext, StageEnv
+from relforge.stages.preflight import Preflight, PreflightInputs
 
 ROOT = builtin_root()
 REAL = "tiny-adder-cpu_x86"
@@ -56,6 +58,39 @@ def test_the_same_project_elsewhere_has_the_same_keys(copy: Project, tmp_path: P
     here = {s.name: s.key for s in planned(find_project(ROOT), REAL, tmp_path).stages}
     there = {s.name: s.key for s in planned(copy, REAL, tmp_path).stages}
     assert here == there
+
+
+def test_preflight_asks_for_what_the_stages_declare(tmp_path: Path) -> None:
+    found = planned(find_project(ROOT), REAL, tmp_path).inputs["preflight"]
+    assert isinstance(found, PreflightInputs)
+    assert found.needs.engine
+    assert found.needs.engine_disk_bytes >= 8 * 10**9
+    assert found.needs.disk_bytes >= 6 * 10**9
+    assert found.evaluates
+    assert found.secrets == (), "the patches are plain here"
+
+
+def test_a_host_without_the_space_is_told_all_at_once(tmp_path: Path) -> None:
+    plan = planned(find_project(ROOT), REAL, tmp_path)
+    given = plan.inputs["preflight"]
+    assert isinstance(given, PreflightInputs)
+    inputs = given.model_copy(
+        update={
+            "needs": Resources(disk_bytes=10**18),
+            "secrets": ("identities",),
+            "evaluates": False,
+            "bootstraps": False,
+        }
+    )
+    env = StageEnv(
+        home=tmp_path, project_roots=(), site=Site(), run_id="r", run_dir=tmp_path,
+        release=REAL, dist=tmp_path,
+    )  # fmt: skip
+    job = Job("preflight", "k", inputs, {}, env)
+    with pytest.raises(RelforgeError, match="not ready: disk, keys") as caught:
+        Preflight().run(job, StageContext(REAL, "preflight", CancelToken()))
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert "are needed" in (caught.value.why or "")
 
 
 def test_a_changed_patch_asks_for_a_new_lock(copy: Project, tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Work on disk that must not outlive its maker: how it is named, locked, and known as left behind.
+
+A folder or file of this kind is called ``<stem>-<pid>-<starttime>-<boot>-<random>``: its name says
+who owns it. Its owner also holds a lock on it, which the kernel frees however the owner dies.
+It counts as left behind only when both say so: the lock alone would race with an owner that has
+just made it, the process id alone means nothing in another pid namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from relforge import proc
+from relforge.engine import owner
+from relforge.errors import ExitCode, RelforgeError
+
+REPLACED = ".replaced"
+"""In an owned folder: what lay where its result goes, until the result is there."""
+_NAME = re.compile(
+    r"^(?P<stem>.+)-(?P<pid>\d+)-(?P<start>\d+)-(?P<boot>[0-9a-f]{8})-[a-z0-9_]+$", re.DOTALL
+)
+_MOUNTS = Path("/proc/self/mountinfo")
+_UMOUNT_TIMEOUT_S = 30.0
+
+
+def owned_prefix(stem: str) -> str:
+    """The beginning of a name that says that this process owns it; a random part follows."""
+    return f"{stem}-{owner.current().in_name}-"
+
+
+@contextlib.contextmanager
+def owned_folder(parent: Path, stem: str) -> Iterator[Path]:
+    """A fresh 0700 folder in the existing ``parent``, locked, and removed on every way out.
+
+    It may be renamed meanwhile: then it stays. Raises OSError when it cannot be made.
+    """
+    path = Path(tempfile.mkdtemp(prefix=owned_prefix(stem), dir=parent))  # mkdtemp makes it 0700
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        hold(lock)
+        yield path
+    finally:
+        # Removed while still locked: nobody else can be at the same work.
+        remove(path)
+        os.close(lock)
+
+
+def owned_file(parent: Path, stem: str) -> tuple[int, Path]:
+    """A fresh, open, locked 0600 file in the existing ``parent``; the caller closes and removes it.
+
+    Raises OSError.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=owned_prefix(stem), dir=parent)
+    hold(descriptor)
+    return descriptor, Path(name)
+
+
+def hold(descriptor: int) -> None:
+    """Locks an open file or folder for as long as it stays open; never waits."""
+    # Some network file systems cannot lock a folder; the name then decides alone.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def held(path: Path) -> bool:
+    """Whether anybody holds the file's or folder's lock. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return _held_by_another(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def left_behind(path: Path) -> Iterator[bool]:
+    """Whether *path* is owned work whose owner is gone; if so, it is ours while this is open."""
+    named = _NAME.match(path.name)
+    if named is None or path.is_symlink():
+        yield False
+        return
+    if not owner.Owner(named["boot"], int(named["pid"]), int(named["start"])).gone:
+        yield False
+        return
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # another sweeper was faster, or it is not ours to read
+        yield False
+        return
+    try:
+        yield not _held_by_another(lock)
+    finally:
+        os.close(lock)
+
+
+def sweep_folder(parent: Path, line: Callable[[str], None] = lambda _line: None) -> list[Path]:
+    """Removes what killed owners left in *parent*; returns what is gone.
+
+    A folder that was about to be replaced when its owner died goes back to its place. ``line``
+    is told what cannot be removed, and why.
+    """
+    removed: list[Path] = []
+    try:
+        found = sorted(parent.iterdir())
+    except OSError:
+        return removed
+    for path in found:
+        with left_behind(path) as gone:
+            if gone:
+                _put_back(path)
+                if remove(path, line):
+                    removed.append(path)
+    return removed
+
+
+def remove(path: Path, line: Callable[[str], None] = lambda _line: None) -> bool:
+    """Deletes a file or folder, never through a mount; says whether it is gone.
+
+    What is mounted below it is unmounted first; where that fails nothing is deleted at all.
+    """
+    for point in reversed(_mounted_below(path)):
+        with contextlib.suppress(RelforgeError):  # what is still mounted is seen below
+            proc.run(
+                ["umount", point],
+                code=ExitCode.ENVIRONMENT,
+                check=False,
+                timeout_s=_UMOUNT_TIMEOUT_S,
+            )
+    if points := _mounted_below(path):
+        line(f"warning: {path} stays: {points[0]} is mounted; unmount it, then delete the folder")
+        return False
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return True
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        # A build or a checkout may leave folders without write permission.
+        for folder, subfolders, _ in os.walk(path):
+            for name in subfolders:
+                below = Path(folder, name)
+                if not below.is_symlink():
+                    with contextlib.suppress(OSError):
+                        below.chmod(0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        line(f"warning: {path} cannot be removed; delete it by hand")
+        return False
+    return True
+
+
+def _put_back(path: Path) -> None:
+    named = _NAME.match(path.name)
+    before = path / REPLACED
+    if named is None or not before.is_dir() or not named["stem"].startswith("."):
+        return
+    place = path.with_name(named["stem"][1:])
+    if not place.exists() and not place.is_symlink():
+        with contextlib.suppress(OSError):
+            before.rename(place)
+
+
+def _held_by_another(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # no locks on this file system: the name has already decided
+    return False
+
+
+def _mounted_below(path: Path) -> list[Path]:
+    """Mount points at or below *path*, outer ones first (proc(5), mountinfo, field 5)."""
+    top = path.parent.resolve() / path.name
+    found = []
+    for row in _MOUNTS.read_bytes().splitlines():
+        # Blanks and backslashes stand there as three octal digits.
+        name = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), row.split(b" ")[4])
+        point = Path(os.fsdecode(name))
+        if point == top or top in point.parents:
+            found.append(point)
+    return sorted(found)

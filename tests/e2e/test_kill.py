@@ -1,0 +1,245 @@
+"""``kill -9`` in the middle of a sealed build: it goes on, and nothing decrypted stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from relforge.engine.cli import engine_facts
+from tests.e2e.conftest import Hello, Result, command, containers, relforge
+
+pytestmark = pytest.mark.timeout(600)
+AT_WORK = "the-compile-step-is-at-work"
+PATCHED = ("csrc/_adder.cpp", "setup.py")
+# Engine and BuildKit let go of what was removed a moment later.
+SETTLED_S = 30.0
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """The hello release with a sealed patch set whose only effect is a comment: the marker."""
+
+    project: Path
+    site: Path
+    home: Path
+    tmp: Path
+    dist: Path
+    marker: str
+    since: Path
+
+    def words(self, verb: str) -> list[str]:
+        return [verb, "--project", str(self.project), "--release", "hello-cpu_x86",
+                "--site", str(self.site), "--json"]  # fmt: skip
+
+    def run(self, verb: str) -> Result:
+        return relforge(*self.words(verb), env={"TMPDIR": str(self.tmp)})
+
+    def kill_in_the_compile_step(self) -> None:
+        """Starts the build and kills relforge, and only relforge, while the engine compiles."""
+        runs = set(self.home.glob("runs/*"))
+        with subprocess.Popen(
+            command(*self.words("build")),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": str(self.tmp)},
+        ) as running:
+            deadline = time.monotonic() + 240
+            while not self._says_at_work(runs):
+                assert running.poll() is None, "the build ended before it could be killed"
+                assert time.monotonic() < deadline, "the compile step was not reached"
+                time.sleep(0.1)
+            running.kill()
+
+    def _says_at_work(self, before: set[Path]) -> bool:
+        return any(
+            json.loads(line).get("text", "").endswith(AT_WORK)
+            for run in set(self.home.glob("runs/*")) - before
+            for line in _whole_lines(run / "events.jsonl")
+        )
+
+    def decrypted(self) -> dict[str, list[str]]:
+        """Where the marker is found: as it is, or inside a git object."""
+        facts = engine_facts()
+        engine = [Path(facts.data_root), Path(facts.data_root).parent / "containerd"]
+        return {
+            "home": [*self._grep(self.home), *self._in_git_objects(self.home)],
+            "dist": self._grep(self.dist),
+            "tmp": [*self._grep(self.tmp), *self._in_git_objects(self.tmp)],
+            "engine": [path for root in engine for path in self._grep(root)],
+        }
+
+    def _grep(self, root: Path) -> list[str]:
+        # By the inode's time, which nothing can set back: relforge gives sources an old mtime.
+        new = ("-type", "f", "-cnewer", str(self.since))
+        found = subprocess.run(
+            ["find", str(root), *new, "-exec", "grep", "-laF", self.marker, "{}", "+"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return found.stdout.split()
+
+    def _in_git_objects(self, root: Path) -> Iterator[str]:
+        for path in root.rglob("objects/??/*"):
+            if self.marker.encode() in zlib.decompress(path.read_bytes()):
+                yield str(path)
+        for pack in root.rglob("objects/pack/*.pack"):
+            objects = pack.parent.parent
+            done = subprocess.run(
+                ["git", "--git-dir", str(self.home / "store" / "git"),
+                 "cat-file", "--batch-all-objects", "--batch"],
+                env={**os.environ, "GIT_OBJECT_DIRECTORY": str(objects)},
+                capture_output=True, check=True,
+            )  # fmt: skip
+            if self.marker.encode() in done.stdout:
+                yield str(objects)
+
+    def assert_nothing_decrypted(self) -> None:
+        deadline = time.monotonic() + SETTLED_S
+        while any((left := self.decrypted()).values()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not any(left.values()), left
+
+    def assert_decrypted_bytes_are_there(self) -> None:
+        """Else the test would prove nothing."""
+        found = self.decrypted()
+        assert any("/work/" in path for path in found["home"]), found
+        assert found["engine"], "BuildKit's cache has no trace of the sources"
+        assert list((self.home / "prune").iterdir()), "nothing says that the cache is to be pruned"
+
+
+@pytest.fixture
+def sealed(hello: Hello, tmp_path: Path) -> Sealed:
+    marker = f"marker-{secrets.token_hex(16)}"
+    project, tmp, dist = tmp_path / "sealed", tmp_path / "tmp", tmp_path / "sealed-dist"
+    tmp.mkdir()
+    since = tmp_path / "since"
+    since.touch()
+    shutil.copytree(hello.project, project)
+    _write_patch_set(tmp_path, project, marker)
+    keys = tmp_path / "keys"
+    _must(relforge("keys", "new", "--out", keys, "--name", "vendor"))
+    site = hello.other_site(
+        tmp_path / "sealed.yaml",
+        dist=str(dist),
+        trusted_keys=[{"name": "vendor", "public_key": str(keys / "vendor.sign.pub.pem")}],
+        identities=[str(keys / "vendor.age.key")],
+        patch_sets={},
+    )
+    at = ["--project", project, "--site", site, "--release", "hello-cpu_x86"]
+    sealing = ["--recipient", keys / "vendor.age.pub", "--sign", keys / "vendor.sign.pem"]
+    bundle = project / "patches" / "secret.bundle"
+    _must(relforge("patch", "seal", *at, "--patch-set", "secret", *sealing, "--out", bundle))
+    # From here on the patches are nowhere in the clear.
+    shutil.rmtree(project / "patches" / "secret")
+    shutil.rmtree(tmp_path / "edit")
+    path = project / "manifests" / "releases" / "hello-cpu_x86.yaml"
+    path.write_text(path.read_text().replace("patches/secret", "patches/secret.bundle"))
+    _must(relforge("lock", *at))
+    return Sealed(project, site, hello.home, tmp, dist, marker, since)
+
+
+def test_killed_in_a_sealed_build_and_run_again(sealed: Sealed) -> None:
+    sealed.kill_in_the_compile_step()
+    sealed.assert_decrypted_bytes_are_there()
+
+    again = sealed.run("build")
+    assert again.code == 0, again.stderr
+    statuses = {s["name"]: s["status"] for s in again.json["stages"]}
+    assert statuses["build"] == "ran"
+    assert statuses["sources"] == "reused", "what was finished is not done again"
+    assert containers() == []
+    sealed.assert_nothing_decrypted()
+    assert [p for p in (sealed.home / "work").iterdir() if p.is_dir()] == []
+    assert list((sealed.home / "prune").iterdir()) == []
+    assert not list(sealed.home.glob("store/outputs/build/*/.*"))
+
+
+def test_killed_in_a_sealed_build_and_another_release_run(hello: Hello, sealed: Sealed) -> None:
+    assert hello.run("build").code == 0
+    sealed.kill_in_the_compile_step()
+    sealed.assert_decrypted_bytes_are_there()
+
+    # A smoke stage that has not run yet, of an image that is there: nothing is built.
+    _edit(hello.project, serve={"ready_timeout_s": 29 + secrets.randbelow(10**6) / 10**6})
+    other = hello.run("smoke", "--json")
+    assert other.code == 0, other.stderr
+    statuses = {s["name"]: s["status"] for s in other.json["stages"]}
+    assert (statuses["build"], statuses["smoke"]) == ("reused", "ran")
+    assert containers() == []
+    sealed.assert_nothing_decrypted()
+    assert list((sealed.home / "prune").iterdir()) == []
+    listed = _runs(sealed)
+    killed = [run for run in listed if run["state"] == "killed"]
+    assert killed[0]["error"] == "killed during build"
+    assert not [run for run in listed if run["state"] == "running"]
+
+
+def _runs(sealed: Sealed) -> list[dict[str, Any]]:
+    listed = relforge("runs", "--json", "--project", sealed.project, "--site", sealed.site)
+    _must(listed)
+    found: list[dict[str, Any]] = listed.json["runs"]
+    return found
+
+
+def _must(done: Result) -> None:
+    assert done.code == 0, done.stderr
+
+
+def _whole_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines(keepends=True)[:-1]
+    except FileNotFoundError:
+        return []
+
+
+def _edit(project: Path, **sections: dict[str, Any]) -> None:
+    path = project / "manifests" / "releases" / "hello-cpu_x86.yaml"
+    manifest = yaml.safe_load(path.read_text())
+    for name, changes in sections.items():
+        manifest[name] |= changes
+    path.write_text(yaml.safe_dump(manifest))
+
+
+def _write_patch_set(tmp_path: Path, project: Path, marker: str) -> None:
+    """A patch that adds the marker in comments, and a compile step that takes some seconds."""
+    work = tmp_path / "edit"
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    git("clone", "-q", str(tmp_path / "git" / "hello.git"), str(work))
+    for name in PATCHED:
+        sign = "//" if name.endswith(".cpp") else "#"
+        with (work / name).open("a") as handle:
+            handle.write(f"{sign} {marker}\n")
+    git("-C", str(work), "commit", "-qam", "Add a comment")
+    patches = project / "patches" / "secret"
+    patches.mkdir(parents=True)
+    (patches / "0001-comment.patch").write_text(
+        git("-C", str(work), "format-patch", "-1", "--stdout")
+    )
+    (patches / "series").write_text("0001-comment.patch\n")
+    path = project / "manifests" / "releases" / "hello-cpu_x86.yaml"
+    manifest = yaml.safe_load(path.read_text())
+    manifest["patches"] = [
+        {"name": "secret", "source": "hello", "path": "patches/secret", "ships": "binaries"}
+    ]
+    native = manifest["build"]["packages"][0]["native"]
+    native["commands"] = [["sh", "-c", f"echo {AT_WORK}; sleep 4"], *native["commands"]]
+    path.write_text(yaml.safe_dump(manifest))

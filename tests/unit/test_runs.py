@@ -1,0 +1,96 @@
+"""Runs on disk: one whose process is gone without a word is shown as killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from relforge.evidence.runs import Run, RunFolder, list_runs, load_run
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from relforge.evidence.runs import Run, RunFolder
+from relforge.stage import StageFinished, StageLine, StageStarted
+folder = RunFolder(Path(sys.argv[1]), "run-1")
+folder.write(Run(id="run-1", release="hello-cpu_x86", command="relforge build", started_s=1.0))
+def started(stage):
+    folder.event(StageStarted(release="hello-cpu_x86", stage=stage, time_s=time.time()))
+def finished(stage):
+    folder.event(StageFinished(release="hello-cpu_x86", stage=stage, status="ran", verdict=None,
+                               detail="2 trees", seconds=1.25, time_s=time.time()))
+started("sources")
+folder.event(StageLine(release="hello-cpu_x86", stage="sources", text="fetching", time_s=1.0))
+finished("sources")
+if sys.argv[2] == "build":
+    started("build")
+folder._events.write('{"type": "stage-li')
+folder._events.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_a_run(home: Path, during: str = "build") -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, home, during], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_a_killed_run_is_shown_as_killed_with_what_it_did(tmp_path: Path) -> None:
+    kill_a_run(tmp_path)
+    (run,) = list_runs(tmp_path)
+    assert run.state == "killed"
+    assert run.error == "killed during build"
+    assert [(s.name, s.status, s.seconds, s.detail) for s in run.stages] == [
+        ("sources", "ran", 1.25, "2 trees")
+    ]
+    assert run.ended_s == (tmp_path / "runs" / "run-1" / "events.jsonl").stat().st_mtime
+    assert load_run(tmp_path, "run").state == "killed"
+    written = json.loads((tmp_path / "runs" / "run-1" / "run.json").read_text())
+    assert written["state"] == "running", "looking at a run must not change it"
+
+
+def test_killed_between_two_stages(tmp_path: Path) -> None:
+    kill_a_run(tmp_path, "sources")
+    assert load_run(tmp_path, "run-1").error == "killed between two stages"
+
+
+def test_a_run_at_work_is_running_and_a_finished_one_is_done(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run-1")
+    run = Run(id="run-1", release="hello-cpu_x86", command="relforge build", started_s=1.0)
+    folder.write(run)
+    assert [r.state for r in list_runs(tmp_path)] == ["running"]
+    # As seen from another pid namespace: the owner is not known, but its lock is held.
+    owner = tmp_path / "runs" / "run-1" / "owner"
+    boot, pid, start = owner.read_text().split(":")
+    with owner.open("r+") as file:
+        file.write(f"{boot}:{pid}:{int(start) - 1}")
+        file.truncate()
+    assert [r.state for r in list_runs(tmp_path)] == ["running"]
+    folder.close()
+    assert [r.state for r in list_runs(tmp_path)] == ["killed"]
+    folder = RunFolder(tmp_path, "run-1")
+    folder.write(run.model_copy(update={"state": "done", "ended_s": 2.0}))
+    folder.close()
+    assert [r.state for r in list_runs(tmp_path)] == ["done"]
+
+
+def test_a_run_of_which_nobody_knows_the_owner_stays_as_it_is(tmp_path: Path) -> None:
+    kill_a_run(tmp_path)
+    (tmp_path / "runs" / "run-1" / "owner").unlink()
+    assert [r.state for r in list_runs(tmp_path)] == ["running"]
+
+
+def test_runs_list_and_show_say_killed(tmp_path: Path) -> None:
+    kill_a_run(tmp_path)
+    site = tmp_path / "site.yaml"
+    site.write_text(json.dumps({"kind": "site", "home": str(tmp_path)}))
+    for words, wanted in (("list", "killed"), ("show run-1", "killed during build")):
+        argv = [sys.executable, "-c", "from relforge.cli import main; main()", "runs"]
+        done = subprocess.run(
+            [*argv, *words.split(), "--site", site], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert wanted in done.stdout
