@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from relforge.manifest.device import Device
 from relforge.manifest.release import Release
 from relforge.plan import Planning
 from relforge.serving.spec import LaunchSpec, launch_spec
-from relforge.stage import Job, StageContext, StageInputs
+from relforge.stage import Job, Resources, StageContext, StageInputs
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 # Fields of the release that decide how it is served; the rest must not restart a server.
 _SERVED = {
@@ -33,6 +38,17 @@ class ServingInputs(StageInputs):
     device: dict[str, Any]
     weights: dict[str, str]
 
+    @property
+    def needs(self) -> Resources:
+        """What a host that serves the image must have."""
+        release = Release.model_validate(self.release)
+        return Resources(
+            cpu_cores=2,
+            memory_bytes=release.serve.memory_bytes or 0,
+            engine=True,
+            device=release.device,
+        )
+
 
 def serving_inputs(planning: Planning) -> dict[str, Any]:
     """The fields of ``ServingInputs`` for a release."""
@@ -51,24 +67,38 @@ def serving_inputs(planning: Planning) -> dict[str, Any]:
     }
 
 
-def launched(job: Job[Any], ctx: StageContext) -> tuple[LaunchSpec, str]:
-    """The launch of the built digest, loaded into the engine where it is not, and its config."""
+class Launch(NamedTuple):
+    """What is needed to start the built image; ``config_digest`` is the image's."""
+
+    engine: DockerClient
+    spec: LaunchSpec
+    config_digest: str
+
+
+@contextmanager
+def launch(job: Job[Any], ctx: StageContext) -> Iterator[Launch]:
+    """The launch of the built digest, which is loaded into the engine where it is not there."""
+    from relforge.engine.client import connect
     from relforge.engine.images import load_into_engine
     from relforge.stages.build import BuildResult
     from relforge.stages.weights import WeightsResult
 
     build = cast(BuildResult, job.upstream["build"])
     weights = cast(WeightsResult, job.upstream["weights"])
-    image = load_into_engine(
-        build.layout, build.image_name, site=job.env.site.engine, cancel=ctx.cancel
-    )
-    if image.loaded:
-        ctx.line(f"loaded {build.image_name} into the engine again")
-    spec = launch_spec(
-        Release.model_validate(job.inputs.release),
-        Device.model_validate(job.inputs.device),
-        image=image.id,
-        weights=weights.folder,
-        name=f"relforge-{job.env.release}-{job.stage}-{job.env.run_id[-6:]}",
-    )
-    return spec, build.config_digest
+    engine = connect(job.env.site.engine)
+    try:
+        image = load_into_engine(
+            build.layout, build.image_name, site=job.env.site.engine, cancel=ctx.cancel
+        )
+        if image.loaded:
+            ctx.line(f"loaded {build.image_name} into the engine again")
+        spec = launch_spec(
+            Release.model_validate(job.inputs.release),
+            Device.model_validate(job.inputs.device),
+            image=image.id,
+            weights=weights.folder,
+            name=f"relforge-{job.env.release}-{job.stage}-{job.env.run_id[-6:]}",
+        )
+        yield Launch(engine, spec, build.config_digest)
+    finally:
+        engine.close()

@@ -9,9 +9,9 @@ from relforge.evaluation.task import read_task
 from relforge.evidence.store import Store
 from relforge.frozen import Frozen
 from relforge.manifest.project import Project
-from relforge.manifest.release import Evaluation, Release
+from relforge.manifest.release import Evaluation
 from relforge.plan import Planning
-from relforge.serving.inputs import ServingInputs, launched, serving_inputs
+from relforge.serving.inputs import ServingInputs, launch, serving_inputs
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -85,16 +85,9 @@ class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
         )
 
     def resources(self, inputs: EvaluateInputs) -> Resources:
-        release = Release.model_validate(inputs.release)
-        return Resources(
-            cpu_cores=2,
-            memory_bytes=release.serve.memory_bytes or 0,
-            engine=True,
-            device=release.device,
-        )
+        return inputs.needs
 
     def run(self, job: Job[EvaluateInputs], ctx: StageContext) -> EvaluateResult:
-        from relforge.engine.client import connect
         from relforge.evaluation.compare import compare
         from relforge.evaluation.evidence import evidence_bytes, load_reference
         from relforge.evaluation.lm_eval_driver import LmEval
@@ -119,28 +112,26 @@ class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
         )
         work = job.env.run_dir / "lm-eval"
         work.mkdir(exist_ok=True)
-        engine = connect(job.env.site.engine)
         server_log = job.env.run_dir / "logs" / "server-evaluate.log"
         server_log.parent.mkdir(exist_ok=True)
-        try:
-            spec, _ = launched(job, ctx)
-            with serve_context(
+        with (
+            launch(job, ctx) as (engine, spec, _),
+            serve_context(
                 spec,
                 engine,
                 run_id=job.env.run_id,
                 log_path=server_log,
                 cancel=ctx.cancel,
                 on_line=ctx.line,
-            ) as served:
-                result = LmEval(work).evaluate(
-                    served.base_url,
-                    spec.served_name,
-                    request,
-                    cancel=ctx.cancel,
-                    on_line=ctx.line,
-                )
-        finally:
-            engine.close()
+            ) as served,
+        ):
+            result = LmEval(work).evaluate(
+                served.base_url,
+                spec.served_name,
+                request,
+                cancel=ctx.cancel,
+                on_line=ctx.line,
+            )
         comparison = compare(
             reference.only(outcome.id for outcome in result.outcomes),
             result,

@@ -9,7 +9,7 @@ from relforge.evidence.store import Store
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.plan import Planning
-from relforge.serving.inputs import ServingInputs, launched, serving_inputs
+from relforge.serving.inputs import ServingInputs, launch, serving_inputs
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import SmokeReport
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
@@ -50,30 +50,19 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
         )
 
     def resources(self, inputs: SmokeInputs) -> Resources:
-        release = Release.model_validate(inputs.release)
-        return Resources(
-            cpu_cores=2,
-            memory_bytes=release.serve.memory_bytes or 0,
-            engine=True,
-            device=release.device,
-        )
+        return inputs.needs
 
     def run(self, job: Job[SmokeInputs], ctx: StageContext) -> SmokeResult:
-        from relforge.engine.client import connect
         from relforge.serving.reference import read_greedy_texts
         from relforge.serving.smoke import run_smoke
 
         inputs = job.inputs
         project = Project(job.env.project_roots)
         release = Release.model_validate(inputs.release)
-        engine = connect(job.env.site.engine)
-        try:
-            spec, config_digest = launched(job, ctx)
-            reference = (
-                read_greedy_texts(project.path(inputs.reference_path))
-                if inputs.reference_path
-                else ()
-            )
+        reference = (
+            read_greedy_texts(project.path(inputs.reference_path)) if inputs.reference_path else ()
+        )
+        with launch(job, ctx) as (engine, spec, config_digest):
             report = run_smoke(
                 spec,
                 engine,
@@ -85,8 +74,6 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
                 on_line=ctx.line,
                 config_digest=config_digest,
             )
-        finally:
-            engine.close()
         for probe in report.probes:
             ctx.line(f"{probe.verdict}: {probe.name} ({probe.seconds:.2f} s) {probe.reason}")
         reason = report.reason
