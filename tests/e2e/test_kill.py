@@ -121,7 +121,7 @@ class Sealed:
 
 
 @pytest.fixture
-def sealed(hello: Hello, tmp_path: Path) -> Sealed:
+def sealed(hello: Hello, tmp_path: Path) -> Iterator[Sealed]:
     marker = f"marker-{secrets.token_hex(16)}"
     project, tmp, dist = tmp_path / "sealed", tmp_path / "tmp", tmp_path / "sealed-dist"
     tmp.mkdir()
@@ -138,8 +138,9 @@ def sealed(hello: Hello, tmp_path: Path) -> Sealed:
         identities=[str(keys / "vendor.age.key")],
         patch_sets={},
     )
-    at = ["--project", project, "--site", site, "--release", "hello-cpu_x86"]
-    sealing = ["--recipient", keys / "vendor.age.pub", "--sign", keys / "vendor.sign.pem"]
+    at: list[str | Path] = ["--project", project, "--site", site, "--release", "hello-cpu_x86"]
+    sealing: list[str | Path] = ["--recipient", keys / "vendor.age.pub"]
+    sealing += ["--sign", keys / "vendor.sign.pem"]
     bundle = project / "patches" / "secret.bundle"
     _must(relforge("patch", "seal", *at, "--patch-set", "secret", *sealing, "--out", bundle))
     # From here on the patches are nowhere in the clear.
@@ -148,7 +149,13 @@ def sealed(hello: Hello, tmp_path: Path) -> Sealed:
     path = project / "manifests" / "releases" / "hello-cpu_x86.yaml"
     path.write_text(path.read_text().replace("patches/secret", "patches/secret.bundle"))
     _must(relforge("lock", *at))
-    return Sealed(project, site, hello.home, tmp, dist, marker, since)
+    yield Sealed(project, site, hello.home, tmp, dist, marker, since)
+    # Every marker gives another image; nobody wants them.
+    for path in hello.home.glob("store/results/build/*.json"):
+        result = json.loads(path.read_bytes())
+        if result["inputs"]["sealed_sources"]:
+            image = result["result"]["image_name"]
+            subprocess.run(["docker", "image", "rm", image], capture_output=True, check=False)
 
 
 def test_killed_in_a_sealed_build_and_run_again(sealed: Sealed) -> None:
