@@ -98,8 +98,8 @@ def _patches(
     found = {}
     for ref in release.patches:
         # The plain patches are what a lock is made of, where the project has them.
-        plain = project.path(ref.path)
-        overriding = site if not plain.is_dir() else site.model_copy(update={"patch_sets": {}})
+        has_plain = any((root / ref.path).is_dir() for root in project.roots)
+        overriding = site.model_copy(update={"patch_sets": {}}) if has_plain else site
         located = locate(project, overriding, device, ref)
         recipe = recipe_for(
             located,

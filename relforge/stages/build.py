@@ -295,17 +295,17 @@ def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Pa
 def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
     """The site's Debian mirror for build steps; a secret mount leaves no trace in any layer."""
     from relforge.engine.apt import SECRET_ID, build_sources
+    from relforge.patching.workarea import work_area
 
     text = build_sources(suite, job.env.site) if suite else None
     if text is None:
         yield {}
         return
-    path = job.env.run_dir / "apt-sources.list"
-    path.write_text(text)
-    try:
+    # In a work area, so that credentials in it go after kill -9 too.
+    with work_area(job.env.home, "apt") as area:
+        path = area / "apt-sources.list"
+        path.write_text(text)
         yield {SECRET_ID: path}
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:

@@ -149,3 +149,16 @@ def test_an_undefined_name_in_a_template_is_an_error_with_its_line(copy: Project
         render_dockerfile(subject(copy, copy.release(REAL), Site()))
     assert caught.value.where == "dockerfiles/cpu_x86.j2:3"
     assert "nonsense" in (caught.value.why or "")
+
+
+def test_a_patch_set_that_only_the_site_has_is_found(copy: Project, tmp_path: Path) -> None:
+    plain = copy.root / "patches" / "vllm-0.32.0-cpu"
+    elsewhere = tmp_path / "elsewhere"
+    plain.rename(elsewhere)
+    alone = Project((copy.root,))
+    release = alone.release(REAL)
+    with pytest.raises(RelforgeError, match="has no patches/"):
+        subject(alone, release, Site())
+    site = Site(patch_sets={"vllm-0.32.0-cpu": elsewhere})
+    (found,) = subject(alone, release, site).patch_sets
+    assert found.path == elsewhere
