@@ -97,6 +97,7 @@ def launch(job: Job[Any], ctx: StageContext) -> Iterator[Launch]:
             Device.model_validate(job.inputs.device),
             image=image.id,
             weights=weights.folder,
+            weight_files=job.inputs.weights,
             name=f"relforge-{job.env.release}-{job.stage}-{job.env.run_id[-6:]}",
         )
         yield Launch(engine, spec, build.config_digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,15 @@ def launch_spec(
     *,
     image: str,
     weights: Path,
+    weight_files: Iterable[str] | None = None,
     name: str | None = None,
     host_port: int | None = None,
 ) -> LaunchSpec:
     """The launch of *release* from *image* (id or digest) with the weights in folder *weights*.
 
     The folder is mounted read-only at ``serve.model_path``, and that is the path the server is
-    told: they cannot differ. ``host_port`` None lets the engine choose a free one. Raises
+    told: they cannot differ. With ``weight_files`` these are mounted, one by one, and nothing else
+    that may lie beside them: what was not pinned does not take part. ``host_port`` None lets the engine choose a free one. Raises
     RelforgeError (USAGE) when the release asks for what its device or relforge does not have.
     """
     serve = release.serve
@@ -82,7 +85,7 @@ def launch_spec(
         memory_bytes=serve.memory_bytes,
         devices=profile.devices,
         mounts=(
-            Mount(host=weights.absolute(), container=model_path),
+            *_weight_mounts(weights.absolute(), model_path, weight_files),
             *(_device_mount(text, device) for text in profile.mounts),
         ),
         ports=(PublishedPort(container=serve.port, host=host_port),),
@@ -98,6 +101,12 @@ def launch_spec(
         ready_timeout_s=serve.ready_timeout_s,
         nodes=(node,),
     )
+
+
+def _weight_mounts(folder: Path, model_path: str, files: Iterable[str] | None) -> tuple[Mount, ...]:
+    if files is None:
+        return (Mount(host=folder, container=model_path),)
+    return tuple(Mount(host=folder / f, container=f"{model_path}/{f}") for f in sorted(files))
 
 
 def docker_argv(node: Node) -> tuple[str, ...]:

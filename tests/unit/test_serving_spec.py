@@ -61,6 +61,16 @@ def option(argv: tuple[str, ...], name: str) -> list[str]:
     return [argv[at + 1] for at, word in enumerate(argv) if word == name]
 
 
+def test_only_the_pinned_weights_are_mounted() -> None:
+    node = launch_spec(
+        release(), device(), image="i", weights=Path("/w"), weight_files=("sub/a.bin", "b.json")
+    ).nodes[0]
+    assert [(str(m.host), m.container, m.read_only) for m in node.mounts] == [
+        ("/w/b.json", "/models/tiny/b.json", True),
+        ("/w/sub/a.bin", "/models/tiny/sub/a.bin", True),
+    ]
+
+
 def test_the_server_is_told_the_path_where_the_weights_are_mounted() -> None:
     node = spec({"model_path": "/data/{model}"}).nodes[0]
     assert node.argv[:3] == ("vllm", "serve", "/data/tiny")
