@@ -62,8 +62,9 @@ def launch_spec(
 
     The folder is mounted read-only at ``serve.model_path``, and that is the path the server is
     told: they cannot differ. With ``weight_files`` these are mounted, one by one, and nothing else
-    that may lie beside them: what was not pinned does not take part. ``host_port`` None lets the engine choose a free one. Raises
-    RelforgeError (USAGE) when the release asks for what its device or relforge does not have.
+    that may lie beside them: what was not pinned does not take part. ``host_port`` None lets the
+    engine choose a free one. Raises RelforgeError (USAGE) when the release asks for what its device
+    or relforge does not have.
     """
     serve = release.serve
     model_path = serve.model_path.replace("{model}", release.model)

@@ -61,6 +61,7 @@ class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
     """lm-eval against the served image, compared with the reference in pairs."""
 
     name = "evaluate"
+    revision = 2
     title = "evaluation"
     needs = ("weights", "build")
     result_type = EvaluateResult

@@ -35,6 +35,7 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
     """Starts the digest with the manifest's run options, and stops it whatever happens."""
 
     name = "smoke"
+    revision = 2
     title = "smoke test"
     needs = ("weights", "build")
     result_type = SmokeResult
