@@ -1,8 +1,9 @@
 """The base of an image: a registry's by digest where that is reachable, else made from packages.
 
-A bootstrapped base is built by BuildKit from a tar of the root file system, not imported into the
-engine: engine 26 forgets the cache of every step that stands on an imported, loaded or pulled
-image whenever one record is pruned, and steps on an image that BuildKit itself built are kept.
+Either way it is BuildKit that builds what images stand on: from a tar of the root file system that
+was bootstrapped, or by copying the pulled image once. Engine 26 forgets the cache of every step
+that stands on an imported, loaded or pulled image whenever one record is pruned (as is done after
+a build of sealed sources), and keeps steps on an image that BuildKit itself built.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from relforge import proc
 from relforge.engine import apt, rootfs
-from relforge.engine.buildx import BuildRequest, build
+from relforge.engine.buildx import BuildRequest, build, build_into_engine
 from relforge.engine.cli import DockerCli, find_cli
 from relforge.engine.client import connect
 from relforge.engine.images import find_image
@@ -33,8 +34,9 @@ _DOCKERFILE = 'FROM scratch\nADD rootfs.tar /\nCMD ["/bin/sh"]\n'
 
 
 class BaseResult(Frozen):
-    """``reference`` goes into FROM. ``digest`` is the manifest's. ``packages`` are (name,
-    version), empty for a registry's image. ``key`` is the content key of what was declared."""
+    """``reference`` goes into FROM. ``digest`` is the manifest's: the registry's own where it came
+    from one. ``packages`` are Debian's (name, version), empty for an image without them. ``key`` is
+    the content key of what was declared."""
 
     how: Literal["registry", "bootstrap"]
     reference: str
@@ -73,7 +75,7 @@ def ensure_base(
     """
     unreachable = "the site configuration asks for a bootstrapped base"
     if base.registry is not None and site.base_image != "bootstrap":
-        found = _from_registry(base.registry, site, ctx_line, cancel)
+        found = _from_registry(base.registry, architecture, site, home, ctx_line, cancel)
         if isinstance(found, BaseResult):
             return found
         unreachable = found
@@ -101,18 +103,45 @@ def ensure_base(
 
 def _from_registry(
     base: RegistryBase,
+    architecture: str,
     site: Site,
+    home: Path,
     ctx_line: Callable[[str], None],
     cancel: CancelToken | None,
 ) -> BaseResult | str:
-    """The registry's image, or why it cannot be had."""
+    """The registry's image as BuildKit's own, or why it cannot be had."""
     cli = find_cli(site.engine)
-    reference = f"{base.reference}@{base.digest}"
-    result = BaseResult(
-        how="registry", reference=reference, digest=base.digest, key=content_key(base)
+    key = content_key({"recipe": _RECIPE, "registry": base, "architecture": architecture})
+    name = f"relforge-base:{key[:12]}"
+    copy = find_image(name, cli=cli)
+    reused = copy is not None and copy.labels.get(LABEL_KEY) == key
+    if not reused:
+        reference = f"{base.reference}@{base.digest}"
+        if why := _pulled(reference, cli, site, ctx_line, cancel):
+            return why
+        lock = home / "work" / f"base-{key[:12]}.lock"
+        with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
+            _copy_pulled(reference, name, key, home, site, ctx_line, cancel)
+    return BaseResult(
+        how="registry",
+        reference=name,
+        digest=base.digest,
+        packages=_ask_image(name, cli),
+        key=key,
+        reused=reused,
     )
+
+
+def _pulled(
+    reference: str,
+    cli: DockerCli,
+    site: Site,
+    ctx_line: Callable[[str], None],
+    cancel: CancelToken | None,
+) -> str | None:
+    """Pulls an image that is not there yet; returns why it cannot be had."""
     if find_image(reference, cli=cli) is not None:
-        return result.model_copy(update={"reused": True})
+        return None
     if why := _unreachable(reference, site):
         return why
     ctx_line(f"pulling {reference}")
@@ -124,10 +153,55 @@ def _from_registry(
         cancel=cancel,
         on_line=ctx_line,
     )
-    if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else f"docker pull ended with {done.returncode}"
-    return result
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"docker pull ended with {done.returncode}"
+
+
+def _copy_pulled(
+    reference: str,
+    name: str,
+    key: str,
+    home: Path,
+    site: Site,
+    ctx_line: Callable[[str], None],
+    cancel: CancelToken | None,
+) -> None:
+    pulled = find_image(reference, site=site.engine)
+    # A vendor's image finds its own programs and libraries by these.
+    env = "".join(f"ENV {_env_line(pair)}\n" for pair in (pulled.env if pulled else ()))
+    folder = home / "base" / key
+    write_atomic(
+        folder / "Dockerfile",
+        (
+            f"FROM {reference} AS pulled\nFROM scratch\nCOPY --from=pulled / /\n{env}"
+            'CMD ["/bin/sh"]\n'
+        ).encode(),
+    )
+    ctx_line(f"copying {reference} into {name}")
+    build_into_engine(
+        BuildRequest(
+            dockerfile=folder / "Dockerfile",
+            context=folder / "empty-context",
+            labels={LABEL_KEY: key},
+            source_date_epoch=0,
+            image_name=name,
+            layout=folder / "layout",
+            log=folder / "build.log",
+        ),
+        site=site.engine,
+        ctx_line=ctx_line,
+        cancel=cancel,
+    )
+
+
+def _env_line(pair: str) -> str:
+    """A variable as ENV takes it, with nothing of it expanded."""
+    name, _, value = pair.partition("=")
+    for sign in ("\\", '"', "$"):
+        value = value.replace(sign, f"\\{sign}")
+    return f'{name}="{value}"'
 
 
 def _unreachable(reference: str, site: Site) -> str | None:
@@ -246,7 +320,7 @@ def _read(path: Path, key: str) -> _Made | None:
 
 
 def _ask_image(name: str, cli: DockerCli) -> tuple[tuple[str, str], ...]:
-    """The packages of an image whose notes are lost: its own dpkg status is read."""
+    """The packages of an image, from its own dpkg status; none where it has no such file."""
     created = proc.run(
         cli.argv("create", name), code=ExitCode.ENVIRONMENT, env=cli.environment
     ).text.strip()
@@ -255,10 +329,11 @@ def _ask_image(name: str, cli: DockerCli) -> tuple[tuple[str, str], ...]:
             cli.argv("cp", f"{created}:/var/lib/dpkg/status", "-"),
             code=ExitCode.ENVIRONMENT,
             env=cli.environment,
+            check=False,
         )
     finally:
         proc.run(cli.argv("rm", "--force", created), code=ExitCode.ENVIRONMENT, env=cli.environment)
-    return rootfs.packages(_only_file(done.stdout))
+    return rootfs.packages(_only_file(done.stdout)) if done.returncode == 0 else ()
 
 
 def _only_file(archive: bytes) -> str:

@@ -148,6 +148,24 @@ def export_target(
     return dest
 
 
+def build_into_engine(
+    request: BuildRequest,
+    *,
+    site: EngineSite | None = None,
+    ctx_line: Callable[[str], None] = lambda _line: None,
+    cancel: CancelToken | None = None,
+) -> None:
+    """Builds an image that only this engine needs, under ``image_name``; no layout is written.
+
+    Raises what ``build`` raises.
+    """
+    cli = find_cli(site)
+    facts = engine_facts(site)
+    _require_containerd(facts)
+    request.context.mkdir(parents=True, exist_ok=True)
+    _run(cli, facts, request, [_image_output(request)], ctx_line, cancel)
+
+
 def rebuild_script(cli: DockerCli, request: BuildRequest) -> str:
     """A shell script that repeats the build into the engine, with readable progress."""
     argv = _argv(cli, request, progress="plain")

@@ -26,6 +26,8 @@ class EngineImage(Frozen):
     labels: dict[str, str]
     architecture: str
     size_bytes: int
+    env: tuple[str, ...] = ()
+    """What the image sets, as NAME=value."""
     loaded: bool = False
 
     def is_image(self, facts: ImageFacts) -> bool:
@@ -58,6 +60,7 @@ def find_image(
         labels=(shown.get("Config") or {}).get("Labels") or {},
         architecture=shown.get("Architecture", ""),
         size_bytes=shown.get("Size", 0),
+        env=tuple((shown.get("Config") or {}).get("Env") or ()),
     )
 
 

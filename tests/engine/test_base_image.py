@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 
 from relforge.engine import base_image
 from relforge.engine.base_image import LABEL_KEY, base_key, ensure_base
+from relforge.engine.buildx import BuildRequest, build
 from relforge.engine.cli import DockerCli
 from relforge.engine.images import find_image
+from relforge.engine.prune import prune_source_cache
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import sha256_file
 from relforge.frozen import canonical_json
@@ -28,22 +32,53 @@ _STATUS = (
 
 
 def test_from_a_registry_by_digest(
-    base: str, registry: Registry, cli: DockerCli, tmp_path: Path
+    rootfs: Path, registry: Registry, cli: DockerCli, tmp_path: Path
 ) -> None:
+    """As BuildKit's own copy: steps on it stay cached when something else is pruned."""
     name = f"{registry.host}/team/base"
-    docker(cli, "tag", base, f"{name}:v1")
+    archive = tmp_path / "rootfs.tar"
+    (mark := rootfs.parent / "mark").write_text(secrets.token_hex(8))
+    subprocess.run(
+        ["tar", "-cf", archive, "-C", rootfs, ".", "-C", mark.parent, "mark"], check=True
+    )
+    env = 'ENV SDK_HOME="/opt/a b" SDK_NOTE="cost $5 \\"here\\""'
+    docker(cli, "import", "--change", env, str(archive), f"{name}:v1")
     assert docker(cli, "push", f"{name}:v1").returncode == 0
-    docker(cli, "image", "rm", f"{name}:v1")
-    image = find_image(base)
+    image = find_image(f"{name}:v1")
     assert image is not None
+    docker(cli, "image", "rm", f"{name}:v1")
     wanted = BaseImage(registry=RegistryBase(reference=name, digest=image.id))
     first = ensure_base(wanted, architecture="amd64", site=Site(), home=tmp_path)
-    assert first.how == "registry"
-    assert first.reference == f"{name}@{image.id}"
-    assert not first.reused
+    assert (first.how, first.digest, first.reused) == ("registry", image.id, False)
     again = ensure_base(wanted, architecture="amd64", site=Site(), home=tmp_path)
     assert again.reused
-    docker(cli, "image", "rm", first.reference)
+    assert again.reference == first.reference
+    copy = find_image(first.reference)
+    assert copy is not None
+    assert set(image.env) <= set(copy.env)
+
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(
+        f"FROM {first.reference}\nRUN cat /mark > /kept\n"
+        "RUN --mount=type=bind,from=sealed,target=/c cat /c/f > /dev/null; touch /used\n"
+    )
+    sealed = tmp_path / "sealed"
+    sealed.mkdir()
+
+    def cached_steps(content: str) -> int:
+        (sealed / "f").write_text(content)
+        request = BuildRequest(
+            dockerfile=dockerfile, context=tmp_path / "empty", contexts={"sealed": sealed},
+            source_date_epoch=0, image_name="relforge-test-on-registry-base:1",
+            layout=tmp_path / "image", log=tmp_path / "log" / "build.log",
+        )  # fmt: skip
+        return build(request).steps_cached
+
+    cached_steps("one")
+    assert prune_source_cache(["sealed"]).removed > 0
+    assert cached_steps("two") >= 1, "the step before the sealed one was forgotten"
+    for one in (f"{name}@{image.id}", first.reference, "relforge-test-on-registry-base:1"):
+        docker(cli, "image", "rm", one)
 
 
 def test_an_unreachable_registry_costs_seconds(facts: object, tmp_path: Path) -> None:
