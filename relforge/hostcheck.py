@@ -148,27 +148,42 @@ def evaluator() -> Finding:
     return Finding(name="lm-eval", state="ok", found="installed")
 
 
-def identities(paths: Iterable[Path]) -> Finding:
-    """Private keys for sealed patch sets, and whether others may read them."""
-    from relforge.patching.keys import load_identities
+def identities(paths: Iterable[Path], passphrase_file: Path | None = None) -> Finding:
+    """Private keys for sealed patch sets: which can be used, which cannot, who else can read them.
 
-    try:
-        found = load_identities(paths)
-    except RelforgeError as error:
-        return Finding(name="keys", state="missing", found=str(error.what), remedy=error.hint or "")
-    if found.findings:
-        first = found.findings[0]
-        return Finding(
-            name="keys",
-            state="warning",
-            found=f"{first.path}: {first.problem}",
-            remedy=first.remedy,
-        )
-    if not found.keys:
+    Asks nobody: a key under a passphrase that was not given before is only named.
+    """
+    from relforge.patching.keys import (
+        KeyFinding,
+        LockedKey,
+        given_passphrase,
+        load_identities,
+    )
+
+    good: list[str] = []
+    bad: list[KeyFinding] = []
+    for path in paths:
+        try:
+            found = load_identities([path], passphrase=given_passphrase(passphrase_file))
+        except LockedKey as error:
+            bad.append(KeyFinding(error.path, error.what, error.hint or "", "locked"))
+        except RelforgeError as error:
+            problem = f"{error.what}: {error.why}" if error.why else error.what
+            bad.append(KeyFinding(path, problem, error.hint or "", "unusable"))
+        else:
+            good += [f"{key.path} ({key.id})" for key in found.keys]
+            bad += found.findings
+    if not good and not bad:
         return Finding(
             name="keys",
             state="missing",
             found="no private key",
             remedy="name one with --key-path, or under identities in the site configuration",
         )
-    return Finding(name="keys", state="ok", found=", ".join(str(k.id) for k in found.keys))
+    can_open = good or any(finding.kind == "locked" for finding in bad)
+    return Finding(
+        name="keys",
+        state="missing" if not can_open else "warning" if bad else "ok",
+        found="; ".join([*(f"{finding.path}: {finding.problem}" for finding in bad), *good]),
+        remedy="\n".join(dict.fromkeys(finding.remedy for finding in bad if finding.remedy)),
+    )

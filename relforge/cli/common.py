@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -53,7 +53,21 @@ KeyPathOption = Annotated[
         "--key-path", help="A private key file, or a folder of keys, to open sealed patch sets."
     ),
 ]
-
+KeyPassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-passphrase-file",
+        help="Its first line opens protected private keys (else the terminal is asked).",
+        metavar="FILE",
+    ),
+]
+AllowUnsignedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unsigned",
+        help="Open a bundle also when it is unsigned, or signed by somebody not trusted here.",
+    ),
+]
 
 # A closed terminal ends a run like Ctrl-C does: containers and decrypted files go.
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -127,6 +141,37 @@ def select(
             hint="name one with --device or --release, or all with --all; list: relforge devices",
         )
     return list(chosen.values())
+
+
+def with_keys(
+    place: Workplace, key_path: Path | None, key_passphrase_file: Path | None = None
+) -> Workplace:
+    """The workplace with the keys of ``--key-path`` before those of the site configuration.
+
+    Says on stderr which of them other users can read.
+    """
+    changes: dict[str, Any] = {}
+    if key_path is not None:
+        changes["identities"] = (key_path.absolute(), *place.site.identities)
+    if key_passphrase_file is not None:
+        changes["key_passphrase_file"] = key_passphrase_file.absolute()
+    site = place.site.model_copy(update=changes) if changes else place.site
+    warn_of_exposed(*site.identities, passphrase_file=site.key_passphrase_file)
+    return replace(place, site=site)
+
+
+def warn_of_exposed(*keys: Path, passphrase_file: Path | None = None) -> None:
+    """One line on stderr for each private key, or passphrase, that other users can read."""
+    from relforge.patching.keys import exposed_keys
+    from relforge.patching.passphrase import readable_by_others
+
+    for finding in exposed_keys(keys):
+        to_stderr(f"warning: {finding.path}: {finding.problem}; {finding.remedy}")
+    if passphrase_file is not None and (mode := readable_by_others(passphrase_file)) is not None:
+        to_stderr(
+            f"warning: {passphrase_file}: other users of this machine can read the passphrase "
+            f"(mode {mode:04o}); chmod 600 {passphrase_file}"
+        )
 
 
 def to_stderr(line: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import shlex
 import sys
 import traceback
 
 from relforge import redact
 from relforge.cli import COMMANDS
+from relforge.cli.spread import spread
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.ui.text import error as error_text
 
@@ -30,13 +32,14 @@ def dispatch(verb: str, words: list[str]) -> int:
         from typer.main import get_command
 
         module = importlib.import_module(f"relforge.cli.{verb}")
-        get_command(module.app).main(args=words, prog_name=f"relforge {verb}")
+        args = spread(words, getattr(module, "SEVERAL", ()))
+        get_command(module.app).main(args=args, prog_name=f"relforge {verb}")
     except SystemExit as ending:
         if isinstance(ending.__context__, BrokenPipeError):
             raise ending.__context__ from None
         return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
     except RelforgeError as failed:
-        return _report(failed)
+        return _report(_with_exact_command(failed, verb, words))
     except (Cancelled, KeyboardInterrupt):
         sys.stderr.write("interrupted; the same command continues where this one stopped\n")
         return int(ExitCode.INTERRUPTED)
@@ -62,6 +65,16 @@ def _from_system(refused: OSError) -> RelforgeError:
         if full
         else "check that the folder exists and can be written; relforge doctor shows the home",
     )
+
+
+def _with_exact_command(failed: RelforgeError, verb: str, words: list[str]) -> RelforgeError:
+    """A locked key is opened by the same command and one option more."""
+    from relforge.patching.passphrase import LockedKey
+
+    if isinstance(failed, LockedKey):
+        command = ["relforge", verb, *words, "--key-passphrase-file", "FILE"]
+        failed.hint = f"{shlex.join(command)}\nor run it on a terminal, where it is asked for"
+    return failed
 
 
 def _report(failed: RelforgeError) -> int:

@@ -6,30 +6,29 @@ import shlex
 import sys
 from pathlib import Path
 
-from relforge.cli.common import Workplace, interruptible, print_json, select, workplace
+from relforge.cli.common import (
+    Workplace,
+    interruptible,
+    print_json,
+    select,
+    with_keys,
+    workplace,
+)
 from relforge.errors import RelforgeError
 from relforge.evidence.record import NotStarted, ReleasesOutput, write_record
 from relforge.evidence.record import summary as release_json
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.manifest.release import Release
+from relforge.patching.keys import load_identities, passphrase_from
 from relforge.pipeline import STAGES
-from relforge.plan import make_plan, subject
+from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.runner import Outcome, Runner
 from relforge.stage import CancelToken
+from relforge.stages.preflight import PreflightInputs
 from relforge.ui import summary
 from relforge.ui.console import make_listener
 from relforge.ui.text import error as error_text
-
-
-def with_keys(place: Workplace, key_path: Path | None) -> Workplace:
-    """The workplace with the key of ``--key-path`` before those of the site configuration."""
-    if key_path is None:
-        return place
-    site = place.site.model_copy(
-        update={"identities": (key_path.absolute(), *place.site.identities)}
-    )
-    return Workplace(place.project, site, place.site_file, place.home, place.dist)
 
 
 def run_until(
@@ -42,6 +41,7 @@ def run_until(
     models: list[str] | None = None,
     everything: bool = False,
     key_path: Path | None = None,
+    key_passphrase_file: Path | None = None,
     registry: str | None = None,
     as_json: bool = False,
 ) -> int:
@@ -50,7 +50,7 @@ def run_until(
     One release that fails, or cannot even be read, does not stop the others; the code is that of
     the first failure.
     """
-    place = with_keys(workplace(project, site), key_path)
+    place = with_keys(workplace(project, site), key_path, key_passphrase_file)
     if everything:
         chosen = list(place.project.release_files)
     else:
@@ -93,6 +93,7 @@ def _run_one(
         Store(place.home),
         until=until,
     )
+    _ask_for_passphrases(plan, place)
     listener = make_listener()
     # As it was typed: with its project, site, keys and registry it can be typed again.
     command = shlex.join(["relforge", *sys.argv[1:]])
@@ -116,3 +117,11 @@ def _run_one(
             part for part in (outcome.error.hint, f"then again: {command}") if part
         )
     return outcome
+
+
+def _ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
+    """Before anything runs, and only where it will be needed: later the screen is the stages'."""
+    looks = plan.inputs.get("preflight")
+    if isinstance(looks, PreflightInputs) and "identities" in looks.secrets:
+        site = place.site
+        load_identities(site.identities, passphrase=passphrase_from(site.key_passphrase_file))

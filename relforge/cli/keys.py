@@ -8,14 +8,21 @@ from typing import Annotated
 
 import typer
 
-from relforge.cli.common import JsonOption, print_json
+from relforge.cli.common import (
+    JsonOption,
+    KeyPassphraseFileOption,
+    print_json,
+    to_stderr,
+    warn_of_exposed,
+)
+from relforge.errors import ExitCode, RelforgeError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
 @app.callback()
 def keys() -> None:
-    """Makes and shows the keys of sealed patch sets."""
+    """Makes, shows and converts the keys of sealed patch sets."""
 
 
 @app.command()
@@ -50,23 +57,72 @@ def new(
 @app.command()
 def show(
     path: Annotated[Path, typer.Argument(help="A key file, or a folder of keys.")],
+    key_passphrase_file: KeyPassphraseFileOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Shows which bundles the private keys at PATH open: their public sides, no secret."""
-    from relforge.patching.keys import load_identities
+    """Shows the public sides of the keys at PATH, private and public ones: what they are for."""
+    from relforge.patching.keyforms import show as show_keys
+    from relforge.patching.keys import passphrase_from
 
-    found = load_identities([path])
+    warn_of_exposed(passphrase_file=key_passphrase_file)
+    shown = show_keys(path, passphrase=passphrase_from(key_passphrase_file))
     if json_:
         print_json(
             {
-                "identities": [
-                    {"file": str(key.path), **key.id.model_dump(mode="json")} for key in found.keys
+                "keys": [side.model_dump(mode="json") for side in shown.sides],
+                "findings": [
+                    {"file": str(f.path), "kind": f.kind, "problem": f.problem}
+                    for f in shown.findings
                 ],
-                "findings": [{"file": str(f.path), "problem": f.problem} for f in found.findings],
             }
         )
-        return
-    for key in found.keys:
-        sys.stdout.write(f"{key.path}: {key.id}\n")
-    for finding in found.findings:
-        sys.stderr.write(f"warning: {finding.path}: {finding.problem}\n")
+    else:
+        for side in shown.sides:
+            sys.stdout.write(f"{side.file}: {side}\n")
+            if side.public:
+                sys.stdout.write(f"  {side.public}\n")
+    for finding in shown.findings:
+        to_stderr(f"warning: {finding.path}: {finding.problem}")
+
+
+@app.command()
+def convert(
+    key: Annotated[Path, typer.Argument(help="The key file, private or public.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="recipient (a line age1... or ssh-rsa ...), public-pem (FlagScale's "
+            "public_key.pem), pem (private; FlagScale's private_key.pem), openssh (private).",
+            metavar="FORM",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The new file; never an existing one.", metavar="FILE")
+    ],
+    key_passphrase_file: KeyPassphraseFileOption = None,
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Write a protected key without protection.")
+    ] = False,
+) -> None:
+    """Writes a key in another form: FlagScale's PEM pair, age's and ssh's lines and files."""
+    from relforge.patching import keyforms
+    from relforge.patching.keys import passphrase_from
+
+    form = next((known for known in keyforms.FORMS if known == to), None)
+    if form is None:
+        raise RelforgeError(
+            f"there is no form {to!r}",
+            code=ExitCode.USAGE,
+            hint=f"--to takes one of: {', '.join(keyforms.FORMS)}",
+        )
+    warn_of_exposed(key, passphrase_file=key_passphrase_file)
+    keyforms.convert(
+        key,
+        form,
+        out,
+        passphrase=passphrase_from(key_passphrase_file),
+        unprotected=no_passphrase,
+    )
+    secret = form in keyforms.PRIVATE_FORMS
+    sys.stdout.write(f"{out}: {'keep secret' if secret else 'hand out'}\n")

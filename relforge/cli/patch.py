@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from relforge.cli import patch_bundles
+from relforge.cli import patch_bundles, patch_flagscale, patch_tree
+from relforge.cli.unpatch_flagscale import SEVERAL as SEVERAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
-@app.callback()
-def patch() -> None:
-    """Seals, inspects and verifies patch sets."""
-
-
-for command in (patch_bundles.seal, patch_bundles.inspect, patch_bundles.verify):
+app.callback(invoke_without_command=True)(patch_flagscale.patch)
+app.command()(patch_flagscale.history)
+for command in (
+    patch_bundles.seal,
+    patch_bundles.inspect,
+    patch_bundles.verify,
+    patch_bundles.rotate,
+    patch_tree.rebase,
+):
     app.command()(command)
+app.command("open")(patch_bundles.open_)
+app.command("from-tree")(patch_tree.from_tree)

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from relforge.cli import unpatch_flagscale as flagscale
 from relforge.cli.common import (
     DeviceOption,
     JsonOption,
+    KeyPassphraseFileOption,
     KeyPathOption,
     ProjectOption,
     ReleaseOption,
@@ -19,36 +21,76 @@ from relforge.cli.common import (
     print_json,
     select,
     to_stderr,
+    with_keys,
     workplace,
 )
-from relforge.cli.flow import with_keys
 from relforge.errors import ExitCode, RelforgeError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+SEVERAL = flagscale.SEVERAL
 
 
 @app.command()
 def unpatch(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where the trees go, one folder per source.")
-    ] = Path("build"),
+        Path | None,
+        typer.Option("--dir", help="Where the trees go, in folders of their own (else: build)."),
+    ] = None,
     device: DeviceOption = None,
     release: ReleaseOption = None,
     key_path: KeyPathOption = None,
+    key_passphrase_file: KeyPassphraseFileOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
+    device_type: flagscale.DeviceTypeOption = None,
+    commit_id: flagscale.CommitIdOption = None,
+    backend: flagscale.BackendOption = None,
+    task: flagscale.TaskOption = None,
+    commit: flagscale.CommitOption = None,
+    backend_commit: flagscale.BackendCommitOption = None,
+    repo: flagscale.RepoOption = None,
+    whitespace: flagscale.WhitespaceOption = "exact",
+    expect_tree: flagscale.ExpectTreeOption = None,
+    any_task: flagscale.AnyTaskOption = False,
+    no_force: flagscale.NoForceOption = False,  # noqa: ARG001
 ) -> None:
     """Applies a release's patch sets and writes the resulting trees to DIR/<device>/<source>.
 
     Without --device or --release the project's only release is meant. Sealed patch sets are opened
     with the key of --key-path or of the site configuration. A tree that is there already, and
     unchanged, is left as it is.
+
+    With --device-type an entry of FlagScale's repository is applied instead; the tree goes to
+    DIR/<device>/FlagScale.
     """
+    words = flagscale.FlagScaleWords(
+        device_types=tuple(device_type or ()),
+        commit_id=commit_id,
+        backends=tuple(backend or ()),
+        tasks=tuple(task or ()),
+        commit=commit,
+        backend_commits=tuple(backend_commit or ()),
+        repo=repo,
+        directory=directory,
+        whitespace=whitespace,
+        expect_trees=tuple(expect_tree or ()),
+        any_task=any_task,
+    )
+    if words.given:
+        if device or release:
+            raise RelforgeError(
+                "a release and an entry of FlagScale's repository are named at once",
+                code=ExitCode.USAGE,
+                hint="name either --device or --release, or --device-type",
+            )
+        place = with_keys(workplace(project, site), key_path, key_passphrase_file)
+        flagscale.unpatch_flagscale(words, place, as_json=json_)
+        return
     from relforge.plan import subject
     from relforge.unpatching import unpatch_release
 
-    place = with_keys(workplace(project, site), key_path)
+    place = with_keys(workplace(project, site), key_path, key_passphrase_file)
     own = place.project.own_releases
     if not device and not release and len(own) == 1:
         release = list(own)
@@ -69,7 +111,7 @@ def unpatch(
     with interruptible() as cancel:
         trees = unpatch_release(
             loaded,
-            directory / chosen.device,
+            (directory or Path("build")) / chosen.device,
             home=place.home,
             on_line=to_stderr,
             cancel=cancel,

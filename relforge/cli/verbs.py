@@ -10,6 +10,7 @@ from relforge.cli.common import (
     AllOption,
     DeviceOption,
     JsonOption,
+    KeyPassphraseFileOption,
     KeyPathOption,
     ModelOption,
     ProjectOption,
@@ -34,6 +35,7 @@ def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typ
         model: ModelOption = None,
         all_: AllOption = False,
         key_path: KeyPathOption = None,
+        key_passphrase_file: KeyPassphraseFileOption = None,
         registry: RegistryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
@@ -48,6 +50,7 @@ def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typ
             models=model,
             everything=all_,
             key_path=key_path,
+            key_passphrase_file=key_passphrase_file,
             registry=registry,
             as_json=json_,
         )
@@ -59,11 +62,23 @@ def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typ
         model: ModelOption = None,
         all_: AllOption = False,
         key_path: KeyPathOption = None,
+        key_passphrase_file: KeyPassphraseFileOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
         site: SiteOption = None,
     ) -> None:
-        run(device, release, model, all_, key_path, None, json_, project, site)
+        run(
+            device,
+            release,
+            model,
+            all_,
+            key_path,
+            key_passphrase_file,
+            None,
+            json_,
+            project,
+            site,
+        )
 
     app.command(help=doc)(run if publishes else run_unpublished)
     return app

@@ -238,11 +238,12 @@ def load_site(path: Path | None) -> Site:
     def maybe(p: Path | None) -> Path | None:
         return None if p is None else at(p)
 
-    return site.model_copy(
+    return site.read_from(path).model_copy(
         update={
             "home": maybe(site.home),
             "dist": maybe(site.dist),
             "extra_ca": maybe(site.extra_ca),
+            "key_passphrase_file": maybe(site.key_passphrase_file),
             "identities": tuple(at(p) for p in site.identities),
             "python": site.python.model_copy(
                 update={

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, PrivateAttr, StringConstraints
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import Name
@@ -57,9 +57,24 @@ class Site(Frozen):
     base_image: Literal["auto", "registry", "bootstrap"] = "auto"
     trusted_keys: tuple[TrustedKey, ...] = ()
     identities: tuple[Path, ...] = ()
+    key_passphrase_file: Path | None = None
+    """Its first line opens the protected ones among ``identities``."""
     patch_sets: dict[Name, Path] = {}
     python: PythonSite = PythonSite()
     git_mirrors: tuple[Mirror, ...] = ()
     apt_mirror: str | None = None
     extra_ca: Path | None = None
     min_free_disk_bytes: int | None = None
+
+    _file: Path | None = PrivateAttr(None)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that this was read from, for messages; ``None``: defaults alone."""
+        return self._file
+
+    def read_from(self, file: Path) -> Site:
+        """The same, and it knows its file."""
+        known = self.model_copy()
+        known._file = file
+        return known

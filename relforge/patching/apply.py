@@ -61,8 +61,9 @@ class FileChange(Frozen):
 class AppliedTree:
     """The tree after all patches. Its new objects lie in ``object_dir`` alone.
 
-    ``files`` compares base and result; ``per_patch`` does so for each patch, where that was asked
-    for (else it is empty).
+    ``files`` compares base and result; ``per_patch`` does so for each patch, and ``trees`` has the
+    tree after each, where that was asked for (else they are empty). The index of ``git`` holds the
+    tree.
     """
 
     tree: str
@@ -70,6 +71,7 @@ class AppliedTree:
     files: tuple[FileChange, ...]
     per_patch: tuple[tuple[FileChange, ...], ...]
     git: Git
+    trees: tuple[str, ...] = ()
 
 
 def apply_patches(
@@ -93,15 +95,14 @@ def apply_patches(
     """
     stores = [store_git_dir, *(graft.git_dir for graft in grafts)]
     git = _private_repository(stores, base_tree, object_dir, work, cancel)
-    _require_tree(git, base_tree, store_git_dir)
-    git.run("read-tree", base_tree)
+    _read_tree(git, base_tree, store_git_dir)
     for graft in grafts:
-        _require_tree(git, graft.tree, graft.git_dir)
-        git.run("rm", "--cached", "-r", "-q", "--ignore-unmatch", "--", graft.folder)
-        git.run("read-tree", f"--prefix={graft.folder}/", graft.tree)
+        _clear(git, graft.folder)
+        _read_tree(git, graft.tree, graft.git_dir, "-i", f"--prefix={graft.folder}/")
     if grafts:
         base_tree = git.text("write-tree")
     by_patch: list[tuple[FileChange, ...]] = []
+    trees: list[str] = []
     tree = base_tree
     for diff in diffs:
         name = diff.name
@@ -122,15 +123,30 @@ def apply_patches(
             changes = _changes(git, before, tree)
             _refuse_unsafe(git, changes, name)
             by_patch += [changes] if per_patch else []
+            trees += [tree] if per_patch else []
     tree = git.text("write-tree")
     files = _changes(git, base_tree, tree)
     _refuse_unsafe(git, files, None)
-    return AppliedTree(tree, base_tree, files, tuple(by_patch), git)
+    return AppliedTree(tree, base_tree, files, tuple(by_patch), git, tuple(trees))
 
 
-def _require_tree(git: Git, tree: str, store: Path) -> None:
-    if git.has(tree, "tree"):
+def _clear(git: Git, folder: str) -> None:
+    # Neither `git rm` nor a pathspec: those look at the folder where the user stands.
+    inside = f"{folder}/"
+    there = [e for e in git.list_index() if e.path == folder or e.path.startswith(inside)]
+    rows = b"".join(
+        b"0 %b\t%b\0" % (b"0" * len(e.oid), e.path.encode("utf-8", "surrogateescape"))
+        for e in there
+    )
+    git.run("update-index", "-z", "--index-info", stdin=rows)
+
+
+def _read_tree(git: Git, tree: str, store: Path, *options: str) -> None:
+    done = git.run("read-tree", *options, tree, check=False)
+    if done.returncode == 0:
         return
+    if git.has(tree, "tree"):
+        raise proc.failure(done, code=ExitCode.SOURCE, what="the base of the patches is not whole")
     raise RelforgeError(
         "the base of the patches is not there",
         code=ExitCode.SOURCE,

@@ -269,7 +269,7 @@ def _untrusted(error: dsse.UnknownSigner, path: Path) -> RelforgeError:
             code=ExitCode.SOURCE,
             where=str(path),
             why="only signed bundles are opened: a signature says whose the patches are",
-            hint="ask its maker for a signed one",
+            hint="ask its maker for a signed one; to open it all the same: --allow-unsigned",
         )
     keyid = error.keyids[0]
     return RelforgeError(
@@ -279,6 +279,7 @@ def _untrusted(error: dsse.UnknownSigner, path: Path) -> RelforgeError:
         why=f"it was signed with key id {keyid}",
         hint=(
             "if that is the maker's key id, save the maker's public key (PEM) and add it to "
-            "`trusted_keys` in the site configuration: {name: NAME, public_key: FILE}"
+            "`trusted_keys` in the site configuration: {name: NAME, public_key: FILE}; to open it "
+            "all the same, once: --allow-unsigned"
         ),
     )

@@ -12,7 +12,12 @@ from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
-from relforge.patching.keys import Identities, load_identities, load_signer
+from relforge.patching.keys import (
+    Identities,
+    load_identities,
+    load_signer,
+    passphrase_from,
+)
 from relforge.patching.source import PatchSource, Recipe, Trust
 from relforge.patching.tree import patch_set_at
 
@@ -32,10 +37,24 @@ class LocatedPatchSet:
 
 def trusted_signers(site: Site, device: Device) -> tuple[TrustedSigner, ...]:
     """Whose signatures count: the site's keys, and the vendor's key of the device manifest."""
-    found = [load_signer(key.name, key.public_key) for key in site.trusted_keys]
+    found = [_signer_of(site, number) for number in range(len(site.trusted_keys))]
     if device.vendor.public_key is not None:
         found.append(load_signer(device.vendor.name, device.vendor.public_key.encode()))
     return tuple(found)
+
+
+def _signer_of(site: Site, number: int) -> TrustedSigner:
+    key = site.trusted_keys[number]
+    try:
+        return load_signer(key.name, key.public_key)
+    except RelforgeError as error:
+        raise RelforgeError(
+            f"the trusted key of {key.name} cannot be used",
+            code=error.code,
+            where=f"{site.file or 'site configuration'}: trusted_keys[{number}] ({key.name})",
+            why=f"{key.public_key}: {error.why}",
+            hint=f"correct or remove that entry; {error.hint}",
+        ) from error
 
 
 def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> LocatedPatchSet:
@@ -87,7 +106,9 @@ def recipe_for(
         expected_tree=expected_tree,
         trust=Trust(
             trusted_signers(site, device),
-            load_identities(site.identities) if located.sealed else Identities(),
+            load_identities(site.identities, passphrase=passphrase_from(site.key_passphrase_file))
+            if located.sealed
+            else Identities(),
         ),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 
 # `git format-patch` begins each commit with this line; its date is fixed (git-format-patch(1)).
 _MAIL = re.compile(rb"^From [0-9a-f]{40,64} Mon Sep 17 00:00:00 2001\r?$", re.MULTILINE)
@@ -14,6 +15,20 @@ _ENCODED = re.compile(
     rb"^Content-Transfer-Encoding: *(base64|quoted-printable)", re.MULTILINE | re.IGNORECASE
 )
 _LONGEST_MARK = 128
+_FIRST_DIFF = re.compile(rb"^(?:diff -|--- [^\n]+\n\+\+\+ )", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One commit of a mailbox, or a whole plain diff: what stands before the diff, and the diff.
+
+    The head of a mail ends before its three dashes; a diffstat belongs to neither. An empty
+    ``diff``: there is none.
+    """
+
+    head: bytes
+    diff: bytes
+    is_mail: bool
 
 
 class EncodedDiff(Exception):
@@ -38,6 +53,26 @@ def pieces(content: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
     rest: bytes | None = next(lines).lstrip()
     while rest is not None:
         rest = yield from _one_mail(rest, lines)
+
+
+def mails(content: bytes) -> tuple[Mail, ...]:
+    """The same with each diff's head, all at once. Raises EncodedDiff."""
+    text = content.lstrip()
+    if not _MAIL.match(text[:_LONGEST_MARK]):
+        first = _FIRST_DIFF.search(content)
+        cut = first.start() if first else len(content)
+        return (Mail(content[:cut], content[cut:], is_mail=False),)
+    found = []
+    starts = [start.start() for start in _MAIL.finditer(text)]
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        mail = text[start:end]
+        message_end = _END_OF_MESSAGE.search(mail)
+        cut = message_end.start() if message_end else len(mail)
+        if _ENCODED.search(mail[:cut].replace(b"\r\n", b"\n").partition(b"\n\n")[0]):
+            raise EncodedDiff
+        first = _FIRST_DIFF.search(mail, cut)
+        found.append(Mail(mail[:cut], mail[first.start() :] if first else b"", is_mail=True))
+    return tuple(found)
 
 
 def _one_mail(

@@ -28,6 +28,8 @@ class Tree(Frozen):
     sealed: bool
     signer: str | None
     files_changed: int
+    patches_at: str | None = None
+    """Where the patch set was read, as a path; no part of what the tree is."""
 
 
 def patch_set_at(path: Path, *, name: str | None = None) -> PatchSource:
@@ -106,6 +108,7 @@ def applied_tree(
             sealed=info is not None and info.sealed,
             signer=info.signer if info else None,
             files_changed=len(applied.files),
+            patches_at=stream.where if stream else None,
         )
         yield tree, applied, area
 
@@ -158,9 +161,10 @@ def _write(applied: AppliedTree, dest: Path, area: Path, home: Path, epoch: int)
             hint="choose a folder that does not exist yet",
         )
     if dest.parent.resolve().is_relative_to((home / "work").resolve()):
-        applied.git.checkout(applied.tree, dest, epoch=epoch)  # its folder is swept with its area
+        # Its folder is swept with its area.
+        applied.git.checkout(applied.tree, dest, epoch=epoch, indexed=True)
         return
     dest.parent.mkdir(parents=True, exist_ok=True)
     with outer_area(area, dest.parent) as outer:
-        applied.git.checkout(applied.tree, outer / "tree", epoch=epoch)
+        applied.git.checkout(applied.tree, outer / "tree", epoch=epoch, indexed=True)
         (outer / "tree").rename(dest)

@@ -69,6 +69,26 @@ def fetch_commit(
             _fetch_all(git, site, url, place, commit, kept, ctx_line)
 
 
+def fetch_branches(
+    git: Git, url: str, *, site: Site, locks: Path, ctx_line: Callable[[str], None]
+) -> None:
+    """Brings all branches and tags of a repository, with their history, into one of its own.
+
+    The branch that its server calls HEAD becomes ``refs/relforge/HEAD``. Raises RelforgeError with
+    code SOURCE.
+    """
+    place = mirrored(url, site)
+    hide_credentials(place)
+    kinds = ("heads", "tags")
+    specs = ["+HEAD:refs/relforge/HEAD", *(f"+refs/{k}/*:refs/relforge/{k}/*" for k in kinds)]
+    with held_lock(locks / f"{git.git_dir.name}.lock", on_wait=ctx_line, cancel=git.cancel):
+        _refuse_unreachable(git, place, site)
+        ctx_line(f"fetching the branches of {shown(place)}")
+        done = _fetch(git, site, place, ctx_line, "--prune", place, *specs)
+        if done.returncode != 0:
+            raise _failed(url, place, "HEAD", _reason(done))
+
+
 def mirrored(url: str, site: Site) -> str:
     """The URL with the longest matching prefix of ``git_mirrors`` replaced."""
     matching = [mirror for mirror in site.git_mirrors if url.startswith(mirror.prefix)]

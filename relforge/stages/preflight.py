@@ -70,7 +70,7 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         if inputs.evaluates:
             findings.append(hostcheck.evaluator())
         if "identities" in inputs.secrets:
-            findings.append(hostcheck.identities(site.identities))
+            findings.append(hostcheck.identities(site.identities, site.key_passphrase_file))
         for finding in findings:
             ctx.line(f"{finding.state}: {finding.name}: {finding.found}")
         missing = [f for f in findings if f.state == "missing"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relforge.errors import ExitCode, RelforgeError
@@ -36,6 +36,7 @@ from relforge.patching.keys import (
     new_keys,
 )
 from relforge.patching.series import content_sha256, read_series
+from tests.support.examples import examples
 from tests.support.patching import (
     MARK,
     World,
@@ -218,7 +219,7 @@ def refused(path: Path, world: World) -> RelforgeError:
     return caught.value
 
 
-@settings(max_examples=250, deadline=None)
+@examples(400)
 @given(data=st.data())
 def test_no_flipped_bit_passes(world: World, data: st.DataObject) -> None:
     raw = bytearray(world.bundle.read_bytes())
@@ -231,7 +232,7 @@ def test_no_flipped_bit_passes(world: World, data: st.DataObject) -> None:
     refused(path, world)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(120)
 @given(data=st.data())
 def test_no_cut_and_no_addition_passes(world: World, data: st.DataObject) -> None:
     raw = world.bundle.read_bytes()
@@ -242,7 +243,7 @@ def test_no_cut_and_no_addition_passes(world: World, data: st.DataObject) -> Non
     refused(path, world)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(120)
 @given(data=st.binary(max_size=400), magic=st.booleans())
 def test_any_bytes_are_refused(world: World, data: bytes, magic: bool) -> None:
     path = world.root / "random.bundle"
@@ -313,6 +314,46 @@ def _reindexed(members: Tar, change: Callable[[list[IndexedPatch]], list[Indexed
     index = BundleIndex.model_validate_json(members[0][1])
     changed = index.model_copy(update={"patches": tuple(change(list(index.patches)))})
     return [("index.json", canonical_json(changed)), *members[1:]]
+
+
+@examples(60)
+@given(data=st.data())
+def test_no_other_order_choice_or_number_of_patches_passes(
+    world: World, data: st.DataObject
+) -> None:
+    """With the index as it was, and with one that fits the new order."""
+    count = len(read_series(world.plain).patch_set.patches)
+    order = data.draw(st.lists(st.integers(0, count - 1), max_size=count + 2))
+    fitting = data.draw(st.booleans())
+
+    def change(members: Tar) -> Tar:
+        chosen = [members[0], *(members[1 + at] for at in order)]
+        return _reindexed(chosen, lambda p: [p[at] for at in order]) if fitting else chosen
+
+    path = resealed(world, world.root, change)
+    if order == list(range(count)):
+        assert len(list(open_bundle(path, world.trusted, world.identities))) == count
+    else:
+        refused(path, world)
+
+
+@examples(60)
+@given(data=st.data())
+def test_no_changed_plaintext_passes_even_when_sealed_and_signed(
+    world: World, data: st.DataObject
+) -> None:
+    """The archive itself, flipped or cut by someone who can encrypt and sign."""
+    recipients = load_recipients([world.keys.recipient])
+    raw = world.bundle.read_bytes()[-world.sealed.header.ciphertext.size_bytes :]
+    plain = bytearray(pyrage.decrypt(raw, [key.native for key in world.identities.keys]))
+    at = data.draw(st.integers(0, len(plain) - 1))
+    if data.draw(st.booleans()):
+        plain[at] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del plain[at:]
+    body = pyrage.encrypt(bytes(plain), [recipient.native for recipient in recipients])
+    digest = header_module.Ciphertext(sha256=hashlib.sha256(body).hexdigest(), size_bytes=len(body))
+    refused(rewritten(world, world.root, lambda h: {"ciphertext": digest}, body), world)
 
 
 CONTENT_CHANGES: dict[str, Callable[[Tar], Tar]] = {

@@ -14,13 +14,8 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.folder import (
-    MARKER,
-    Unpatched,
-    edited_files,
-    read_marker,
-    unpatch_to_folder,
-)
+from relforge.patching.folder import Unpatched, unpatch_to_folder
+from relforge.patching.marker import MARKER, edited_files, read_marker
 from relforge.patching.source import Recipe, Trust
 from relforge.patching.tree import patch_set_at
 from tests.support.patching import MARK, World, make_world, write_patch_set

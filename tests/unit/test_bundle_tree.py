@@ -198,10 +198,10 @@ from relforge.patching.tree import materialise, patch_set_at
 where, bundle, store, base, key, public, home, dest = sys.argv[1:]
 checkout = gitio.Git.checkout
 
-def killed(self, tree, target, *, epoch):
+def killed(self, tree, target, **more):
     if where == "applied":
         os.kill(os.getpid(), signal.SIGKILL)
-    checkout(self, tree, target, epoch=epoch)
+    checkout(self, tree, target, **more)
     if where == "written":
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence import dsse
+from tests.support.examples import examples
 
 TYPE = "application/x-test"
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -128,7 +129,7 @@ def test_anything_but_the_canonical_form_is_refused(raw: bytes) -> None:
     assert caught.value.where == "x.bundle"
 
 
-@settings(max_examples=150, deadline=None)
+@examples(300)
 @given(st.data())
 def test_no_changed_bit_passes(data: st.DataObject) -> None:
     raw = bytearray(dsse.sign(TYPE, b'{"a": 1}', ED).to_json())

@@ -226,6 +226,15 @@ def test_texts_that_are_no_recipient(spec: str) -> None:
     assert caught.value.code is ExitCode.SOURCE
 
 
+def test_an_rsa_key_that_age_does_not_take_is_an_error_for_people() -> None:
+    """Found by the fuzzer: cryptography reads it, age does not."""
+    numbers = rsa.RSAPublicNumbers((1 << 40) + 1, rsa_key().public_key().public_numbers().n)
+    line = numbers.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    with pytest.raises(RelforgeError, match="cannot be used") as caught:
+        load_recipients([line])
+    assert caught.value.code is ExitCode.SOURCE
+
+
 def test_a_private_key_is_no_recipient(tmp_path: Path) -> None:
     made = new_keys(tmp_path, "me")
     for path in (made.identity, made.signing_key):

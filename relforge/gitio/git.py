@@ -1,4 +1,4 @@
-"""Git plumbing that sources and patching share: byte-exact, neutral to the user's configuration.
+"""Runs git: neutral to the user's configuration, with objects, index and work tree as told.
 
 The store is one bare repository. Its ``info/attributes`` outranks every ``.gitattributes`` of a
 tree and switches all conversion off, so that a tree's hash stands for the very bytes of its files.
@@ -9,24 +9,31 @@ GitPython is not used here: its error texts lose git's own last lines, and every
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
+from relforge.files import cannot_write
+from relforge.gitio.entries import (
+    TreeEntry,
+    TreeFile,
+    entries_of_index,
+    entries_of_tree,
+    quoted,
+)
+from relforge.gitio.importing import Feeder
+from relforge.gitio.writing import WrittenTree, write_folder
 from relforge.stage import CancelToken
 
-FileMode = Literal["100644", "100755", "120000"]
 TIMEOUT_S = 900.0
+_DISK_FULL = os.strerror(errno.ENOSPC).encode()  # git runs with LC_ALL=C
 _BATCH_BYTES = 32 * 1024 * 1024
-_GITLINK = "160000"
-_MODES: tuple[FileMode, ...] = ("100644", "100755", "120000")
 _ATTRIBUTES = (
     "* -text -eol -crlf -ident -filter -working-tree-encoding -export-ignore -export-subst\n"
 )
@@ -36,7 +43,7 @@ _IDENTITY = {
     for part, value in (
         ("NAME", "relforge"),
         ("EMAIL", "relforge@invalid"),
-        ("DATE", "1 +0000"),
+        ("DATE", "@1 +0000"),
     )
 }
 # What a person may have set for reaching a server stays; anything else could redirect a command.
@@ -67,26 +74,6 @@ _CONFIG = {
     "maintenance.auto": "false",
     "safe.directory": "*",
 }
-
-
-@dataclass(frozen=True)
-class TreeEntry:
-    """One file, link or submodule of a tree. ``size_bytes`` is None for a submodule, and where
-    sizes were not asked for."""
-
-    path: str
-    mode: str
-    oid: str
-    size_bytes: int | None
-
-
-@dataclass(frozen=True)
-class TreeFile:
-    """A file to import. ``data`` is its content, the link's target, or a file that holds it."""
-
-    path: str
-    mode: FileMode
-    data: bytes | Path
 
 
 def init_store(path: Path) -> Git:
@@ -161,7 +148,7 @@ class Git:
         # A variable can only be taken away by a program in between; there are none on most hosts.
         unset = [n for n in os.environ if n.startswith("GIT_") and n not in {*_KEPT, *full_env}]
         prefix = ["env", *(word for name in sorted(unset) for word in ("-u", name))]
-        return proc.run(
+        done = proc.run(
             [*(prefix if unset else ()), "git", *args],
             code=ExitCode.SOURCE,
             what=what,
@@ -171,10 +158,18 @@ class Git:
             stdin=stdin,
             umask=umask,
             timeout_s=timeout_s,
-            check=check,
+            check=False,
             cancel=self.cancel,
             on_line=on_line,
         )
+        if done.returncode != 0 and _DISK_FULL in done.stderr:
+            raise cannot_write(
+                self.work_tree or self.object_dir or self.git_dir,
+                OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            )
+        if check and done.returncode != 0:
+            raise proc.failure(done, code=ExitCode.SOURCE, what=what, hint=hint)
+        return done
 
     def _environment(self, config: Mapping[str, str]) -> dict[str, str]:
         env = {
@@ -198,7 +193,7 @@ class Git:
             env["GIT_OBJECT_DIRECTORY"] = str(self.object_dir.absolute())
         if self.alternates:
             env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.pathsep.join(
-                _quoted(str(p.absolute()).encode()).decode() for p in self.alternates
+                quoted(str(p.absolute()).encode()).decode() for p in self.alternates
             )
         if self.index is not None:
             env["GIT_INDEX_FILE"] = str(self.index.absolute())
@@ -243,21 +238,11 @@ class Git:
         """
         long = ("-l",) if sizes else ()
         done = self.run("ls-tree", "-r", "-z", *long, "--full-tree", tree)
-        entries = []
-        for row in done.stdout.split(b"\0"):
-            if not row:
-                continue
-            left, _, path = row.partition(b"\t")
-            mode, _kind, oid, *size = left.decode().split()
-            entries.append(
-                TreeEntry(
-                    path=path.decode("utf-8", "surrogateescape"),
-                    mode=mode,
-                    oid=oid,
-                    size_bytes=None if size in ([], ["-"]) else int(size[0]),
-                )
-            )
-        return tuple(entries)
+        return entries_of_tree(done.stdout)
+
+    def list_index(self) -> tuple[TreeEntry, ...]:
+        """The same of the index, which is much faster to read; sizes are not in it."""
+        return entries_of_index(self.run("ls-files", "-s", "-z").stdout)
 
     def read_file(self, tree: str, path: str) -> bytes:
         """The content of one file of a tree."""
@@ -307,7 +292,7 @@ class Git:
         own takes the objects. An exception of the iterable leaves nothing behind.
         """
         read_end, write_end = os.pipe()
-        feeder = _Feeder(write_end, files)
+        feeder = Feeder(write_end, files)
         feeder.start()
         try:
             with os.fdopen(read_end, "rb") as stream:
@@ -333,116 +318,22 @@ class Git:
             self.run("update-ref", f"refs/relforge/trees/{tree}", commit)
         return tree
 
-    def checkout(self, tree: str, dest: Path, *, epoch: int) -> None:
+    def checkout(self, tree: str, dest: Path, *, epoch: int, indexed: bool = False) -> WrittenTree:
         """Writes a tree to the new folder *dest*: exact bytes, 0644 or 0755, links, one mtime.
 
         ``epoch`` is in seconds since 1970. The folder appears when it is complete. A submodule
-        becomes an empty folder. Git itself writes nothing through a link.
+        becomes an empty folder. Git itself writes nothing through a link. ``indexed``: this
+        repository's index holds just that tree, so that it need not be read again.
         """
-        entries = self.list_tree(tree, sizes=False)
-        for entry in entries:
-            _refuse_unsafe(entry)
-        if dest.exists() or dest.is_symlink():
-            raise RelforgeError(
-                f"{dest} exists already",
-                code=ExitCode.SOURCE,
-                hint="choose a folder that does not exist yet",
-            )
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))
-        try:
-            root = room / "tree"
-            root.mkdir()
-            self._write_files(tree, root, room / "index")
-            _settle(entries, root, epoch)
-            root.rename(dest)
-        finally:
-            shutil.rmtree(room, ignore_errors=True)
+        return write_folder(self, tree, dest, epoch=epoch, indexed=indexed)
 
-    def _write_files(self, tree: str, root: Path, index: Path) -> None:
-        writer = Git(
+    def with_index(self, index: Path | None, *, work_tree: Path | None = None) -> Git:
+        """The same repository and objects, with another index and work tree."""
+        return Git(
             self.git_dir,
             object_dir=self.object_dir,
             alternates=self.alternates,
             index=index,
-            work_tree=root,
+            work_tree=work_tree,
             cancel=self.cancel,
         )
-        # The index is made and thrown away here: it needs no checksum, and no sync to the disk.
-        config = {"index.skipHash": "true", "core.fsync": "none"}
-        writer.run("read-tree", tree, config=config)
-        writer.run("checkout-index", "--all", config=config, umask=0o022)
-
-
-def _settle(entries: Sequence[TreeEntry], root: Path, epoch: int) -> None:
-    """One time for everything; folders last, which writing into them would change again."""
-    # Plain strings: with Path objects this took as long as git's own writing.
-    base, times = f"{root}/", (epoch, epoch)
-    folders = {""}
-    for entry in entries:
-        folder = entry.path if entry.mode == _GITLINK else entry.path.rpartition("/")[0]
-        while folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-        if entry.mode != _GITLINK:
-            os.utime(base + entry.path, times, follow_symlinks=False)
-    for folder in folders:
-        Path(base + folder).chmod(0o755)
-        os.utime(base + folder, times)
-
-
-def _refuse_unsafe(entry: TreeEntry) -> None:
-    parts = entry.path.split("/")
-    if not {"", ".", ".."}.isdisjoint(parts) or ".git" in (part.lower() for part in parts):
-        raise RelforgeError(
-            f"the tree has a file with an unsafe name: {entry.path!r}",
-            code=ExitCode.SOURCE,
-            hint="pin another commit; this one cannot be written to a folder safely",
-        )
-    if entry.mode not in (*_MODES, "100664", _GITLINK):
-        raise RelforgeError(
-            f"the tree has an entry of an unknown kind: {entry.path!r}, mode {entry.mode}",
-            code=ExitCode.SOURCE,
-        )
-
-
-class _Feeder(threading.Thread):
-    """Writes git fast-import's stream (its manual page is the format) into a pipe."""
-
-    def __init__(self, fd: int, files: Iterable[TreeFile]) -> None:
-        super().__init__(name="fast-import", daemon=True)
-        self._fd = fd
-        self._files = files
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            # A reader that is gone has its own, better reason: git's exit status.
-            with contextlib.suppress(BrokenPipeError), os.fdopen(self._fd, "wb", 1 << 20) as out:
-                self._write(out)
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            self.error = error
-
-    def _write(self, out: IO[bytes]) -> None:
-        ref = b"refs/relforge/importing"
-        out.write(b"feature done\ncommit " + ref + b"\nmark :1\n")
-        out.write(b"committer relforge <relforge@invalid> 1 +0000\ndata 0\n\n")
-        for file in self._files:
-            path = _quoted(file.path.encode("utf-8", "surrogateescape"))
-            out.write(b"M " + file.mode.encode() + b" inline " + path + b"\n")
-            if isinstance(file.data, bytes):
-                out.write(b"data %d\n" % len(file.data))
-                out.write(file.data)
-            else:
-                with file.data.open("rb") as source:
-                    out.write(b"data %d\n" % os.fstat(source.fileno()).st_size)
-                    shutil.copyfileobj(source, out, 1 << 20)
-            out.write(b"\n")
-        # The branch is only fast-import's handle; it goes again, so that two imports never meet.
-        out.write(b"get-mark :1\nreset " + ref + b"\nfrom " + b"0" * 40 + b"\n\ndone\n")
-
-
-def _quoted(path: bytes) -> bytes:
-    """C-style quoting, as git reads paths; bytes above 127 need none."""
-    escaped = path.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-    return b'"' + escaped + b'"'

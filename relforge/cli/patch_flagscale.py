@@ -1,0 +1,342 @@
+"""``relforge patch`` in FlagScale's words: writes entries that FlagScale's own tools apply."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relforge.cli.common import (
+    JsonOption,
+    KeyPassphraseFileOption,
+    ProjectOption,
+    SiteOption,
+    interruptible,
+    print_json,
+    to_stderr,
+    workplace,
+)
+from relforge.cli.unpatch_flagscale import (
+    PANEL,
+    BackendOption,
+    DeviceTypeOption,
+    RepoOption,
+    TaskOption,
+)
+from relforge.errors import ExitCode, RelforgeError
+
+if TYPE_CHECKING:
+    from relforge.patching.flagscale.create_current import NewEntry
+    from relforge.patching.flagscale.create_legacy import Created
+    from relforge.patching.flagscale.keypair import KeyPair
+    from relforge.patching.flagscale.repository import Repository
+
+SealWithOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-path",
+        help="Seal for the key pair in this folder; a new one is made in an empty folder.",
+        rich_help_panel=PANEL,
+        metavar="DIR",
+    ),
+]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base-commit-id",
+        help="The base of a legacy patch.",
+        rich_help_panel=PANEL,
+        metavar="COMMIT",
+    ),
+]
+CurrentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--current-commit-id",
+        help="The state to publish (else: HEAD).",
+        rich_help_panel=PANEL,
+        metavar="COMMIT",
+    ),
+]
+CommitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--commit",
+        help="FlagScale's base in the current layout.",
+        rich_help_panel=PANEL,
+        metavar="COMMIT",
+    ),
+]
+BackendCommitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend-commit",
+        help="Bases of the submodules, in the order of --backend (else: as pinned).",
+        rich_help_panel=PANEL,
+        metavar="COMMIT…",
+    ),
+]
+VersionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend-version",
+        help="Versions of the backends, in the order of --backend.",
+        rich_help_panel=PANEL,
+        metavar="TEXT…",
+    ),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--models", help="Models it was made for.", rich_help_panel=PANEL, metavar="NAME…"
+    ),
+]
+ContactOption = Annotated[
+    str, typer.Option("--contact", help="Published in diff.yaml.", rich_help_panel=PANEL)
+]
+UntrackedOption = Annotated[
+    bool,
+    typer.Option(
+        "--untracked", help="Publish files that git does not track, too.", rich_help_panel=PANEL
+    ),
+]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Replace the entry that is there already.", rich_help_panel=PANEL
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Write hardware/ below this folder (else: the repository).",
+        rich_help_panel=PANEL,
+        metavar="DIR",
+    ),
+]
+
+
+def patch(
+    ctx: typer.Context,
+    device_type: DeviceTypeOption = None,
+    base_commit_id: BaseOption = None,
+    current_commit_id: CurrentOption = None,
+    backend: BackendOption = None,
+    commit: CommitOption = None,
+    task: TaskOption = None,
+    key_path: SealWithOption = None,
+    key_passphrase_file: KeyPassphraseFileOption = None,
+    backend_commit: BackendCommitOption = None,
+    backend_version: VersionOption = None,
+    models: ModelsOption = None,
+    contact: ContactOption = "",
+    untracked: UntrackedOption = False,
+    replace: ReplaceOption = False,
+    repo: RepoOption = None,
+    out: OutOption = None,
+    json_: JsonOption = False,
+    project: ProjectOption = None,
+    site: SiteOption = None,
+) -> None:
+    """Seals, opens, inspects and verifies patch sets.
+
+    Without a command: writes an entry of FlagScale's hardware/ folder into its working tree.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    legacy = base_commit_id is not None or current_commit_id is not None
+    if not device_type or legacy == bool(backend or commit or task):
+        raise _incomplete()
+    place = workplace(project, site)
+    with interruptible() as cancel:
+        from relforge.patching.flagscale.create_current import create_current
+        from relforge.patching.flagscale.create_legacy import create_legacy
+
+        repository, target = _places(repo, out, place.home)
+        keys = _keys(key_path, key_passphrase_file, target)
+        done: Sequence[Created]
+        if legacy:
+            if not base_commit_id:
+                raise _incomplete()
+            done = (
+                create_legacy(
+                    repository,
+                    device_type,
+                    base_commit_id,
+                    current_commit_id,
+                    keys=keys,
+                    out=target,
+                    home=place.home,
+                    on_line=to_stderr,
+                    cancel=cancel,
+                ),
+            )
+        else:
+            if len(device_type) > 1 or not commit or not backend or not task:
+                raise _incomplete()
+            entry = _entry(
+                device_type[0],
+                backend,
+                task,
+                commit,
+                backend_commits=backend_commit or (),
+                versions=backend_version or (),
+                models=models or (),
+                contact=contact,
+                untracked=untracked,
+                replace=replace,
+            )
+            done = create_current(
+                repository,
+                entry,
+                keys=keys,
+                out=target,
+                home=place.home,
+                on_line=to_stderr,
+                cancel=cancel,
+            )
+    _show(done, as_json=json_)
+    if not legacy:
+        to_stderr(
+            "next: commit hardware/, then name that commit in the history file:\n"
+            f"  relforge patch history --backend {' '.join(backend or ())} --device-type "
+            f"{done[0].device} --task {' '.join(task or ())} --commit COMMIT"
+        )
+
+
+def history(
+    device_type: Annotated[str, typer.Option("--device-type", help="The device.")],
+    backend: Annotated[list[str], typer.Option("--backend", help="What the entry is for.")],
+    task: Annotated[list[str], typer.Option("--task", help="train, inference, post_train.")],
+    commit: Annotated[str, typer.Option("--commit", help="The commit that holds the entry.")],
+    repo: RepoOption = None,
+    out: OutOption = None,
+    project: ProjectOption = None,
+    site: SiteOption = None,
+) -> None:
+    """Names the commit that holds an entry in FlagScale's hardware/patch_history.yaml."""
+    from relforge.files import write_atomic
+    from relforge.patching.flagscale import names
+    from relforge.patching.flagscale.create_current import add_to_history
+
+    place = workplace(project, site)
+    repository, target = _places(repo, out, place.home)
+    file = add_to_history(
+        repository,
+        device_type,
+        names.tasks(task),
+        names.backends(backend),
+        commit,
+        out=target,
+    )
+    write_atomic(target / file.name, file.content)
+    sys.stdout.write(f"{target / file.name}\n")
+
+
+def _places(repo: str | None, out: Path | None, home: Path) -> tuple[Repository, Path]:
+    from relforge.manifest.site import Site
+    from relforge.patching.flagscale.repository import open_repository
+
+    if repo is not None and not Path(repo).is_dir():
+        raise RelforgeError(
+            "the repository is not there",
+            code=ExitCode.USAGE,
+            where=repo,
+            why="an entry is made from your own clone",
+            hint="correct --repo",
+        )
+    repository = open_repository(repo, home=home, site=Site(), on_line=to_stderr)
+    if out is None and repository.work_tree is None:
+        raise RelforgeError(
+            "nothing says where the entry goes",
+            code=ExitCode.USAGE,
+            where=repository.shown,
+            why="this repository has no working tree",
+            hint="add --out DIR",
+        )
+    return repository, (out.absolute() if out is not None else repository.work_tree or Path())
+
+
+def _keys(folder: Path | None, passphrase_file: Path | None, target: Path) -> KeyPair | None:
+    from relforge.patching.flagscale.keypair import key_pair, refuse_inside
+    from relforge.patching.keys import passphrase_from
+
+    if folder is None:
+        return None
+    refuse_inside(folder, target / "hardware")
+    return key_pair(folder, passphrase=passphrase_from(passphrase_file), on_line=to_stderr)
+
+
+def _entry(
+    device: str,
+    backend: Sequence[str],
+    task: Sequence[str],
+    commit: str,
+    *,
+    backend_commits: Sequence[str],
+    versions: Sequence[str],
+    models: Sequence[str],
+    contact: str,
+    untracked: bool,
+    replace: bool,
+) -> NewEntry:
+    from relforge.patching.flagscale import names
+    from relforge.patching.flagscale.create_current import NewEntry
+
+    backends = names.backends(backend)
+    submodules = [one for one in backends if one != names.ROOT_BACKEND]
+    for flag, given, most in (
+        ("--backend-commit", backend_commits, len(submodules)),
+        ("--backend-version", versions, len(backends)),
+    ):
+        if len(given) > most:
+            raise RelforgeError(
+                f"{flag} has more values than there are backends for it",
+                code=ExitCode.USAGE,
+                hint="name one for each, in the order of --backend",
+            )
+    return NewEntry(
+        device=device,
+        backends=backends,
+        tasks=names.tasks(task),
+        commit=commit,
+        models=tuple(part.strip() for one in models for part in one.split(",") if part.strip()),
+        contact=contact,
+        backend_commits=tuple(zip(submodules, backend_commits, strict=False)),
+        versions=tuple(zip(backends, versions, strict=False)),
+        untracked=untracked,
+        replace=replace,
+    )
+
+
+def _show(done: Sequence[Created], *, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "device": one.device,
+                "base_commit": one.base_commit,
+                "tree": one.tree,
+                "sealed": one.sealed,
+                "folder": str(one.folder),
+                "files": [str(path) for path in one.files],
+            }
+            for one in done
+        ]
+        print_json({"entries": rows})
+        return
+    for one in done:
+        sys.stdout.write(f"{one.folder}  tree {one.tree}  on {one.base_commit[:12]}\n")
+
+
+def _incomplete() -> RelforgeError:
+    return RelforgeError(
+        "the entry is not named in full, or in the words of two layouts",
+        code=ExitCode.USAGE,
+        hint="legacy: --device-type D --base-commit-id B [--current-commit-id C]\n"
+        "current: --backend B --commit C --device-type D --task T\n"
+        "bundles: relforge patch seal --help",
+    )
