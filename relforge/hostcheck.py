@@ -162,12 +162,15 @@ def identities(paths: Iterable[Path], passphrase_file: Path | None = None) -> Fi
 
     good: list[str] = []
     bad: list[KeyFinding] = []
+    usable = True
     for path in paths:
         try:
             found = load_identities([path], passphrase=given_passphrase(passphrase_file))
         except LockedKey as error:
             bad.append(KeyFinding(error.path, error.what, error.hint or "", "locked"))
         except RelforgeError as error:
+            # A path that was named and gives no key ends every command that needs the keys.
+            usable = False
             problem = f"{error.what}: {error.why}" if error.why else error.what
             bad.append(KeyFinding(path, problem, error.hint or "", "unusable"))
         else:
@@ -180,10 +183,9 @@ def identities(paths: Iterable[Path], passphrase_file: Path | None = None) -> Fi
             found="no private key",
             remedy="name one with --key-path, or under identities in the site configuration",
         )
-    can_open = good or any(finding.kind == "locked" for finding in bad)
     return Finding(
         name="keys",
-        state="missing" if not can_open else "warning" if bad else "ok",
+        state="missing" if not usable else "warning" if bad else "ok",
         found="; ".join([*(f"{finding.path}: {finding.problem}" for finding in bad), *good]),
         remedy="\n".join(dict.fromkeys(finding.remedy for finding in bad if finding.remedy)),
     )

@@ -51,8 +51,9 @@ def subject(
     *,
     registry: str | None = None,
     dist: Path | None = None,
+    allow_unsigned: bool = False,
 ) -> Subject:
-    """Loads what a release names.
+    """Loads what a release names; ``allow_unsigned`` is the user's word for the bundles in it.
 
     Raises RelforgeError: USAGE for unknown names, a stale lock or a bad registry name, SOURCE for
     an untrusted bundle or an altered reference.
@@ -60,7 +61,9 @@ def subject(
     device = project.device(release.device)
     model = project.model(release.model)
     lock = load_lock(project, release, device)
-    located = tuple(locate(project, site, device, ref) for ref in release.patches)
+    located = tuple(
+        locate(project, site, device, ref, allow_unsigned=allow_unsigned) for ref in release.patches
+    )
     for patch_set in located:
         check_against_lock(patch_set, lock.patches.get(patch_set.name), release.name)
     if model.reference is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from relforge.patching.folder import Unpatched, unpatch_to_folder
+from relforge.patching.destination import Destination, one_archive, write_tree
+from relforge.patching.folder import Unpatched
+from relforge.patching.header import origin_of
 from relforge.patching.locate import recipe_for
 from relforge.plan import Subject
 from relforge.stage import CancelToken
@@ -18,8 +20,11 @@ def unpatch_release(
     home: Path,
     on_line: Callable[[str], None],
     cancel: CancelToken,
+    to: Destination = Destination(),  # noqa: B008  (immutable)
 ) -> tuple[Unpatched, ...]:
     """Writes one folder per patched source below *directory*, in the tree that the lock pins.
+
+    Or, with ``to``, one worktree each, or one archive.
 
     Raises RelforgeError (SOURCE): a key that does not open, a tree that differs, a folder that is
     not ours to replace.
@@ -27,6 +32,7 @@ def unpatch_release(
     from relforge.sources.api import import_source, store_of
 
     device, site, lock = subject.device, subject.site, subject.lock
+    one_archive(to, len(subject.patch_sets))
     done = []
     for located in subject.patch_sets:
         cancel.check()
@@ -34,7 +40,7 @@ def unpatch_release(
         import_source(located.source, spec, home=home, site=site, ctx_line=on_line, cancel=cancel)
         locked = lock.patches[located.name]
         done.append(
-            unpatch_to_folder(
+            write_tree(
                 directory / located.source,
                 recipe_for(
                     located,
@@ -45,8 +51,10 @@ def unpatch_release(
                     expected_tree=locked.result_tree,
                     base_commit=lock.sources[located.source].commit,
                 ),
+                to,
                 home=home,
                 epoch=lock.source_date_epoch,
+                origin=origin_of(spec),
                 cancel=cancel,
             )
         )

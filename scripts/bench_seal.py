@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 LIMIT_MB = 100
 LINE = b"+%015x %015x %015x %015x\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from relforge.cli import patch_bundles, patch_flagscale, patch_tree
+from relforge.cli import patch_bundles, patch_flagscale, patch_lint, patch_tree
 from relforge.cli.unpatch_flagscale import SEVERAL as SEVERAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
@@ -18,6 +18,7 @@ for command in (
     patch_bundles.verify,
     patch_bundles.rotate,
     patch_tree.rebase,
+    patch_lint.lint,
 ):
     app.command()(command)
 app.command("open")(patch_bundles.open_)

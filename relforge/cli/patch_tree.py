@@ -5,6 +5,9 @@ from __future__ import annotations
 import getpass
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,7 +168,7 @@ def rebase(
     if (repo is None) == (release is None):
         raise _usage("where the commits are must be said once", "name --repo or --release")
     refuse_existing(out)
-    with interruptible() as cancel:
+    with interruptible() as cancel, _conflicts_shown(as_json=json_):
         if repo is not None:
             move = move_in_clone(source.info(trust), repo, base=base, onto=onto)
         else:
@@ -210,6 +213,19 @@ def rebase(
     sys.stdout.write(
         f"{out}: {len(result['patches'])} patches on {result['onto']}\n  tree {result['tree']}\n"
     )
+
+
+@contextmanager
+def _conflicts_shown(*, as_json: bool) -> Iterator[None]:
+    """For --json all conflicts go to stdout as well; the error shows the first ones."""
+    from relforge.patching.rebase import RebaseConflict
+
+    try:
+        yield
+    except RebaseConflict as error:
+        if as_json:
+            print_json({"conflicts": [asdict(conflict) for conflict in error.conflicts]})
+        raise
 
 
 def _seal(

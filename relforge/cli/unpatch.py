@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from relforge.cli import unpatch_flagscale as flagscale
+from relforge.cli import unpatch_state as state
 from relforge.cli.common import (
+    AllowUnsignedOption,
     DeviceOption,
     JsonOption,
     KeyPassphraseFileOption,
@@ -32,6 +34,7 @@ SEVERAL = flagscale.SEVERAL
 
 @app.command()
 def unpatch(
+    folders: state.FoldersArgument = None,
     directory: Annotated[
         Path | None,
         typer.Option("--dir", help="Where the trees go, in folders of their own (else: build)."),
@@ -40,9 +43,15 @@ def unpatch(
     release: ReleaseOption = None,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
+    allow_unsigned: AllowUnsignedOption = False,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
+    status: state.StatusOption = False,
+    reverse: state.ReverseOption = False,
+    worktree: state.WorktreeOption = False,
+    tar: state.TarOption = None,
+    discard_edits: state.DiscardEditsOption = False,
     device_type: flagscale.DeviceTypeOption = None,
     commit_id: flagscale.CommitIdOption = None,
     backend: flagscale.BackendOption = None,
@@ -63,7 +72,32 @@ def unpatch(
 
     With --device-type an entry of FlagScale's repository is applied instead; the tree goes to
     DIR/<device>/FlagScale.
+
+    With --status or --reverse nothing is applied: the DIRs named are looked at, or taken back.
     """
+    if status:
+        state.status(folders or (), as_json=json_)
+        return
+    if reverse:
+        state.reverse(
+            folders or (),
+            workplace(project, site),
+            repo=Path(repo) if repo is not None else None,
+            discard_edits=discard_edits,
+            as_json=json_,
+        )
+        return
+    if folders:
+        raise RelforgeError(
+            f"{folders[0]} is named without a purpose",
+            code=ExitCode.USAGE,
+            hint=f"relforge unpatch --status {folders[0]}, --reverse {folders[0]}, or --dir DIR "
+            "for where trees go",
+        )
+    of_release = bool(device or release)
+    to = state.destination(
+        worktree=worktree, tar=tar, repo=repo, discard_edits=discard_edits, release=of_release
+    )
     words = flagscale.FlagScaleWords(
         device_types=tuple(device_type or ()),
         commit_id=commit_id,
@@ -71,11 +105,12 @@ def unpatch(
         tasks=tuple(task or ()),
         commit=commit,
         backend_commits=tuple(backend_commit or ()),
-        repo=repo,
+        repo=None if of_release else repo,
         directory=directory,
         whitespace=whitespace,
         expect_trees=tuple(expect_tree or ()),
         any_task=any_task,
+        to=to,
     )
     if words.given:
         if device or release:
@@ -101,7 +136,7 @@ def unpatch(
             code=ExitCode.USAGE,
             why=f"named are {chosen.name}, {', '.join(o.name for o in others)}",
         )
-    loaded = subject(place.project, chosen, place.site)
+    loaded = subject(place.project, chosen, place.site, allow_unsigned=allow_unsigned)
     if not loaded.patch_sets:
         raise RelforgeError(
             f"release {chosen.name} has no patch set",
@@ -115,9 +150,11 @@ def unpatch(
             home=place.home,
             on_line=to_stderr,
             cancel=cancel,
+            to=to,
         )
-    if json_:
+    if json_ and not to.on_stdout:
         print_json({"release": chosen.name, "trees": [t.model_dump(mode="json") for t in trees]})
         return
+    out = sys.stderr if to.on_stdout else sys.stdout
     for tree in trees:
-        sys.stdout.write(f"{tree.folder}  {tree.tree.tree}  {tree.status}\n")
+        out.write(f"{tree.folder}  {tree.tree.tree}  {tree.status}\n")

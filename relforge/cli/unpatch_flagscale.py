@@ -14,6 +14,7 @@ from relforge.cli.common import Workplace, interruptible, print_json, to_stderr
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
+    from relforge.patching.destination import Destination
     from relforge.patching.flagscale.found import Found
     from relforge.patching.flagscale.repository import Repository
     from relforge.patching.folder import Unpatched
@@ -127,6 +128,7 @@ class FlagScaleWords:
     whitespace: str
     expect_trees: tuple[str, ...]
     any_task: bool
+    to: Destination | None = None
 
     @property
     def given(self) -> bool:
@@ -160,7 +162,8 @@ def unpatch_flagscale(words: FlagScaleWords, place: Workplace, *, as_json: bool)
         local = repository.work_tree
         directory = words.directory or ((local or Path.cwd()) / "build")
         done = _write(words, found, place, directory, cancel)
-    if as_json:
+    archived = words.to is not None and words.to.on_stdout
+    if as_json and not archived:
         rows = [
             {
                 "device": one.device,
@@ -174,8 +177,9 @@ def unpatch_flagscale(words: FlagScaleWords, place: Workplace, *, as_json: bool)
         ]
         print_json({"trees": rows})
         return
+    out = sys.stderr if archived else sys.stdout
     for tree in done:
-        sys.stdout.write(f"{tree.folder}  {tree.tree.tree}  {tree.status}\n")
+        out.write(f"{tree.folder}  {tree.tree.tree}  {tree.status}\n")
 
 
 def _check(words: FlagScaleWords) -> None:
@@ -242,9 +246,11 @@ def _write(
     directory: Path,
     cancel: CancelToken,
 ) -> list[Unpatched]:
+    from relforge.patching.destination import Destination, one_archive, write_tree
     from relforge.patching.flagscale.names import TREE_NAME
-    from relforge.patching.folder import unpatch_to_folder
 
+    to = words.to or Destination()
+    one_archive(to, len(found))
     trust = _trust(found, place)
     done = []
     for number, one in enumerate(found):
@@ -257,9 +263,7 @@ def _write(
             whitespace="fix" if words.whitespace == "fix" else "exact",
         )
         target = directory / one.device / TREE_NAME
-        done.append(
-            unpatch_to_folder(target, recipe, home=place.home, epoch=one.epoch, cancel=cancel)
-        )
+        done.append(write_tree(target, recipe, to, home=place.home, epoch=one.epoch, cancel=cancel))
     return done
 
 

@@ -6,24 +6,20 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relforge.cli.common import Workplace, interruptible, print_json, to_stderr
+from relforge.cli.common import Workplace, interruptible, print_json
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
-    from relforge.patching.header import Origin
-    from relforge.patching.source import Recipe
+    from relforge.patching.destination import Destination
     from relforge.patching.status import TreeStatus
-    from relforge.patching.tree import Tree
 
 FoldersArgument = Annotated[
     list[Path] | None,
-    typer.Argument(
-        help="With --status and --reverse: folders of patched trees.", metavar="[DIR]..."
-    ),
+    typer.Argument(help="With --status and --reverse: folders of patched trees.", metavar="DIR"),
 ]
 StatusOption = Annotated[
     bool,
@@ -91,54 +87,33 @@ def reverse(
         sys.stdout.write(f"{one.folder}  {one.tree.tree}  {one.status}\n")
 
 
-def to_worktree(
-    folder: Path,
-    recipe: Recipe,
-    place: Workplace,
-    *,
-    repo: Path | None,
-    epoch: int,
-    origin: Origin | None = None,
-) -> dict[str, Any]:
-    """Makes one tree a worktree of the user's repository; what was done, for --json."""
-    from relforge.patching.worktree import unpatch_to_worktree
+def destination(
+    *, worktree: bool, tar: Path | None, repo: str | None, discard_edits: bool, release: bool
+) -> Destination:
+    """Where the trees go. Raises RelforgeError (USAGE) for options that do not go together."""
+    from relforge.patching.destination import Destination
 
-    if repo is None:
-        raise RelforgeError(
-            "--worktree needs to know of which repository",
-            code=ExitCode.USAGE,
-            hint="name your clone with --repo PATH",
+    if worktree and tar is not None:
+        raise _usage("--worktree and --tar exclude each other", "leave one of them away")
+    if release and worktree and repo is None:
+        raise _usage(
+            "--worktree needs to know of which repository", "name your clone with --repo PATH"
         )
-    with interruptible() as cancel:
-        done = unpatch_to_worktree(
-            folder,
-            recipe,
-            repository=repo,
-            home=place.home,
-            epoch=epoch,
-            origin=origin,
-            cancel=cancel,
+    if release and repo is not None and not worktree:
+        raise _usage(
+            "--repo is for --worktree, or for FlagScale's own entries (--device-type)",
+            "leave it away: a release names its sources itself",
         )
-    to_stderr(f"removed again by: git -C {repo} worktree remove --force {done.folder}")
-    return done.model_dump(mode="json")
+    return Destination(
+        worktree=worktree,
+        repository=Path(repo) if release and repo is not None else None,
+        tar=tar,
+        discard_edits=discard_edits,
+    )
 
 
-def to_tar(out: Path, recipe: Recipe, place: Workplace, *, epoch: int) -> Tree:
-    """Writes one tree as a tar archive: to a new file, or for ``-`` to stdout."""
-    from relforge.patching.tarball import unpatch_to_stream, unpatch_to_tar
-
-    with interruptible() as cancel:
-        if str(out) != "-":
-            return unpatch_to_tar(out, recipe, home=place.home, epoch=epoch, cancel=cancel)
-        if sys.stdout.isatty():
-            raise RelforgeError(
-                "a tar archive is nothing for a terminal",
-                code=ExitCode.USAGE,
-                hint="redirect it: relforge unpatch --tar - ... | docker build -",
-            )
-        return unpatch_to_stream(
-            sys.stdout.buffer, recipe, home=place.home, epoch=epoch, cancel=cancel
-        )
+def _usage(what: str, hint: str) -> RelforgeError:
+    return RelforgeError(what, code=ExitCode.USAGE, hint=hint)
 
 
 def _trees(folders: Sequence[Path]) -> list[Path]:

@@ -32,7 +32,9 @@ from relforge.gitio.writing import WrittenTree, write_folder
 from relforge.stage import CancelToken
 
 TIMEOUT_S = 900.0
-_DISK_FULL = os.strerror(errno.ENOSPC).encode()  # git runs with LC_ALL=C
+_DISK_FULL = (os.strerror(errno.ENOSPC).encode(), b"Out of diskspace")  # git runs with LC_ALL=C
+_CANNOT_WRITE = b"unable to write file"
+_NEARLY_FULL_BYTES = 16 << 20
 _BATCH_BYTES = 32 * 1024 * 1024
 _ATTRIBUTES = (
     "* -text -eol -crlf -ident -filter -working-tree-encoding -export-ignore -export-subst\n"
@@ -71,6 +73,7 @@ _CONFIG = {
     "core.quotePath": "false",
     "commit.gpgSign": "false",
     "gc.auto": "0",
+    "index.version": "4",  # paths without their common beginnings: less to write
     "maintenance.auto": "false",
     "safe.directory": "*",
 }
@@ -162,14 +165,22 @@ class Git:
             cancel=self.cancel,
             on_line=on_line,
         )
-        if done.returncode != 0 and _DISK_FULL in done.stderr:
-            raise cannot_write(
-                self.work_tree or self.object_dir or self.git_dir,
-                OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-            )
+        if done.returncode != 0:
+            self._refuse_full_disk(done.stderr)
         if check and done.returncode != 0:
             raise proc.failure(done, code=ExitCode.SOURCE, what=what, hint=hint)
         return done
+
+    def _refuse_full_disk(self, stderr: bytes) -> None:
+        place = self.work_tree or self.object_dir or self.git_dir
+        full = any(text in stderr for text in _DISK_FULL)
+        if not full and _CANNOT_WRITE in stderr:
+            # For files of a tree git gives no reason.
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(place)
+                full = disk.f_bavail * disk.f_frsize < _NEARLY_FULL_BYTES
+        if full:
+            raise cannot_write(place, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _environment(self, config: Mapping[str, str]) -> dict[str, str]:
         env = {

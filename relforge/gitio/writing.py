@@ -36,18 +36,16 @@ class MetadataDigest:
     """Over every file's path, mode, size, mtime, ctime and inode: equal when none was touched."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[bytes, bytes]] = []
+        self._rows: list[bytes] = []
 
     def add(self, path: bytes, info: os.stat_result) -> None:
         """One file or link; the order of the calls does not matter."""
         fields = (info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
-        self._rows.append((path, b"%d %d %d %d %d" % fields))
+        self._rows.append(b"%b\0%d %d %d %d %d\0" % (path, *fields))
 
     def hexdigest(self) -> str:
         """The SHA-256 of all rows, sorted by path."""
-        self._rows.sort()
-        joined = b"".join(b"%b\0%b\0" % row for row in self._rows)
-        return hashlib.sha256(joined).hexdigest()
+        return hashlib.sha256(b"".join(sorted(self._rows))).hexdigest()
 
 
 def write_folder(git: Git, tree: str, dest: Path, *, epoch: int, indexed: bool) -> WrittenTree:
@@ -109,7 +107,7 @@ def _settle(entries: Sequence[TreeEntry], root: Path, epoch: int) -> str:
         if mode != GITLINK:
             full = base + path
             utime(full, times, follow_symlinks=False)
-            add(os.fsencode(path), lstat(full))
+            add(path.encode("utf-8", "surrogateescape"), lstat(full))
     for folder in folders_of(entries):
         utime(base + folder, times)
     return digest.hexdigest()

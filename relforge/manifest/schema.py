@@ -20,6 +20,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.model import Model
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
+    from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
 
     return {
@@ -32,6 +33,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": ReleasesOutput,
         "plan-output": PlanOutput,
         "check-output": CheckReport,
+        "lint-output": LintReport,
     }
 
 

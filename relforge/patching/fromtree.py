@@ -146,7 +146,19 @@ def _check(folder: Path, marker: Marker, found: Sequence[FileEdit]) -> None:
 
 
 def _carried(carried: Applied, patches: Path | None, trust: Trust) -> PatchSource:
-    where = patches if patches is not None else Path(carried.where)
+    if patches is not None:
+        return patch_set_at(patches)  # whether it is the right one, the tree it gives decides
+    where = Path(carried.where)
+    if not where.exists():
+        raise RelforgeError(
+            "the tree's patch set is no longer there"
+            if where.is_absolute() and ": " not in carried.where
+            else "the tree's patches are no patch set by themselves",
+            code=ExitCode.SOURCE,
+            where=carried.where,
+            hint="name the set with --patches: a bundle, or a folder with the patches and a "
+            "`series` file that lists them in order",
+        )
     source = patch_set_at(where, name=None if carried.sealed else carried.name)
     here = source.info(trust).content_sha256
     if here != carried.content_sha256:

@@ -33,6 +33,8 @@ class LocatedPatchSet:
     content_sha256: str
     signer_keyid: str | None
     patches: PatchSource
+    allow_unsigned: bool = False
+    """The user takes it although nobody trusted here signed it."""
 
 
 def trusted_signers(site: Site, device: Device) -> tuple[TrustedSigner, ...]:
@@ -57,7 +59,14 @@ def _signer_of(site: Site, number: int) -> TrustedSigner:
         ) from error
 
 
-def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> LocatedPatchSet:
+def locate(
+    project: Project,
+    site: Site,
+    device: Device,
+    ref: PatchSetRef,
+    *,
+    allow_unsigned: bool = False,
+) -> LocatedPatchSet:
     """Finds a patch set: the site's bundle for it, else what the manifest names.
 
     Reads no more than the series' hashes or the bundle's signed header. Raises RelforgeError
@@ -66,7 +75,7 @@ def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> Lo
     override = site.patch_sets.get(ref.name)
     path = override if override is not None else project.path(ref.path)
     patches = patch_set_at(path)
-    info = patches.info(Trust(trusted_signers(site, device)))
+    info = patches.info(Trust(trusted_signers(site, device), allow_unsigned=allow_unsigned))
     if info.ships is not None and info.ships != ref.ships:
         raise RelforgeError(
             f"patch set {ref.name}: bundle and manifest disagree about what the image may ship",
@@ -83,6 +92,7 @@ def locate(project: Project, site: Site, device: Device, ref: PatchSetRef) -> Lo
         content_sha256=info.content_sha256,
         signer_keyid=info.signer_keyid,
         patches=patches,
+        allow_unsigned=allow_unsigned,
     )
 
 
@@ -109,6 +119,7 @@ def recipe_for(
             load_identities(site.identities, passphrase=passphrase_from(site.key_passphrase_file))
             if located.sealed
             else Identities(),
+            located.allow_unsigned,
         ),
     )
 

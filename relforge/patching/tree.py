@@ -11,7 +11,8 @@ from relforge.frozen import Frozen
 from relforge.manifest.common import Sha256, TreeHash
 from relforge.patching.apply import AppliedTree, apply_patches
 from relforge.patching.bundle import BundlePatches
-from relforge.patching.series import read_series
+from relforge.patching.flagscale.entry import patches_at
+from relforge.patching.series import SERIES, read_series
 from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStream, Recipe
 from relforge.patching.workarea import outer_area, work_area
 from relforge.stage import CancelToken
@@ -33,11 +34,13 @@ class Tree(Frozen):
 
 
 def patch_set_at(path: Path, *, name: str | None = None) -> PatchSource:
-    """The patch set at *path*: a folder with a ``series`` file, or a bundle.
+    """The patch set at *path*: a folder with a ``series`` file, a bundle, or FlagScale's.
 
     ``name`` is what a plain set is called (else as its folder); a bundle has its own. Raises
     RelforgeError (SOURCE) when there is nothing, or the series is wrong.
     """
+    if not (path / SERIES).exists() and (entry := patches_at(path, name=name)) is not None:
+        return entry
     if path.is_dir():
         return read_series(path, name=name)
     if not path.exists():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import os
 import subprocess
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -210,7 +212,7 @@ def flagscale_key_folder(folder: Path) -> Path:
 
 
 def files_with_mark(*folders: Path) -> list[Path]:
-    """Files that hold the marked plaintext, as they are or as a deflated git object or pack."""
+    """Files that hold the marked plaintext: as they are, or in git objects, packs or archives."""
     found = []
     for folder in folders:
         for path in sorted(folder.rglob("*")):
@@ -223,10 +225,20 @@ def files_with_mark(*folders: Path) -> list[Path]:
 
 
 def _inflated(path: Path, data: bytes) -> bytes:
-    """What lies deflated in a loose object, or in any stream of a pack."""
+    """What lies compressed in a loose object, in any stream of a pack, in a gzip or xz file."""
+    if data.startswith(b"\x1f\x8b"):
+        return _decompressed(zlib.decompressobj(wbits=31), data)
+    if data.startswith(b"\xfd7zXZ"):
+        return _decompressed(lzma.LZMADecompressor(), data)
     starts = [0] if path.suffix != ".pack" else [i for i, b in enumerate(data) if b == 0x78]
-    out = b""
-    for start in starts:
-        with contextlib.suppress(zlib.error):
-            out += zlib.decompressobj().decompress(data[start:])
-    return out
+    return b"".join(_decompressed(zlib.decompressobj(), data[start:]) for start in starts)
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _decompressed(stream: _Decompressor, data: bytes) -> bytes:
+    with contextlib.suppress(zlib.error, lzma.LZMAError):
+        return stream.decompress(data)
+    return b""

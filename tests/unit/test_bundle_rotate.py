@@ -195,6 +195,22 @@ def test_unsigned_and_strangers_bundles_only_when_the_user_says_so(
             assert made.exists()
 
 
+def test_unpatch_takes_an_unsigned_bundle_only_when_the_user_says_so(
+    world: World, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unsigned = tmp_path / "unsigned.bundle"
+    world.seal_again(unsigned, signing_key=None)
+    site.write_text(site.read_text() + f"patch_sets: {{vllm-0.32.0-cpu: {unsigned}}}\n")
+    words = ["--device", "cpu_x86", "--dir", str(tmp_path / "out"), "--site", str(site)]
+    assert dispatch("unpatch", words) == ExitCode.SOURCE
+    assert "--allow-unsigned" in capsys.readouterr().err
+    # Then the next look counts: this one is not what the release asks for.
+    assert dispatch("unpatch", [*words, "--allow-unsigned"]) in (ExitCode.SOURCE, ExitCode.USAGE)
+    shown = capsys.readouterr().err
+    assert "not signed" not in shown
+    assert "patch set vllm-0.32.0-cpu" in shown
+
+
 def test_forged_is_refused_whatever_the_user_says(
     world: World, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
@@ -15,6 +16,7 @@ from relforge import hostcheck
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import load_site
+from relforge.manifest.site import Site
 from relforge.patching import passphrase as passphrase_module
 from relforge.patching.keys import (
     LockedKey,
@@ -173,10 +175,12 @@ def test_odd_files_in_a_key_folder_do_not_hide_the_good_ones(
 def test_a_bad_key_beside_a_good_one_is_named_by_doctor(tmp_path: Path) -> None:
     made, absent = new_keys(tmp_path / "k", "me"), tmp_path / "absent"
     look = hostcheck.identities([absent, made.identity])
-    assert look.state == "warning"
+    assert look.state == "missing", "commands that need keys end with exit code 4"
     assert f"{absent}: the key cannot be read" in look.found
     assert str(made.identity) in look.found
-    assert hostcheck.identities([absent]).state == "missing"
+    made.identity.chmod(0o644)
+    look = hostcheck.identities([made.identity])
+    assert (look.state, look.remedy) == ("warning", f"chmod 600 {made.identity}")
 
 
 def test_a_folder_with_only_a_locked_key_asks_for_its_passphrase(tmp_path: Path) -> None:
@@ -268,6 +272,25 @@ def test_a_key_that_others_can_read_is_warned_of_wherever_it_is_used(
     assert f"warning: {made.signing_key}: other users" in shown
     dispatch("unpatch", ["--device", "nonsense", *words])
     assert f"warning: {made.identity}: other users" in capsys.readouterr().err
+
+
+def test_a_run_asks_before_it_starts_and_only_when_a_stage_will_need_it(
+    tmp_path: Path, world: World
+) -> None:
+    """Later the screen belongs to the stages."""
+    from relforge.cli.flow import _ask_for_passphrases
+    from relforge.stage import Resources
+    from relforge.stages.preflight import PreflightInputs
+
+    key = protected(tmp_path / "id.pem")
+    place = SimpleNamespace(site=Site(identities=(key,)))
+    needs = PreflightInputs(
+        needs=Resources(), secrets=("identities",), bootstraps=False, evaluates=False
+    )
+    with pytest.raises(LockedKey):
+        _ask_for_passphrases(SimpleNamespace(inputs={"preflight": needs}), place)
+    unneeded = needs.model_copy(update={"secrets": ()})
+    _ask_for_passphrases(SimpleNamespace(inputs={"preflight": unneeded}), place)
 
 
 def test_a_trusted_key_that_cannot_be_read_names_the_site_s_entry(tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ def test_the_inputs_to_start_from_are_understood(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUICK)
-@examples(60)
+@examples(30)
 @given(data=st.binary(max_size=2000))
 def test_any_bytes(name: str, data: bytes) -> None:
     TARGETS[name](data)
 
 
 @pytest.mark.parametrize("name", QUICK)
-@examples(120)
+@examples(60)
 @given(data=st.data())
 def test_valid_inputs_with_a_few_changes(name: str, data: st.DataObject) -> None:
     TARGETS[name](changed(data, data.draw(st.sampled_from(seeds(name)))))

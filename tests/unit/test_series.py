@@ -6,11 +6,12 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.series import check_patch_name, read_series
+from tests.support.examples import examples
 from tests.support.patching import write_patch_set
 
 
@@ -99,9 +100,7 @@ def test_a_patch_that_changes_meanwhile_is_noticed(tmp_path: Path, change: bytes
     assert "changed while" in str(caught.value)
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(200)
 @given(name=st.text(max_size=40))
 def test_a_name_that_passes_stays_inside(tmp_path: Path, name: str) -> None:
     if check_patch_name(name) is None:
@@ -109,9 +108,7 @@ def test_a_name_that_passes_stays_inside(tmp_path: Path, name: str) -> None:
         assert (tmp_path / name).resolve() != tmp_path.resolve()
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(100)
 @given(content=st.binary(max_size=200))
 def test_any_series_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "series").write_bytes(content)

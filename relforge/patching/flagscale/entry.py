@@ -45,7 +45,7 @@ class EntryPatches:
     name: str
     where: str
     files: tuple[StoredFile, ...]
-    git: Git
+    git: Git | None = None
 
     @property
     def sealed(self) -> bool:
@@ -103,7 +103,8 @@ class EntryPatches:
         yield from ahead
 
     def _contents(self) -> Iterator[tuple[StoredFile, Iterable[bytes]]]:
-        blobs = self.git.blobs(file.at for file in self.files if isinstance(file.at, TreeEntry))
+        entries = [file.at for file in self.files if isinstance(file.at, TreeEntry)]
+        blobs = self.git.blobs(entries) if self.git is not None else iter(())
         for file in self.files:
             if isinstance(file.at, Path):
                 yield file, _read(file.at)
@@ -113,6 +114,23 @@ class EntryPatches:
             except RelforgeError as error:
                 raise _missing(f"{self.where}: {file.name}", file.at, self.git) from error
             yield file, (content,)
+
+
+def patches_at(path: Path, *, name: str | None = None) -> EntryPatches | None:
+    """A legacy entry that lies in a folder of its own, or one sealed file; None for anything else.
+
+    For release manifests, whose lock pins the tree that must come out.
+    """
+    if path.is_file() and path.name.endswith(SEALED):
+        return EntryPatches(
+            name or path.name.removesuffix(SEALED), str(path), (StoredFile(path.name, path),)
+        )
+    for end in (SEALED, PATCH):
+        file = path / f"{path.name}{end}"
+        if file.is_file():
+            shown = name or f"{path.parent.name}-{path.name}"
+            return EntryPatches(shown, str(path), (StoredFile(file.name, file),))
+    return None
 
 
 def is_patch(name: str) -> bool:
@@ -155,11 +173,11 @@ def _read(path: Path) -> Iterator[bytes]:
         ) from error
 
 
-def _missing(where: str, entry: TreeEntry, git: Git) -> RelforgeError:
+def _missing(where: str, entry: TreeEntry, git: Git | None) -> RelforgeError:
     return RelforgeError(
         "the entry's patch is named by the commit, but its content is not in the repository",
         code=ExitCode.SOURCE,
         where=where,
         why=f"there is no object {entry.oid}",
-        hint=f"fetch it: git --git-dir={git.git_dir} fetch --refetch origin",
+        hint=f"fetch it: git --git-dir={git.git_dir if git else '.git'} fetch --refetch origin",
     )

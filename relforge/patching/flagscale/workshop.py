@@ -15,7 +15,7 @@ from relforge.patching.source import Diff, Whitespace
 from relforge.stage import CancelToken
 
 EVERYTHING = "**"
-_ALL = ":(top)."
+_ALL = ":(top)"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.folder import unpatch_to_folder
 from relforge.patching.fromtree import EditedSet, from_tree
@@ -146,8 +149,17 @@ def test_what_from_tree_refuses(world: World, tmp_path: Path) -> None:
     other = write_patch_set(
         tmp_path / "other", {"x.patch": (world.plain / "0001-core.patch").read_bytes()}
     )
-    with pytest.raises(RelforgeError, match="not the one that the tree was made with"):
+    with pytest.raises(RelforgeError, match="not the expected one"):
         extract(world, folder, tmp_path / "out", patches=other)
+    moved = write_patch_set(tmp_path / "moved", dict(read_series(world.plain)))
+    made_there = unpatched(world, tmp_path / "there", moved)
+    (made_there / "README").write_bytes(b"mine\n")
+    (moved / "0001-core.patch").write_bytes((moved / "more/vendor.patch").read_bytes())
+    with pytest.raises(RelforgeError, match="not the one that the tree was made with"):
+        extract(world, made_there, tmp_path / "out")
+    moved.rename(tmp_path / "away")
+    with pytest.raises(RelforgeError, match="--patches"):
+        extract(world, made_there, tmp_path / "out")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/precious").write_text("x")
     with pytest.raises(RelforgeError, match="overwrite"):
@@ -297,3 +309,54 @@ def test_a_sealed_set_moves_without_a_plain_trace(world: World, tmp_path: Path) 
         assert inside
         assert all(path.is_relative_to(world.home / "work") for path in inside)
     assert files_with_mark(world.home, world.upstream.git_dir, tmp_path) == []
+
+
+def test_the_commands(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        f"home: {world.home}\n"
+        f"identities: [{world.keys.identity}]\n"
+        f"trusted_keys: [{{name: the vendor, public_key: {world.keys.signing_public}}}]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb: str, *words: str | Path, code: int = 0) -> dict[str, Any]:
+        got = dispatch(verb, [*(str(word) for word in words), "--site", str(site), "--json"])
+        out, err = capsys.readouterr()
+        assert got == code, err
+        return dict(json.loads(out)) if out else {}
+
+    folder = unpatched(world, tmp_path / "build/cpu/engine", world.bundle)
+    (folder / "README").write_bytes(b"mine\n")
+    (tree,) = run("unpatch", "--status", "build")["trees"]
+    assert tree["patch_set"]["signer"] == "the vendor"
+    assert tree["changes"] == [{"path": "README", "change": "altered"}]
+    run("unpatch", "--status", "nowhere", code=4)
+    done = run("patch", "from-tree", folder, "--out", "edit")
+    assert done["files"] == ["README"]
+    run("unpatch", "--reverse", "build", code=4)
+    (tree,) = run("unpatch", "--reverse", "build", "--discard-edits")["trees"]
+    assert tree["tree"]["tree"] == world.base_tree
+    # A sealed set comes out sealed, for the same device, and opens again.
+    world.upstream.git("checkout", "-q", "--detach", world.base_commit)
+    commit = world.upstream.commit({"README": b"newer still\n"}, "newer")
+    move = ("patch", "rebase", world.bundle, "--repo", world.upstream.path, "--onto", commit)
+    run(*move, "--out", "new.bundle", code=2)
+    sealing = ("--recipient", world.keys.recipient, "--sign", world.keys.signing_key)
+    moved = run(*move, "--out", "new.bundle", *sealing)
+    assert moved["patches"] == ["0001-core.patch", "more/vendor.patch"]
+    info = patch_set_at(tmp_path / "new.bundle").info(trust(world))
+    assert (info.base_commit, info.result_tree) == (commit, moved["tree"])
+    assert (info.device, info.ships, info.signer) == ("bi_V150", "binaries", "the vendor")
+    assert MARK not in (tmp_path / "new.bundle").read_bytes()
+    run(*move, "--out", "plain", "--plain")
+    assert applied(world, tmp_path / "plain", base=world.upstream.tree(commit)) == moved["tree"]
+    away = world.upstream.commit({"engine/core.py": b"all new\n"}, "away")
+    found = run(*move[:-1], away, "--out", "no", "--plain", code=4)["conflicts"]
+    assert [one["path"] for one in found] == ["engine/core.py"]
+    assert not (tmp_path / "no").exists()
