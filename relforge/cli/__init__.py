@@ -19,8 +19,8 @@ COMMANDS = {
     "devices": "list the known devices",
     "doctor": "look at this host: engine, disk, keys",
     "runs": "list earlier runs, or show one",
-    "keys": "make and show keys for sealed patch sets",
-    "patch": "seal, inspect and verify patch sets",
+    "keys": "make, show and convert keys for sealed patch sets",
+    "patch": "write, seal, open, check and rebase patch sets",
     "schema": "print the JSON schema of a manifest or of --json output",
 }
 
