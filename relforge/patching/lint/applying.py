@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +17,15 @@ from relforge.patching.flagscale.diff_yaml import DiffYaml
 from relforge.patching.flagscale.names import ROOT_BACKEND, folder_of
 from relforge.patching.flagscale.repository import submodule_at
 from relforge.patching.flagscale.submodules import gitlink, own_repositories
+from relforge.patching.lint.diffs import read_patch
 from relforge.patching.lint.history import Answer
 from relforge.patching.lint.model import Finding, finding, shortened
 from relforge.patching.lint.objects import Look, Unit
 from relforge.patching.source import Diff, Graft, Whitespace
 from relforge.stage import CancelToken
 
+# What `git apply --whitespace=fix` may change: ends of lines, spaces before tabs, blank lines.
+_WHITESPACE = re.compile(rb"^\+(?:|.*[ \t\r\v\f]|.* \t.*)$", re.MULTILINE)
 _REBASE = "relforge patch rebase --onto COMMIT carries it over, or ask its maker for a new one"
 
 
@@ -41,7 +45,8 @@ class Trials:
     look: Look
     area: Path
     cancel: CancelToken | None = None
-    _done: dict[tuple[str, str, str, Whitespace], _Trial] = field(default_factory=dict)
+    _done: dict[tuple[object, ...], _Trial] = field(default_factory=dict)
+    _since: dict[str, frozenset[str]] = field(default_factory=dict)
     _absent: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def check(self, units: Sequence[Unit], answers: Sequence[Answer]) -> Iterator[Finding]:
@@ -68,7 +73,8 @@ class Trials:
         exact = self._try(unit, base, "exact")
         yield from self._verdict(unit, base, exact, "its base")
         if exact.verdict == "applies" and unit.now:
-            fixed = self._try(unit, base, "fix")
+            data = b"\n".join(self._contents(unit))
+            fixed = self._try(unit, base, "fix") if _WHITESPACE.search(data) else exact
             if fixed.tree != exact.tree:
                 yield finding(
                     "whitespace",
@@ -78,7 +84,9 @@ class Trials:
                     f"tree is {fixed.tree}, the exact one {exact.tree}",
                     "nothing; to match an old tree: relforge unpatch --whitespace fix",
                 )
-            if unit.name == ROOT_BACKEND and base != self.look.commit:
+            touched = {one.path for one in read_patch(data)}
+            renames = b"\nrename from " in data or b"\ncopy from " in data
+            if unit.name == ROOT_BACKEND and (renames or touched & self._changed_since(base)):
                 newest = self._try(unit, self.look.commit, "exact")
                 if newest.verdict == "fails":
                     yield finding(
@@ -89,6 +97,19 @@ class Trials:
                         f"{self.look.commit[:12]}: {newest.why}",
                         _REBASE,
                     )
+
+    def _changed_since(self, base: str) -> frozenset[str]:
+        """The files that are others in the commit looked at than in *base*."""
+        if base not in self._since:
+            done = self.look.git.run(
+                "diff-tree", "-r", "-z", "--name-only", "--no-renames", base, self.look.commit
+            )
+            names = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+            self._since[base] = frozenset(names)
+        return self._since[base]
+
+    def _contents(self, unit: Unit) -> list[bytes]:
+        return [d or b"" for _oid, d in self.look.objects.blobs([r.oid for r in unit.plain])]
 
     def _shared_base(self, answer: Answer) -> Iterator[Finding]:
         """Of several bases the newest counts, also for those that were made for another one."""
@@ -132,7 +153,12 @@ class Trials:
             yield finding("patch-not-tried", "note", unit.where(), message, remedy)
 
     def _try(self, unit: Unit, base: str, whitespace: Whitespace) -> _Trial:
-        key = (unit.tree, unit.folder, base, whitespace)
+        described = self.look.description(unit) if not unit.legacy else None
+        pinned = described.backends_commit if isinstance(described, DiffYaml) else {}
+        folder = "" if unit.legacy else folder_of(unit.name)
+        # What decides the result, and the names that messages have: entries often share it.
+        stored = tuple((row.path, row.oid) for row in unit.plain)
+        key = (stored, folder, pinned.get(unit.name) if folder else None, base, whitespace)
         if key not in self._done:
             self._done[key] = self._trial(unit, base, whitespace)
         return self._done[key]

@@ -52,6 +52,7 @@ def lint_checkout(
     findings += check_history(look, asked, found)
     findings += check_hetero(look)
     findings += _loose_files(look)
+    look.objects.kinds(row.oid for unit in (*units, *referred) for row in unit.rows)
     current = {answer.commit for answer in found if answer.request.last}
     for unit in (*units, *referred):
         if cancel is not None:

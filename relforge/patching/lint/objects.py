@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,17 +79,17 @@ class Objects:
     """Reads objects in batches; one that is missing, or not what its name says, is None."""
 
     git: Git
+    _kinds: dict[str, tuple[str, str, int] | None] = field(default_factory=dict)
 
     def kinds(self, names: Iterable[str]) -> dict[str, tuple[str, str, int]]:
         """Hash, kind and size of each object that is there, by the name asked for."""
-        asked = list(dict.fromkeys(names))
+        wanted = list(dict.fromkeys(names))
+        asked = [name for name in wanted if name not in self._kinds]
         rows = self._batch("--batch-check", asked).decode("utf-8", "replace").splitlines()
-        found = {}
-        for name, row in zip(asked, rows, strict=False):
-            oid, *rest = row.split()
-            if len(rest) == 2 and rest[1].isdigit():
-                found[name] = (oid, rest[0], int(rest[1]))
-        return found
+        for name, row in itertools.zip_longest(asked, rows[: len(asked)], fillvalue=""):
+            oid, kind, size = (*row.split(), "", "", "")[:3]
+            self._kinds[name] = (oid, kind, int(size)) if size.isdigit() else None
+        return {name: there for name in wanted if (there := self._kinds[name]) is not None}
 
     def blobs(self, oids: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """The contents of files, in order, held in memory some 32 MiB at a time."""
@@ -108,7 +109,7 @@ class Objects:
         return next(self.blobs([oid]))[1]
 
     def _contents(self, oids: list[str]) -> Iterator[tuple[str, bytes | None]]:
-        out = self._batch("--batch", oids) if oids else b""
+        out = self._batch("--batch", oids)
         at = 0
         for oid in oids:
             end = out.find(b"\n", at)
@@ -123,6 +124,8 @@ class Objects:
             yield oid, content if header[1] == "blob" and _is(oid, content) else None
 
     def _batch(self, how: str, names: Sequence[str]) -> bytes:
+        if not names:
+            return b""
         # The question is a file: git does not read on while its answer waits in a full pipe.
         with tempfile.TemporaryFile() as asked:
             asked.write("".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape"))

@@ -26,6 +26,8 @@ _LARGEST_FILE = 64 << 20
 def is_patches_folder(folder: Path) -> bool:
     """Whether a folder holds patches of its own, or a series."""
     with contextlib.suppress(OSError):
+        if (folder / "hardware").is_dir():
+            return False  # a clone of FlagScale, in which a patch may lie about
         return (folder / SERIES).is_file() or any(is_plain_patch(p.name) for p in folder.iterdir())
     return False
 
