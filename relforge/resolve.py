@@ -92,7 +92,7 @@ def _patches(
     sources: dict[str, LockedSource],
     on_line: OnLine,
 ) -> dict[str, LockedPatchSet]:
-    from relforge.patching.tree import materialise
+    from relforge.patching.tree.making import materialise
     from relforge.sources.api import store_of
 
     found = {}

@@ -29,7 +29,7 @@ def checked_out(
 
     Raises RelforgeError (SOURCE) when a patch set does not give the tree that was asked for.
     """
-    from relforge.patching.tree import materialise
+    from relforge.patching.tree.making import materialise
     from relforge.patching.workarea import work_area
     from relforge.sources.api import store_of
     from relforge.stages.unpatch import UnpatchResult, recipe_of

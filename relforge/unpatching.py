@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from relforge.patching.destination import Destination, one_archive, write_tree
-from relforge.patching.folder import Unpatched
-from relforge.patching.header import origin_of
+from relforge.patching.bundle.header import origin_of
 from relforge.patching.locate import recipe_for
+from relforge.patching.tree.destination import Destination, one_archive, write_tree
+from relforge.patching.tree.folder import Unpatched
 from relforge.plan import Subject
 from relforge.stage import CancelToken
 

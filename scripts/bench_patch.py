@@ -31,10 +31,9 @@ sys.path.insert(0, str(CHECKOUT))
 
 from relforge.patching import folder as folder_module  # noqa: E402
 from relforge.patching.bundle import seal  # noqa: E402
+from relforge.patching.bundle.header import BundleSource, GitOrigin  # noqa: E402
 from relforge.patching.flagscale import sealed as flagscale_sealed  # noqa: E402
 from relforge.patching.flagscale.entry import EntryPatches, StoredFile  # noqa: E402
-from relforge.patching.folder import unpatch_to_folder  # noqa: E402
-from relforge.patching.header import BundleSource, GitOrigin  # noqa: E402
 from relforge.patching.keys import (  # noqa: E402
     load_identities,
     load_recipients,
@@ -44,7 +43,8 @@ from relforge.patching.keys import (  # noqa: E402
 )
 from relforge.patching.series import read_series  # noqa: E402
 from relforge.patching.source import PatchSource, Recipe, Trust  # noqa: E402
-from relforge.patching.tree import patch_set_at  # noqa: E402
+from relforge.patching.tree.folder import unpatch_to_folder  # noqa: E402
+from relforge.patching.tree.making import patch_set_at  # noqa: E402
 
 FILES = 4000
 CHANGED, NEW = 96, 52
@@ -249,9 +249,9 @@ class Bench:
         shutil.rmtree(self.out, ignore_errors=True)
         program = (
             "import sys; from pathlib import Path\n"
-            "from relforge.patching.folder import unpatch_to_folder\n"
+            "from relforge.patching.tree.folder import unpatch_to_folder\n"
             "from relforge.patching.source import Recipe\n"
-            "from relforge.patching.tree import patch_set_at\n"
+            "from relforge.patching.tree.making import patch_set_at\n"
             "git, tree, patches, out, home = sys.argv[1:]\n"
             "recipe = Recipe(Path(git), tree, patch_set_at(Path(patches)))\n"
             "unpatch_to_folder(Path(out), recipe, home=Path(home), epoch=1)\n"

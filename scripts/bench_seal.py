@@ -79,7 +79,7 @@ def prepare(folder: Path, count: int, size: int) -> None:
 def step(what: str, folder: Path) -> dict[str, float]:
     """One step, measured in this process."""
     from relforge.patching import bundle
-    from relforge.patching.header import BundleSource, GitOrigin
+    from relforge.patching.bundle.header import BundleSource, GitOrigin
     from relforge.patching.keys import (
         load_identities,
         load_recipients,

@@ -163,7 +163,7 @@ def with_keys(
 def warn_of_exposed(*keys: Path, passphrase_file: Path | None = None) -> None:
     """One line on stderr for each private key, or passphrase, that other users can read."""
     from relforge.patching.keys import exposed_keys
-    from relforge.patching.passphrase import readable_by_others
+    from relforge.patching.keys.passphrase import readable_by_others
 
     for finding in exposed_keys(keys):
         to_stderr(f"warning: {finding.path}: {finding.problem}; {finding.remedy}")

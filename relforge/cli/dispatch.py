@@ -69,7 +69,7 @@ def _from_system(refused: OSError) -> RelforgeError:
 
 def _with_exact_command(failed: RelforgeError, verb: str, words: list[str]) -> RelforgeError:
     """A locked key is opened by the same command and one option more."""
-    from relforge.patching.passphrase import LockedKey
+    from relforge.patching.keys.passphrase import LockedKey
 
     if isinstance(failed, LockedKey):
         command = ["relforge", verb, *words, "--key-passphrase-file", "FILE"]

@@ -61,8 +61,8 @@ def show(
     json_: JsonOption = False,
 ) -> None:
     """Shows the public sides of the keys at PATH, private and public ones: what they are for."""
-    from relforge.patching.keyforms import show as show_keys
     from relforge.patching.keys import passphrase_from
+    from relforge.patching.keys.keyforms import show as show_keys
 
     warn_of_exposed(passphrase_file=key_passphrase_file)
     shown = show_keys(path, passphrase=passphrase_from(key_passphrase_file))
@@ -106,8 +106,7 @@ def convert(
     ] = False,
 ) -> None:
     """Writes a key in another form: FlagScale's PEM pair, age's and ssh's lines and files."""
-    from relforge.patching import keyforms
-    from relforge.patching.keys import passphrase_from
+    from relforge.patching.keys import keyforms, passphrase_from
 
     form = next((known for known in keyforms.FORMS if known == to), None)
     if form is None:

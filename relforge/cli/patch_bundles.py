@@ -55,7 +55,7 @@ def seal(
 ) -> None:
     """Seals a plain patch set of a release into a signed bundle, after proving that it applies."""
     from relforge.patching import bundle
-    from relforge.patching.header import BundleSource, origin_of
+    from relforge.patching.bundle.header import BundleSource, origin_of
     from relforge.patching.keys import load_recipients
     from relforge.patching.series import read_series
     from relforge.sources.api import import_source, store_of
@@ -106,7 +106,7 @@ def inspect(
     site: SiteOption = None,
 ) -> None:
     """Shows a bundle's header without any key, and says whether its signature is trusted."""
-    from relforge.patching.header import read_header
+    from relforge.patching.bundle.header import read_header
 
     place = workplace(project, site)
     read = read_header(bundle, _signers(place), allow_unsigned=True)
@@ -134,7 +134,7 @@ def verify(
 ) -> None:
     """Verifies signature and ciphertext without a decryption key; exits 4 when either is wrong."""
     from relforge.patching.bundle import verify_ciphertext
-    from relforge.patching.header import read_header
+    from relforge.patching.bundle.header import read_header
 
     place = workplace(project, site)
     read = read_header(bundle, _signers(place))
@@ -245,7 +245,7 @@ def _creator() -> str:
 
 def _refuse_target(out: Path, sign: Path) -> None:
     """A bundle may replace a bundle, and nothing else."""
-    from relforge.patching.header import MAGIC
+    from relforge.patching.bundle.header import MAGIC
 
     if not out.exists():
         return

@@ -30,8 +30,8 @@ from relforge.cli.common import (
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
-    from relforge.patching.rebase import Rebased
-    from relforge.patching.rebasing import Move
+    from relforge.patching.edits.rebase import Rebased
+    from relforge.patching.edits.rebasing import Move
     from relforge.patching.source import PatchSource, Trust
 
 PlainOption = Annotated[
@@ -69,8 +69,8 @@ def from_tree(
     The vendor's patches stay as they are; those of a sealed set are named, not written. The result
     is proved: applied to the base it gives the very tree in DIR.
     """
-    from relforge.patching.fromtree import from_tree as make
-    from relforge.patching.worktree import repository_git_dir
+    from relforge.patching.edits.fromtree import from_tree as make
+    from relforge.patching.tree.worktree import repository_git_dir
 
     place = with_keys(workplace(project, site), key_path, key_passphrase_file)
     with interruptible() as cancel:
@@ -146,10 +146,10 @@ def rebase(
     Authors, dates and messages of the patches stay. A sealed set comes out sealed (--recipient,
     --sign) unless --plain. The result is proved before it is written.
     """
-    from relforge.patching.rebase import rebased
-    from relforge.patching.rebasing import move_in_clone, move_of_release
-    from relforge.patching.tree import patch_set_at
-    from relforge.patching.writeset import refuse_existing
+    from relforge.patching.edits.rebase import rebased
+    from relforge.patching.edits.rebasing import move_in_clone, move_of_release
+    from relforge.patching.edits.writeset import refuse_existing
+    from relforge.patching.tree.making import patch_set_at
 
     place = with_keys(workplace(project, site), key_path, key_passphrase_file)
     trust = _trust(place, allow_unsigned)
@@ -218,7 +218,7 @@ def rebase(
 @contextmanager
 def _conflicts_shown(*, as_json: bool) -> Iterator[None]:
     """For --json all conflicts go to stdout as well; the error shows the first ones."""
-    from relforge.patching.rebase import RebaseConflict
+    from relforge.patching.edits.rebase import RebaseConflict
 
     try:
         yield
@@ -239,7 +239,7 @@ def _seal(
     place: Workplace,
 ) -> None:
     from relforge.patching.bundle import BundlePatches, seal
-    from relforge.patching.header import BundleSource, GitOrigin, read_header
+    from relforge.patching.bundle.header import BundleSource, GitOrigin, read_header
     from relforge.patching.keys import load_recipients, load_signing_key, passphrase_from
 
     assert isinstance(source, BundlePatches)
@@ -269,8 +269,8 @@ def _seal(
 
 def _write_plain(done: Rebased, out: Path) -> None:
     """Copies the set beside its place, and renames it there."""
+    from relforge.patching.edits.writeset import put_set, write_set
     from relforge.patching.workarea import outer_area
-    from relforge.patching.writeset import put_set, write_set
 
     area = done.patches.folder.parent
     out.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,11 @@ from relforge.cli.common import Workplace, interruptible, print_json, to_stderr
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
-    from relforge.patching.destination import Destination
     from relforge.patching.flagscale.found import Found
     from relforge.patching.flagscale.repository import Repository
-    from relforge.patching.folder import Unpatched
     from relforge.patching.source import Trust
+    from relforge.patching.tree.destination import Destination
+    from relforge.patching.tree.folder import Unpatched
     from relforge.stage import CancelToken
 
 PANEL = "In FlagScale's words"
@@ -149,7 +149,7 @@ class FlagScaleWords:
 def unpatch_flagscale(words: FlagScaleWords, place: Workplace, *, as_json: bool) -> None:
     """Writes one tree per device. Raises RelforgeError (USAGE, SOURCE)."""
     from relforge.patching.flagscale.repository import open_repository
-    from relforge.patching.place import safe_target
+    from relforge.patching.tree.place import safe_target
 
     _check(words)
     if words.directory is not None:
@@ -246,8 +246,8 @@ def _write(
     directory: Path,
     cancel: CancelToken,
 ) -> list[Unpatched]:
-    from relforge.patching.destination import Destination, one_archive, write_tree
     from relforge.patching.flagscale.names import TREE_NAME
+    from relforge.patching.tree.destination import Destination, one_archive, write_tree
 
     to = words.to or Destination()
     one_archive(to, len(found))

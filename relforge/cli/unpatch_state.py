@@ -14,8 +14,8 @@ from relforge.cli.common import Workplace, interruptible, print_json
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
-    from relforge.patching.destination import Destination
-    from relforge.patching.status import TreeStatus
+    from relforge.patching.tree.destination import Destination
+    from relforge.patching.tree.status import TreeStatus
 
 FoldersArgument = Annotated[
     list[Path] | None,
@@ -46,7 +46,7 @@ _CHANGES = {"added": "A", "altered": "M", "mode": "m", "gone": "D"}
 
 def status(folders: Sequence[Path], *, as_json: bool) -> None:
     """Prints what each folder carries. Raises RelforgeError (SOURCE) when one has no marker."""
-    from relforge.patching.status import tree_status
+    from relforge.patching.tree.status import tree_status
 
     found = [tree_status(folder) for folder in _trees(folders)]
     if as_json:
@@ -65,8 +65,8 @@ def reverse(
     as_json: bool,
 ) -> None:
     """Takes each tree back to its base. Raises RelforgeError (SOURCE)."""
-    from relforge.patching.reverse import reverse as reverse_tree
-    from relforge.patching.worktree import repository_git_dir
+    from relforge.patching.tree.reverse import reverse as reverse_tree
+    from relforge.patching.tree.worktree import repository_git_dir
 
     git_dir = repository_git_dir(repo) if repo is not None else None
     with interruptible() as cancel:
@@ -91,7 +91,7 @@ def destination(
     *, worktree: bool, tar: Path | None, repo: str | None, discard_edits: bool, release: bool
 ) -> Destination:
     """Where the trees go. Raises RelforgeError (USAGE) for options that do not go together."""
-    from relforge.patching.destination import Destination
+    from relforge.patching.tree.destination import Destination
 
     if worktree and tar is not None:
         raise _usage("--worktree and --tar exclude each other", "leave one of them away")
@@ -117,7 +117,7 @@ def _usage(what: str, hint: str) -> RelforgeError:
 
 
 def _trees(folders: Sequence[Path]) -> list[Path]:
-    from relforge.patching.status import marked_folders
+    from relforge.patching.tree.status import marked_folders
 
     if not folders:
         raise RelforgeError(

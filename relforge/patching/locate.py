@@ -19,7 +19,7 @@ from relforge.patching.keys import (
     passphrase_from,
 )
 from relforge.patching.source import PatchSource, Recipe, Trust
-from relforge.patching.tree import patch_set_at
+from relforge.patching.tree.making import patch_set_at
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
         return ("identities",) if subject.sealed else ()
 
     def run(self, job: Job[UnpatchInputs], ctx: StageContext) -> UnpatchResult:
-        from relforge.patching.tree import materialise
+        from relforge.patching.tree.making import materialise
 
         applied = []
         for patch_set in job.inputs.sets:

@@ -21,13 +21,13 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
-from relforge.patching.folder import unpatch_to_folder
-from relforge.patching.rebasing import commit_in
+from relforge.patching.edits.rebasing import commit_in
 from relforge.patching.source import Graft, Recipe, Trust
-from relforge.patching.tarball import unpatch_to_tar
-from relforge.patching.tree import patch_set_at
+from relforge.patching.tree.folder import unpatch_to_folder
+from relforge.patching.tree.making import patch_set_at
+from relforge.patching.tree.tarball import unpatch_to_tar
+from relforge.patching.tree.worktree import unpatch_to_worktree
 from relforge.patching.workarea import sweep
-from relforge.patching.worktree import unpatch_to_worktree
 from tests.support.patching import MARK, World, files_with_mark, make_world, new_repository
 
 
@@ -113,10 +113,10 @@ def test_a_full_disk(world: World, tmp_path: Path, small_disk: Path, full: str) 
 CHILD = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from relforge.patching.folder import unpatch_to_folder
+from relforge.patching.tree.folder import unpatch_to_folder
 from relforge.patching.keys import load_identities, load_signer
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree import patch_set_at
+from relforge.patching.tree.making import patch_set_at
 
 bundle, store, base, key, public, home, dest, after_ms = sys.argv[1:]
 recipe = Recipe(

@@ -23,12 +23,8 @@ from pydantic import ValidationError
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence import dsse
 from relforge.frozen import canonical_json
-from relforge.patching import keyfiles, tarstream
-from relforge.patching.flagscale import sealed
-from relforge.patching.flagscale.diff_yaml import read_diff_yaml, write_diff_yaml
-from relforge.patching.flagscale.history import read_history, write_history
-from relforge.patching.flagscale.legacy import read_hetero
-from relforge.patching.header import (
+from relforge.patching.bundle import tarstream
+from relforge.patching.bundle.header import (
     MAGIC,
     BundleSource,
     Ciphertext,
@@ -37,10 +33,15 @@ from relforge.patching.header import (
     header_bytes,
     parse_header,
 )
-from relforge.patching.identities import load_identities
+from relforge.patching.bundle.opening import INDEX, BundleIndex, IndexedPatch
+from relforge.patching.flagscale import sealed
+from relforge.patching.flagscale.diff_yaml import read_diff_yaml, write_diff_yaml
+from relforge.patching.flagscale.history import read_history, write_history
+from relforge.patching.flagscale.legacy import read_hetero
+from relforge.patching.keys import keyfiles
+from relforge.patching.keys.identities import load_identities
+from relforge.patching.keys.recipients import recipients_in
 from relforge.patching.mailbox import EncodedDiff, pieces
-from relforge.patching.opening import INDEX, BundleIndex, IndexedPatch
-from relforge.patching.recipients import recipients_in
 from relforge.patching.series import check_patch_name, read_series
 
 Target = Callable[[bytes], None]

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from relforge.evidence.dsse import TrustedSigner
 from relforge.patching.bundle import SealedBundle, seal
-from relforge.patching.header import BundleSource, GitOrigin
+from relforge.patching.bundle.header import BundleSource, GitOrigin
 from relforge.patching.keys import (
     Identities,
     NewKeys,

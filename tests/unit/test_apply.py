@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.apply import AppliedTree, apply_patches
 from relforge.patching.source import Diff
+from relforge.patching.tree.apply import AppliedTree, apply_patches
 from tests.support.patching import Repository, new_repository
 
 

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence import dsse
 from relforge.frozen import canonical_json
-from relforge.patching import header as header_module
-from relforge.patching import tarstream
 from relforge.patching.bundle import (
     BundleIndex,
     IndexedPatch,
     open_bundle,
     opened,
     seal,
+    tarstream,
     verify_ciphertext,
 )
-from relforge.patching.header import Header, header_bytes, read_header
+from relforge.patching.bundle import header as header_module
+from relforge.patching.bundle.header import Header, header_bytes, read_header
 from relforge.patching.keys import (
     Identities,
     load_identities,

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.folder import Unpatched, unpatch_to_folder
-from relforge.patching.marker import MARKER, edited_files, read_marker
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree import patch_set_at
+from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
+from relforge.patching.tree.making import patch_set_at
+from relforge.patching.tree.marker import MARKER, edited_files, read_marker
 from tests.support.patching import MARK, World, make_world, write_patch_set
 
 
@@ -249,10 +249,10 @@ def test_files_have_plain_modes_whatever_the_umask(world: World, tmp_path: Path)
 CHILD = """
 import sys
 from pathlib import Path
-from relforge.patching.folder import unpatch_to_folder
+from relforge.patching.tree.folder import unpatch_to_folder
 from relforge.patching.keys import load_identities, load_signer
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree import patch_set_at
+from relforge.patching.tree.making import patch_set_at
 
 bundle, store, base, key, public, home, dest = sys.argv[1:]
 done = unpatch_to_folder(

@@ -12,9 +12,8 @@ import pytest
 
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching import sealing
-from relforge.patching.bundle import HEADER_FILE, open_bundle, open_to_folder, rotate
-from relforge.patching.header import Header, read_header
+from relforge.patching.bundle import HEADER_FILE, open_bundle, open_to_folder, rotate, sealing
+from relforge.patching.bundle.header import Header, read_header
 from relforge.patching.keys import (
     NewKeys,
     load_identities,

@@ -16,7 +16,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle import BundlePatches
 from relforge.patching.keys import Identities, load_identities, new_keys
 from relforge.patching.source import PatchSource, Recipe, Trust
-from relforge.patching.tree import Tree, applied_tree, materialise, patch_set_at
+from relforge.patching.tree.making import Tree, applied_tree, materialise, patch_set_at
 from relforge.patching.workarea import outer_area, sweep, work_area
 from tests.support.patching import MARK, World, files_with_mark, make_world
 
@@ -193,7 +193,7 @@ from pathlib import Path
 from relforge import gitio
 from relforge.patching.keys import load_identities, load_signer
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree import materialise, patch_set_at
+from relforge.patching.tree.making import materialise, patch_set_at
 
 where, bundle, store, base, key, public, home, dest = sys.argv[1:]
 checkout = gitio.Git.checkout

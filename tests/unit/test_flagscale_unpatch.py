@@ -301,7 +301,7 @@ def test_words_of_two_layouts_are_a_usage_error(little: LittleFlagScale) -> None
 def test_the_key_is_used_for_any_number_of_files_and_loaded_once(
     little: LittleFlagScale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from relforge.patching import keyfiles
+    from relforge.patching.keys import keyfiles
 
     loads = []
     real = keyfiles.load_private_pem
@@ -327,7 +327,7 @@ def test_a_release_may_name_an_entry_and_the_pinned_tree_decides(little: LittleF
     from relforge.errors import RelforgeError
     from relforge.patching.keys import load_identities
     from relforge.patching.source import Recipe, Trust
-    from relforge.patching.tree import materialise, patch_set_at
+    from relforge.patching.tree.making import materialise, patch_set_at
 
     file = little.legacy("bi_V150", seal(little.mailbox), end=".patch.encrypted")
     trust = Trust(identities=load_identities([little.keys]))

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.keyforms import FORMS, convert, show
 from relforge.patching.keys import load_identities, load_recipients, new_keys
+from relforge.patching.keys.keyforms import FORMS, convert, show
 from tests.support.patching import flagscale_key_folder, rsa_private_pem, rsa_public_pem
 
 

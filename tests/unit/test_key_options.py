@@ -17,7 +17,6 @@ from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import load_site
 from relforge.manifest.site import Site
-from relforge.patching import passphrase as passphrase_module
 from relforge.patching.keys import (
     LockedKey,
     exposed_keys,
@@ -28,6 +27,7 @@ from relforge.patching.keys import (
     new_keys,
     passphrase_from,
 )
+from relforge.patching.keys import passphrase as passphrase_module
 from relforge.patching.locate import trusted_signers
 from tests.support.patching import (
     World,

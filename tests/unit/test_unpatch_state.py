@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.folder import unpatch_to_folder
-from relforge.patching.header import GitOrigin
-from relforge.patching.marker import MARKER
-from relforge.patching.reverse import reverse
+from relforge.patching.bundle.header import GitOrigin
 from relforge.patching.source import Graft, Recipe, Trust
-from relforge.patching.status import marked_folders, tree_status
-from relforge.patching.tarball import unpatch_to_stream, unpatch_to_tar
-from relforge.patching.tree import materialise, patch_set_at
-from relforge.patching.worktree import unpatch_to_worktree
+from relforge.patching.tree.folder import unpatch_to_folder
+from relforge.patching.tree.making import materialise, patch_set_at
+from relforge.patching.tree.marker import MARKER
+from relforge.patching.tree.reverse import reverse
+from relforge.patching.tree.status import marked_folders, tree_status
+from relforge.patching.tree.tarball import unpatch_to_stream, unpatch_to_tar
+from relforge.patching.tree.worktree import unpatch_to_worktree
 from tests.support.patching import MARK, World, files_with_mark, make_world, new_repository
 
 EPOCH = 1_700_000_000

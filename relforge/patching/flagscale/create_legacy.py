@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.apply import AppliedTree
 from relforge.patching.flagscale.keypair import KeyPair
 from relforge.patching.flagscale.legacy import devices_with, hetero_line
 from relforge.patching.flagscale.names import (
@@ -26,6 +25,7 @@ from relforge.patching.flagscale.repository import Repository
 from relforge.patching.flagscale.workshop import EVERYTHING, Workshop, applied, not_proven
 from relforge.patching.flagscale.writing import NewFile, put_folder, put_line
 from relforge.patching.source import Diff, Whitespace
+from relforge.patching.tree.apply import AppliedTree
 from relforge.patching.workarea import work_area
 from relforge.stage import CancelToken
 

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write
-from relforge.patching import keyfiles
 from relforge.patching.flagscale.sealed import OpeningKey
-from relforge.patching.passphrase import Passphrase
+from relforge.patching.keys import keyfiles
+from relforge.patching.keys.passphrase import Passphrase
 
 PRIVATE = "private_key.pem"
 PUBLIC = "public_key.pem"

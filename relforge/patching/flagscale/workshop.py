@@ -9,9 +9,9 @@ from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
-from relforge.patching import keyfiles
-from relforge.patching.apply import AppliedTree, apply_patches
+from relforge.patching.keys import keyfiles
 from relforge.patching.source import Diff, Whitespace
+from relforge.patching.tree.apply import AppliedTree, apply_patches
 from relforge.stage import CancelToken
 
 EVERYTHING = "**"

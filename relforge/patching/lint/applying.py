@@ -12,7 +12,6 @@ from typing import Literal
 from relforge.errors import RelforgeError
 from relforge.files import remove_tree
 from relforge.gitio import Git
-from relforge.patching.apply import apply_patches
 from relforge.patching.flagscale.diff_yaml import DiffYaml
 from relforge.patching.flagscale.names import ROOT_BACKEND, folder_of
 from relforge.patching.flagscale.repository import submodule_at
@@ -22,6 +21,7 @@ from relforge.patching.lint.history import Answer
 from relforge.patching.lint.model import Finding, finding, shortened
 from relforge.patching.lint.objects import Look, Unit
 from relforge.patching.source import Diff, Graft, Whitespace
+from relforge.patching.tree.apply import apply_patches
 from relforge.stage import CancelToken
 
 # What `git apply --whitespace=fix` may change: ends of lines, spaces before tabs, blank lines.

@@ -16,13 +16,13 @@ from pathlib import Path
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
-from relforge.patching.apply import apply_patches, shown_path
-from relforge.patching.fromtree import diff_of, unproved
+from relforge.patching.edits.fromtree import diff_of, unproved
+from relforge.patching.edits.writeset import write_set
 from relforge.patching.mailbox import EncodedDiff, Mail, mails
 from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, PatchSource, Trust
+from relforge.patching.tree.apply import apply_patches, shown_path
 from relforge.patching.workarea import work_area
-from relforge.patching.writeset import write_set
 from relforge.stage import CancelToken
 
 _SHOWN = 20

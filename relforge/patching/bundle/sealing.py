@@ -22,13 +22,13 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import PrivateKey, TrustedSigner
 from relforge.files import cannot_write, sync_folder
 from relforge.frozen import Frozen, canonical_json
-from relforge.patching import tarstream
-from relforge.patching.apply import apply_patches
-from relforge.patching.header import BundleSource, Ciphertext, Header, header_bytes
+from relforge.patching.bundle import tarstream
+from relforge.patching.bundle.header import BundleSource, Ciphertext, Header, header_bytes
+from relforge.patching.bundle.opening import INDEX, BundleIndex, IndexedPatch, OpenedBundle, opened
 from relforge.patching.keys import Identities, Recipient
-from relforge.patching.opening import INDEX, BundleIndex, IndexedPatch, OpenedBundle, opened
 from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, Ships
+from relforge.patching.tree.apply import apply_patches
 from relforge.patching.workarea import work_area
 
 _CHUNK = 1 << 18

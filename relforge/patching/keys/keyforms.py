@@ -22,12 +22,12 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import PublicKey, key_id
 from relforge.files import cannot_write
 from relforge.frozen import Frozen
-from relforge.patching import keyfiles
-from relforge.patching.identities import age_identities, rsa_identity
-from relforge.patching.keyfiles import KeyFinding
-from relforge.patching.passphrase import LockedKey, Passphrase, ask
-from relforge.patching.recipients import RecipientId, recipients_in
-from relforge.patching.signing import load_signer, load_signing_key
+from relforge.patching.keys import keyfiles
+from relforge.patching.keys.identities import age_identities, rsa_identity
+from relforge.patching.keys.keyfiles import KeyFinding
+from relforge.patching.keys.passphrase import LockedKey, Passphrase, ask
+from relforge.patching.keys.recipients import RecipientId, recipients_in
+from relforge.patching.keys.signing import load_signer, load_signing_key
 
 Form = Literal["recipient", "public-pem", "pem", "openssh"]
 FORMS: tuple[Form, ...] = get_args(Form)

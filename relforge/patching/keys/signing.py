@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from relforge.evidence.dsse import PrivateKey, TrustedSigner
-from relforge.patching import keyfiles
-from relforge.patching.passphrase import Passphrase
+from relforge.patching.keys import keyfiles
+from relforge.patching.keys.passphrase import Passphrase
 
 _WANTED = "signatures take an ECDSA P-256 or Ed25519 key"
 _OPENS = "it opens bundles; " + _WANTED

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder, write_atomic
-from relforge.patching.marker import MARKER, Marker, read_marker
+from relforge.patching.tree.marker import MARKER, Marker, read_marker
 from relforge.patching.workarea import OUTER_PREFIX
 
 _AT_FDCWD = -100

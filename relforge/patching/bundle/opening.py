@@ -21,12 +21,12 @@ from pydantic import ValidationError
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import TrustedSigner
 from relforge.frozen import Frozen, canonical_json
-from relforge.patching import tarstream
-from relforge.patching.apply import FileChange
-from relforge.patching.header import VerifiedHeader, altered, open_file, parse_header
+from relforge.patching.bundle import tarstream
+from relforge.patching.bundle.header import VerifiedHeader, altered, open_file, parse_header
 from relforge.patching.keys import Identities, public_files
 from relforge.patching.series import check_patch_name, content_sha256
 from relforge.patching.source import Patch
+from relforge.patching.tree.apply import FileChange
 
 INDEX = "index.json"
 _CHUNK = 1 << 18

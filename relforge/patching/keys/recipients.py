@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from relforge.errors import RelforgeError
 from relforge.frozen import Frozen, sha256_hex
 from relforge.manifest.common import Sha256
-from relforge.patching import keyfiles
+from relforge.patching.keys import keyfiles
 
 _SMALLEST_RSA_BITS = 2048  # the age format's own limit
 

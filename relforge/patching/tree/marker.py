@@ -23,10 +23,10 @@ from relforge.frozen import Frozen, canonical_json, content_key
 from relforge.gitio.entries import GITLINK, LINK, TreeEntry
 from relforge.gitio.writing import MetadataDigest
 from relforge.manifest.common import Commit, Sha256, TreeHash
-from relforge.patching.apply import shown_path
-from relforge.patching.header import GitOrigin, Origin
+from relforge.patching.bundle.header import GitOrigin, Origin
 from relforge.patching.source import PatchSetInfo, Recipe, Whitespace
-from relforge.patching.tree import Tree
+from relforge.patching.tree.apply import shown_path
+from relforge.patching.tree.making import Tree
 
 MARKER = ".relforge-tree.json"
 _GIT = b".git"

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching import keyfiles
-from relforge.patching.keyfiles import AGE_SECRET, KeyFinding
-from relforge.patching.passphrase import LockedKey, Passphrase
-from relforge.patching.recipients import RecipientId, age_id, large_enough, rsa_id
+from relforge.patching.keys import keyfiles
+from relforge.patching.keys.keyfiles import AGE_SECRET, KeyFinding
+from relforge.patching.keys.passphrase import LockedKey, Passphrase
+from relforge.patching.keys.recipients import RecipientId, age_id, large_enough, rsa_id
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.folder import Unpatched, unpatch_to_folder
-from relforge.patching.header import Origin
+from relforge.patching.bundle.header import Origin
 from relforge.patching.source import Recipe
-from relforge.patching.tarball import unpatch_to_stream, unpatch_to_tar
-from relforge.patching.worktree import unpatch_to_worktree
+from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
+from relforge.patching.tree.tarball import unpatch_to_stream, unpatch_to_tar
+from relforge.patching.tree.worktree import unpatch_to_worktree
 from relforge.stage import CancelToken
 
 

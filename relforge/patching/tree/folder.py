@@ -11,8 +11,10 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.frozen import Frozen, sha256_hex
 from relforge.gitio import WrittenTree
-from relforge.patching.header import Origin
-from relforge.patching.marker import (
+from relforge.patching.bundle.header import Origin
+from relforge.patching.source import PatchSetInfo, Recipe
+from relforge.patching.tree.making import Tree, applied_tree, check_meant_for
+from relforge.patching.tree.marker import (
     Applied,
     Marker,
     base_of,
@@ -21,9 +23,7 @@ from relforge.patching.marker import (
     request_of,
     write_marker,
 )
-from relforge.patching.place import exclude, marker_of_target, put_in_place, safe_target
-from relforge.patching.source import PatchSetInfo, Recipe
-from relforge.patching.tree import Tree, applied_tree, check_meant_for
+from relforge.patching.tree.place import exclude, marker_of_target, put_in_place, safe_target
 from relforge.patching.workarea import outer_area
 from relforge.stage import CancelToken
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.gitio.entries import LINK, TreeEntry, refuse_unsafe
-from relforge.patching.apply import AppliedTree, apply_patches
-from relforge.patching.marker import Applied, FileEdit, Marker, edits, required_marker
-from relforge.patching.reverse import base_recipe
+from relforge.patching.edits.writeset import put_set, refuse_existing, write_set
 from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, Patch, PatchSource, Recipe, Trust
-from relforge.patching.tree import applied_tree, patch_set_at
+from relforge.patching.tree.apply import AppliedTree, apply_patches
+from relforge.patching.tree.making import applied_tree, patch_set_at
+from relforge.patching.tree.marker import Applied, FileEdit, Marker, edits, required_marker
+from relforge.patching.tree.reverse import base_recipe
 from relforge.patching.workarea import outer_area
-from relforge.patching.writeset import put_set, refuse_existing, write_set
 from relforge.stage import CancelToken
 
 _NUMBER = re.compile(r"^(?:.*/)?(\d{1,8})[-_.]")

@@ -15,10 +15,12 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, write_atomic
 from relforge.frozen import sha256_hex
 from relforge.gitio import Git
-from relforge.patching.folder import Unpatched, marker_for
-from relforge.patching.header import Origin
-from relforge.patching.marker import MARKER, Marker, request_of, untouched, write_marker
-from relforge.patching.place import (
+from relforge.patching.bundle.header import Origin
+from relforge.patching.source import Recipe
+from relforge.patching.tree.folder import Unpatched, marker_for
+from relforge.patching.tree.making import applied_tree, check_meant_for
+from relforge.patching.tree.marker import MARKER, Marker, request_of, untouched, write_marker
+from relforge.patching.tree.place import (
     common_git_dir,
     exclude,
     exclude_lines,
@@ -27,8 +29,6 @@ from relforge.patching.place import (
     put_in_place,
     safe_target,
 )
-from relforge.patching.source import Recipe
-from relforge.patching.tree import applied_tree, check_meant_for
 from relforge.patching.workarea import outer_area
 from relforge.stage import CancelToken
 

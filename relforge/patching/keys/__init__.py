@@ -25,25 +25,25 @@ from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import key_id
 from relforge.files import cannot_write
-from relforge.patching.identities import (
+from relforge.patching.keys.identities import (
     Identities,
     Identity,
     load_identities,
 )
-from relforge.patching.keyfiles import KeyFinding, create, exposed_keys
-from relforge.patching.passphrase import (
+from relforge.patching.keys.keyfiles import KeyFinding, create, exposed_keys
+from relforge.patching.keys.passphrase import (
     LockedKey,
     Passphrase,
     given_passphrase,
     passphrase_from,
 )
-from relforge.patching.recipients import (
+from relforge.patching.keys.recipients import (
     Recipient,
     RecipientId,
     load_recipients,
     public_files,
 )
-from relforge.patching.signing import load_signer, load_signing_key
+from relforge.patching.keys.signing import load_signer, load_signing_key
 
 __all__ = [
     "Identities",

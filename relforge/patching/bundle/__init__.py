@@ -15,8 +15,8 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder
 from relforge.frozen import canonical_json
-from relforge.patching.header import VerifiedHeader, read_header
-from relforge.patching.opening import (
+from relforge.patching.bundle.header import VerifiedHeader, read_header
+from relforge.patching.bundle.opening import (
     INDEX,
     BundleIndex,
     IndexedPatch,
@@ -25,7 +25,7 @@ from relforge.patching.opening import (
     opened,
     verify_ciphertext,
 )
-from relforge.patching.sealing import SealedBundle, rotate, seal
+from relforge.patching.bundle.sealing import SealedBundle, rotate, seal
 from relforge.patching.series import SERIES
 from relforge.patching.source import Diff, Patch, PatchSetInfo, PatchStream, Trust
 from relforge.patching.workarea import outer_area, work_area

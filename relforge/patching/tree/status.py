@@ -8,7 +8,7 @@ from typing import Literal
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import TreeHash
-from relforge.patching.marker import (
+from relforge.patching.tree.marker import (
     MARKER,
     Applied,
     Base,

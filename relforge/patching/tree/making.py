@@ -9,11 +9,11 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import Sha256, TreeHash
-from relforge.patching.apply import AppliedTree, apply_patches
 from relforge.patching.bundle import BundlePatches
 from relforge.patching.flagscale.entry import patches_at
 from relforge.patching.series import SERIES, read_series
 from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStream, Recipe
+from relforge.patching.tree.apply import AppliedTree, apply_patches
 from relforge.patching.workarea import outer_area, work_area
 from relforge.stage import CancelToken
 

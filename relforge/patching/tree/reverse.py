@@ -7,10 +7,10 @@ from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
-from relforge.patching.folder import Unpatched, unpatch_to_folder
-from relforge.patching.header import GitOrigin, PackageOrigin
-from relforge.patching.marker import Base, required_marker
+from relforge.patching.bundle.header import GitOrigin, PackageOrigin
 from relforge.patching.source import Graft, Recipe
+from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
+from relforge.patching.tree.marker import Base, required_marker
 from relforge.stage import CancelToken
 
 

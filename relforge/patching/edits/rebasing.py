@@ -14,7 +14,7 @@ from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 from relforge.manifest.source import GitSource
 from relforge.patching.source import PatchSetInfo
-from relforge.patching.worktree import repository_git_dir
+from relforge.patching.tree.worktree import repository_git_dir
 from relforge.stage import CancelToken
 
 _FULL = re.compile(r"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")

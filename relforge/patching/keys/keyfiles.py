@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.passphrase import Passphrase, ask, readable_by_others, wrong_passphrase
+from relforge.patching.keys.passphrase import Passphrase, ask, readable_by_others, wrong_passphrase
 
 AGE_SECRET = "AGE-SECRET-KEY-1"  # noqa: S105  (a prefix, not a secret)
 AGE_FILE = b"age-encryption.org/v1\n"

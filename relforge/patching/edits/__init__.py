@@ -1,0 +1,1 @@
+"""What users do to patched trees and patch sets: edits made into patches, sets moved on."""
