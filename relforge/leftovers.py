@@ -17,8 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from relforge import proc
-from relforge.engine import owner
+from relforge import owner, proc
 from relforge.errors import ExitCode, RelforgeError
 
 REPLACED = ".replaced"

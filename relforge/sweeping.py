@@ -1,6 +1,6 @@
 """Removes what killed runs left: on disk, as containers, in BuildKit's cache.
 
-Decrypted work areas go when any verb starts (``patching/workarea.py``); the rest goes here, before
+Decrypted work areas go when any verb starts (``workarea.py``); the rest goes here, before
 the first stage works. Everything is removed only when its owner is gone.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from relforge import workarea
 from relforge.errors import RelforgeError
 from relforge.leftovers import sweep_folder
 from relforge.manifest.site import EngineSite
-from relforge.patching import workarea
 
 
 def files(home: Path, dist: Path, line: Callable[[str], None]) -> list[Path]:

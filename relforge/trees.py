@@ -30,9 +30,9 @@ def checked_out(
     Raises RelforgeError (SOURCE) when a patch set does not give the tree that was asked for.
     """
     from relforge.patching.tree.making import materialise
-    from relforge.patching.workarea import work_area
     from relforge.sources.api import store_of
     from relforge.stages.unpatch import UnpatchResult, recipe_of
+    from relforge.workarea import work_area
 
     env = job.env
     unpatch = job.upstream.get("unpatch")

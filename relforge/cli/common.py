@@ -25,8 +25,8 @@ from relforge.manifest.project import (
 )
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
-from relforge.patching.workarea import sweep
 from relforge.stage import CancelToken
+from relforge.workarea import sweep
 
 ProjectOption = Annotated[
     Path | None, typer.Option("--project", help="The project folder.", metavar="DIR")

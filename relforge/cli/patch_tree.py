@@ -270,7 +270,7 @@ def _seal(
 def _write_plain(done: Rebased, out: Path) -> None:
     """Copies the set beside its place, and renames it there."""
     from relforge.patching.edits.writeset import put_set, write_set
-    from relforge.patching.workarea import outer_area
+    from relforge.workarea import outer_area
 
     area = done.patches.folder.parent
     out.absolute().parent.mkdir(parents=True, exist_ok=True)

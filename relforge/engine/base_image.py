@@ -23,8 +23,8 @@ from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
 from relforge.manifest.device import BaseImage, BootstrapBase, RegistryBase
 from relforge.manifest.site import Site
-from relforge.patching.workarea import work_area
 from relforge.stage import CancelToken
+from relforge.workarea import work_area
 
 LABEL_KEY = "org.relforge.base-key"
 _RECIPE = 1

@@ -13,8 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relforge import redact
-from relforge.engine import owner
+from relforge import owner, redact
 from relforge.engine.container_spec import ContainerSpec, ContainerState, Mount, PublishedPort
 from relforge.engine.refusals import StartFailed, engine_refused, not_removed
 from relforge.engine.stopping import terminated_as_exception

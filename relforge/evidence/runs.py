@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from relforge.engine import owner
+from relforge import owner
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import write_atomic
 from relforge.frozen import Frozen

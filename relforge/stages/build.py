@@ -295,7 +295,7 @@ def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Pa
 def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
     """The site's Debian mirror for build steps; a secret mount leaves no trace in any layer."""
     from relforge.engine.apt import SECRET_ID, build_sources
-    from relforge.patching.workarea import work_area
+    from relforge.workarea import work_area
 
     text = build_sources(suite, job.env.site) if suite else None
     if text is None:

@@ -27,7 +27,7 @@ from relforge.patching.tree.folder import unpatch_to_folder
 from relforge.patching.tree.making import patch_set_at
 from relforge.patching.tree.tarball import unpatch_to_tar
 from relforge.patching.tree.worktree import unpatch_to_worktree
-from relforge.patching.workarea import sweep
+from relforge.workarea import sweep
 from tests.support.patching import MARK, World, files_with_mark, make_world, new_repository
 
 

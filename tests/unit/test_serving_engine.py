@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relforge.engine import owner
+from relforge import owner
 from relforge.engine.client import connect, engine_host
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import EngineSite

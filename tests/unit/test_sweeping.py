@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from relforge import leftovers, sweeping
-from relforge.engine import owner
+from relforge import leftovers, owner, sweeping, workarea
 from relforge.engine.layout import replace_folder
 from relforge.leftovers import held, left_behind, owned_file, owned_folder, remove, sweep_folder
-from relforge.patching import workarea
 
 
 def killed(code: str, *arguments: Path) -> None:

@@ -28,7 +28,7 @@ from relforge.patching.bundle.opening import (
 from relforge.patching.bundle.sealing import SealedBundle, rotate, seal
 from relforge.patching.series import SERIES
 from relforge.patching.source import Diff, Patch, PatchSetInfo, PatchStream, Trust
-from relforge.patching.workarea import outer_area, work_area
+from relforge.workarea import outer_area, work_area
 
 __all__ = [
     "HEADER_FILE",

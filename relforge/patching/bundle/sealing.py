@@ -29,7 +29,7 @@ from relforge.patching.keys import Identities, Recipient
 from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, Ships
 from relforge.patching.tree.apply import apply_patches
-from relforge.patching.workarea import work_area
+from relforge.workarea import work_area
 
 _CHUNK = 1 << 18
 

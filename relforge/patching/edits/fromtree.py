@@ -23,8 +23,8 @@ from relforge.patching.tree.apply import AppliedTree, apply_patches
 from relforge.patching.tree.making import applied_tree, patch_set_at
 from relforge.patching.tree.marker import Applied, FileEdit, Marker, edits, required_marker
 from relforge.patching.tree.reverse import base_recipe
-from relforge.patching.workarea import outer_area
 from relforge.stage import CancelToken
+from relforge.workarea import outer_area
 
 _NUMBER = re.compile(r"^(?:.*/)?(\d{1,8})[-_.]")
 

@@ -22,8 +22,8 @@ from relforge.patching.mailbox import EncodedDiff, Mail, mails
 from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, PatchSource, Trust
 from relforge.patching.tree.apply import apply_patches, shown_path
-from relforge.patching.workarea import work_area
 from relforge.stage import CancelToken
+from relforge.workarea import work_area
 
 _SHOWN = 20
 

@@ -30,8 +30,8 @@ from relforge.patching.flagscale.submodules import gitlink, own_repositories
 from relforge.patching.flagscale.workshop import Workshop, applied, not_proven
 from relforge.patching.flagscale.writing import NewFile, put_folder
 from relforge.patching.source import Diff
-from relforge.patching.workarea import work_area
 from relforge.stage import CancelToken
+from relforge.workarea import work_area
 
 _WHOLE = "diff"
 

@@ -26,8 +26,8 @@ from relforge.patching.flagscale.workshop import EVERYTHING, Workshop, applied, 
 from relforge.patching.flagscale.writing import NewFile, put_folder, put_line
 from relforge.patching.source import Diff, Whitespace
 from relforge.patching.tree.apply import AppliedTree
-from relforge.patching.workarea import work_area
 from relforge.stage import CancelToken
+from relforge.workarea import work_area
 
 _NOT_PUBLISHED = ("hardware", HETERO)
 

@@ -13,7 +13,7 @@ from relforge.files import cannot_write, sync_folder, write_atomic
 from relforge.patching.flagscale import sealed
 from relforge.patching.flagscale.keypair import KeyPair
 from relforge.patching.flagscale.names import SEALED
-from relforge.patching.workarea import outer_area
+from relforge.workarea import outer_area
 
 _CHUNK = 1 << 18
 

@@ -25,8 +25,8 @@ from relforge.patching.lint.entries import check_entries
 from relforge.patching.lint.history import Answer, answers, check_hetero, check_history, requests
 from relforge.patching.lint.model import Finding, LintReport, finding, report
 from relforge.patching.lint.objects import Look, Unit
-from relforge.patching.workarea import work_area
 from relforge.stage import CancelToken
+from relforge.workarea import work_area
 
 _KEY_MARKS = ("PRIVATE KEY-----", "AGE-SECRET-KEY-1")
 

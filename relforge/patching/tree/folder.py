@@ -24,8 +24,8 @@ from relforge.patching.tree.marker import (
     write_marker,
 )
 from relforge.patching.tree.place import exclude, marker_of_target, put_in_place, safe_target
-from relforge.patching.workarea import outer_area
 from relforge.stage import CancelToken
+from relforge.workarea import outer_area
 
 _LOCK_WAIT_S = 600.0
 

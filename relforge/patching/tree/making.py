@@ -14,8 +14,8 @@ from relforge.patching.flagscale.entry import patches_at
 from relforge.patching.series import SERIES, read_series
 from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStream, Recipe
 from relforge.patching.tree.apply import AppliedTree, apply_patches
-from relforge.patching.workarea import outer_area, work_area
 from relforge.stage import CancelToken
+from relforge.workarea import outer_area, work_area
 
 
 class Tree(Frozen):

@@ -14,7 +14,7 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder, write_atomic
 from relforge.patching.tree.marker import MARKER, Marker, read_marker
-from relforge.patching.workarea import OUTER_PREFIX
+from relforge.workarea import OUTER_PREFIX
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h

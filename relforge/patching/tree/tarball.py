@@ -17,8 +17,8 @@ from relforge.gitio.entries import GITLINK, LINK, TreeEntry, refuse_unsafe
 from relforge.gitio.writing import folders_of
 from relforge.patching.source import Recipe
 from relforge.patching.tree.making import Tree, applied_tree
-from relforge.patching.workarea import outer_area
 from relforge.stage import CancelToken
+from relforge.workarea import outer_area
 
 
 def unpatch_to_stream(

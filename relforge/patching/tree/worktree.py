@@ -29,8 +29,8 @@ from relforge.patching.tree.place import (
     put_in_place,
     safe_target,
 )
-from relforge.patching.workarea import outer_area
 from relforge.stage import CancelToken
+from relforge.workarea import outer_area
 
 _LOCK_WAIT_S = 600.0
 
