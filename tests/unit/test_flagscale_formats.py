@@ -161,3 +161,11 @@ def test_several_values_may_follow_one_flag() -> None:
         *("--dir", "d", "--task", "a", "--task", "b"),
     ]
     assert spread(["seal", "x", "--", "--task", "a", "b"], flags)[-2:] == ["a", "b"]
+
+
+def test_a_history_of_aliases_within_aliases_is_refused_before_it_is_written_out() -> None:
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    bomb = f"l0: &l0 [x, x]\n{levels}D_X: {{train: {{vllm: [*l11]}}}}\n".encode()
+    with pytest.raises(RelforgeError) as caught:
+        read_history(bomb, "history")
+    assert caught.value.code is ExitCode.SOURCE

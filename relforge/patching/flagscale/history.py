@@ -25,6 +25,9 @@ def read_history(data: bytes, where: str) -> History:
             for key, commits in _mapping(by_backends, where, f"{device}: {task}").items():
                 if not isinstance(commits, (list, type(None))):
                     raise unreadable(where, f"{device}: {task}: {key} is no list")
+                # Nested lists behind YAML aliases would grow without end when written out.
+                if any(not isinstance(commit, (str, int)) for commit in commits or ()):
+                    raise unreadable(where, f"{device}: {task}: {key} lists no commit ids")
                 named = [str(commit).strip() for commit in commits or ()]
                 result.setdefault(device, {}).setdefault(task, {})[key] = named
     return result
