@@ -249,8 +249,9 @@ def test_the_tar_stream_is_the_tree(world: World, tmp_path: Path) -> None:
     one.seek(0)
     with tarfile.open(fileobj=one) as archive:
         members = archive.getmembers()
-        archive.extractall(tmp_path / "out", filter="data")
     assert {(m.mtime, m.uid, m.gid, m.uname) for m in members} == {(EPOCH, 0, 0, "")}
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xC", tmp_path / "out"], input=one.getvalue(), check=True)
     assert git_tree(tmp_path / "out", tmp_path / "git") == world.result_tree
     unpatch_to_tar(tmp_path / "a/t.tar", recipe(world), home=world.home, epoch=EPOCH)
     assert (tmp_path / "a/t.tar").read_bytes() == one.getvalue()
