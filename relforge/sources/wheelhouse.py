@@ -217,12 +217,21 @@ def _closure(
     return tuple(_locked(items[name]) for name in sorted(extras))
 
 
+def _sha256_of(archive_info: Mapping[str, Any]) -> str | None:
+    """The report's hash; pip before 23.1 names it in another form for files of a folder."""
+    found = archive_info.get("hashes", {}).get("sha256")
+    if found is None:
+        algorithm, _, value = str(archive_info.get("hash", "")).partition("=")
+        found = value if algorithm == "sha256" else None
+    return found
+
+
 def _locked(item: Mapping[str, Any]) -> LockedWheel:
     from unearth import Link
 
     download = item["download_info"]
     metadata = item["metadata"]
-    sha256 = download.get("archive_info", {}).get("hashes", {}).get("sha256")
+    sha256 = _sha256_of(download.get("archive_info", {}))
     if sha256 is None:
         raise RelforgeError(
             f"the index gives no SHA-256 for {metadata['name']} {metadata['version']}",
