@@ -219,11 +219,10 @@ def _closure(
 
 def _sha256_of(archive_info: Mapping[str, Any]) -> str | None:
     """The report's hash; pip before 23.1 names it in another form for files of a folder."""
-    found = archive_info.get("hashes", {}).get("sha256")
-    if found is None:
-        algorithm, _, value = str(archive_info.get("hash", "")).partition("=")
-        found = value if algorithm == "sha256" else None
-    return found
+    if found := archive_info.get("hashes", {}).get("sha256"):
+        return str(found)
+    algorithm, _, value = str(archive_info.get("hash", "")).partition("=")
+    return value if algorithm == "sha256" else None
 
 
 def _locked(item: Mapping[str, Any]) -> LockedWheel:
