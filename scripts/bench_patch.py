@@ -29,7 +29,6 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from relforge.patching import folder as folder_module  # noqa: E402
 from relforge.patching.bundle import seal  # noqa: E402
 from relforge.patching.bundle.header import BundleSource, GitOrigin  # noqa: E402
 from relforge.patching.flagscale import sealed as flagscale_sealed  # noqa: E402
@@ -43,6 +42,7 @@ from relforge.patching.keys import (  # noqa: E402
 )
 from relforge.patching.series import read_series  # noqa: E402
 from relforge.patching.source import PatchSource, Recipe, Trust  # noqa: E402
+from relforge.patching.tree import folder as folder_module  # noqa: E402
 from relforge.patching.tree.folder import unpatch_to_folder  # noqa: E402
 from relforge.patching.tree.making import patch_set_at  # noqa: E402
 
