@@ -20,11 +20,11 @@ from relforge.cli.common import (
     workplace,
 )
 from relforge.cli.unpatch_flagscale import (
-    PANEL,
     BackendOption,
     DeviceTypeOption,
     RepoOption,
     TaskOption,
+    word,
 )
 from relforge.errors import ExitCode, RelforgeError
 
@@ -36,87 +36,52 @@ if TYPE_CHECKING:
 
 SealWithOption = Annotated[
     Path | None,
-    typer.Option(
+    word(
         "--key-path",
-        help="Seal for the key pair in this folder; a new one is made in an empty folder.",
-        rich_help_panel=PANEL,
-        metavar="DIR",
+        "Seal for the key pair in this folder; a new one is made in an empty folder.",
+        "DIR",
     ),
 ]
 BaseOption = Annotated[
     str | None,
-    typer.Option(
-        "--base-commit-id",
-        help="The base of a legacy patch.",
-        rich_help_panel=PANEL,
-        metavar="COMMIT",
-    ),
+    word("--base-commit-id", "The base of a legacy patch.", "COMMIT"),
 ]
 CurrentOption = Annotated[
     str | None,
-    typer.Option(
-        "--current-commit-id",
-        help="The state to publish (else: HEAD).",
-        rich_help_panel=PANEL,
-        metavar="COMMIT",
-    ),
+    word("--current-commit-id", "The state to publish (else: HEAD).", "COMMIT"),
 ]
 CommitOption = Annotated[
     str | None,
-    typer.Option(
-        "--commit",
-        help="FlagScale's base in the current layout.",
-        rich_help_panel=PANEL,
-        metavar="COMMIT",
-    ),
+    word("--commit", "FlagScale's base in the current layout.", "COMMIT"),
 ]
 BackendCommitOption = Annotated[
     list[str] | None,
-    typer.Option(
+    word(
         "--backend-commit",
-        help="Bases of the submodules, in the order of --backend (else: as pinned).",
-        rich_help_panel=PANEL,
-        metavar="COMMIT…",
+        "Bases of the submodules, in the order of --backend (else: as pinned).",
+        "COMMIT…",
     ),
 ]
 VersionOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--backend-version",
-        help="Versions of the backends, in the order of --backend.",
-        rich_help_panel=PANEL,
-        metavar="TEXT…",
-    ),
+    word("--backend-version", "Versions of the backends, in the order of --backend.", "TEXT…"),
 ]
 ModelsOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--models", help="Models it was made for.", rich_help_panel=PANEL, metavar="NAME…"
-    ),
+    word("--models", "Models it was made for.", "NAME…"),
 ]
-ContactOption = Annotated[
-    str, typer.Option("--contact", help="Published in diff.yaml.", rich_help_panel=PANEL)
-]
+ContactOption = Annotated[str, word("--contact", "Published in diff.yaml.")]
 UntrackedOption = Annotated[
     bool,
-    typer.Option(
-        "--untracked", help="Publish files that git does not track, too.", rich_help_panel=PANEL
-    ),
+    word("--untracked", "Publish files that git does not track, too."),
 ]
 ReplaceOption = Annotated[
     bool,
-    typer.Option(
-        "--replace", help="Replace the entry that is there already.", rich_help_panel=PANEL
-    ),
+    word("--replace", "Replace the entry that is there already."),
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(
-        "--out",
-        help="Write hardware/ below this folder (else: the repository).",
-        rich_help_panel=PANEL,
-        metavar="DIR",
-    ),
+    word("--out", "Write hardware/ below this folder (else: the repository).", "DIR"),
 ]
 
 

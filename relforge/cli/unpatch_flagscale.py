@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from relforge.stage import CancelToken
 
 PANEL = "In FlagScale's words"
+
+
+def word(flag: str, text: str, metavar: str | None = None) -> Any:
+    """An option that means what it means in FlagScale's tools, shown in a panel of its own."""
+    return typer.Option(flag, help=text, metavar=metavar, rich_help_panel=PANEL)
+
+
 SEVERAL = frozenset(
     {"--device-type", "--backend", "--task", "--backend-commit", "--expect-tree"}
     | {"--models", "--backend-version"}
@@ -30,83 +37,45 @@ SEVERAL = frozenset(
 
 DeviceTypeOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--device-type",
-        help="A device as FlagScale names it; several.",
-        metavar="NAME…",
-        rich_help_panel=PANEL,
-    ),
+    word("--device-type", "A device as FlagScale names it; several.", "NAME…"),
 ]
 CommitIdOption = Annotated[
     str | None,
-    typer.Option(
-        "--commit-id", help="The base of a legacy patch.", metavar="COMMIT", rich_help_panel=PANEL
-    ),
+    word("--commit-id", "The base of a legacy patch.", "COMMIT"),
 ]
 BackendOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--backend",
-        help="What the patches are for, in order.",
-        metavar="NAME…",
-        rich_help_panel=PANEL,
-    ),
+    word("--backend", "What the patches are for, in order.", "NAME…"),
 ]
 TaskOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--task", help="train, inference, post_train.", metavar="NAME…", rich_help_panel=PANEL
-    ),
+    word("--task", "train, inference, post_train.", "NAME…"),
 ]
 CommitOption = Annotated[
     str | None,
-    typer.Option(
-        "--commit",
-        help="The commit that holds the entry (else: the history file).",
-        metavar="COMMIT",
-        rich_help_panel=PANEL,
-    ),
+    word("--commit", "The commit that holds the entry (else: the history file).", "COMMIT"),
 ]
 BackendCommitOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--backend-commit",
-        help="Other commits of the submodules, in the order of --backend.",
-        metavar="COMMIT…",
-        rich_help_panel=PANEL,
+    word(
+        "--backend-commit", "Other commits of the submodules, in the order of --backend.", "COMMIT…"
     ),
 ]
 RepoOption = Annotated[
     str | None,
-    typer.Option(
-        "--repo",
-        help="FlagScale's repository (else: around this folder).",
-        metavar="PATH|URL",
-        rich_help_panel=PANEL,
-    ),
+    word("--repo", "FlagScale's repository (else: around this folder).", "PATH|URL"),
 ]
 WhitespaceOption = Annotated[
     str,
-    typer.Option(
-        "--whitespace",
-        help="exact, or fix: as FlagScale's older tools changed it.",
-        rich_help_panel=PANEL,
-    ),
+    word("--whitespace", "exact, or fix: as FlagScale's older tools changed it."),
 ]
 ExpectTreeOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--expect-tree",
-        help="The tree that must come out, one per device.",
-        metavar="HASH…",
-        rich_help_panel=PANEL,
-    ),
+    word("--expect-tree", "The tree that must come out, one per device.", "HASH…"),
 ]
 AnyTaskOption = Annotated[
     bool,
-    typer.Option(
-        "--any-task", help="Take an entry that is made for another task.", rich_help_panel=PANEL
-    ),
+    word("--any-task", "Take an entry that is made for another task."),
 ]
 NoForceOption = Annotated[
     bool, typer.Option("--no-force", help="Nothing is ever forced here.", hidden=True)

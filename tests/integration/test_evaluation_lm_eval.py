@@ -31,7 +31,7 @@ from relforge.stage import CancelToken
 PROJECT = Path(__file__).resolve().parents[2]
 TASK_FILE = PROJECT / "examples" / "tasks" / "tiny_adder_addition.yaml"
 REFERENCE = PROJECT / "examples" / "tiny-adder" / "reference.json"
-HAS_LM_EVAL = importlib.util.find_spec("lm_eval") is not None
+HAS_LM_EVAL = "RELFORGE_ALL_TESTS" in os.environ or importlib.util.find_spec("lm_eval") is not None
 
 
 def needs_lm_eval(test: Callable[..., None]) -> Callable[..., None]:
