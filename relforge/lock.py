@@ -36,8 +36,11 @@ class LockedPatchSet(Frozen):
     source: Name
     content: Sha256
     base_tree: TreeHash
-    result_tree: TreeHash
+    result_tree: TreeHash | None
+    """None: it was sealed in a format without a signature, and the lock was made without its key.
+    """
     patches: tuple[tuple[str, Sha256], ...]
+    """Name and hash of each; the hash is of the file as it is stored, so of a sealed one sealed."""
 
 
 class LockedWheel(Frozen):
@@ -71,11 +74,16 @@ class Lock(Frozen):
     build_wheels: LockedWheels
 
     def tree(self, source: str) -> str:
-        """The tree hash of a source after its patch sets."""
+        """The tree hash of a source after its patch sets.
+
+        Where nobody could tell it yet, what decides it instead: the base's hash, a plus sign, and
+        the beginning of the patch set's.
+        """
         tree = self.sources[source].tree
         for patch_set in self.patches.values():
             if patch_set.source == source:
-                tree = patch_set.result_tree
+                unknown = f"{patch_set.base_tree}+{patch_set.content[:12]}"
+                tree = patch_set.result_tree or unknown
         return tree
 
 
@@ -84,7 +92,10 @@ def request_key(release: Release, device: Device) -> str:
     return content_key(
         {
             "sources": {n: s.model_dump(mode="json") for n, s in release.sources.items()},
-            "patches": [p.model_dump(mode="json", exclude={"ships"}) for p in release.patches],
+            "patches": [
+                p.model_dump(mode="json", exclude={"ships"}, exclude_none=True)
+                for p in release.patches
+            ],
             "python": release.build.python.model_dump(
                 mode="json", exclude={"pip_check_exceptions", "bytecode_for"}
             ),

@@ -17,7 +17,7 @@ from relforge.manifest.model import Model, Reference
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
-from relforge.patching.locate import LocatedPatchSet, check_against_lock, locate
+from relforge.patching.locate import LocatedPatchSet, check_against_lock, known_of, locate
 from relforge.publishing.registry import Repository
 from relforge.stage import Resources, Skip, Stage, StageInputs, StageResult
 
@@ -62,7 +62,15 @@ def subject(
     model = project.model(release.model)
     lock = load_lock(project, release, device)
     located = tuple(
-        locate(project, site, device, ref, allow_unsigned=allow_unsigned) for ref in release.patches
+        locate(
+            project,
+            site,
+            device,
+            ref,
+            known=known_of(lock.patches.get(ref.name)),
+            allow_unsigned=allow_unsigned,
+        )
+        for ref in release.patch_refs
     )
     for patch_set in located:
         check_against_lock(patch_set, lock.patches.get(patch_set.name), release.name)

@@ -14,7 +14,17 @@ from relforge.manifest.loader import load
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
+from relforge.manifest.source import PatchSetRef
+from relforge.patching.flagscale.entry import EntryPatches
 from relforge.patching.locate import locate, recipe_for
+from relforge.patching.source import NotOpened
+from relforge.patching.stored import (
+    check_made_for,
+    fetch_place,
+    known_content,
+    place_of,
+    read_stored,
+)
 from relforge.stage import CancelToken
 
 if TYPE_CHECKING:
@@ -96,20 +106,44 @@ def _patches(
     from relforge.sources.api import store_of
 
     found = {}
-    for ref in release.patches:
+    for ref in release.patch_refs:
         # The plain patches are what a lock is made of, where the project has them.
         has_plain = any((root / ref.path).is_dir() for root in project.roots)
         overriding = site.model_copy(update={"patch_sets": {}}) if has_plain else site
-        located = locate(project, overriding, device, ref)
+        stored = None
+        if ref.repository is not None and ref.name not in overriding.patch_sets:
+            stored = _stored(ref, release, device, site, home, on_line)
+        known = known_content(stored) if stored else None
+        located = locate(project, overriding, device, ref, known=known)
+        base_tree = sources[ref.source].tree
         recipe = recipe_for(
             located,
             git_dir=store_of(home).git_dir,
-            base_tree=sources[ref.source].tree,
+            base_tree=base_tree,
             device=device,
             site=site,
-            expected_tree=None,
+            expected_tree=ref.result_tree,
         )
-        tree = materialise(recipe, dest=None, home=home, epoch=0)
+        try:
+            tree = materialise(recipe, dest=None, home=home, epoch=0)
+        except NotOpened as error:
+            if stored is None:
+                raise
+            locked = LockedPatchSet(
+                source=ref.source,
+                content=located.content_sha256,
+                base_tree=base_tree,
+                result_tree=ref.result_tree,
+                patches=tuple((patch.name, patch.sha256) for patch in stored.patches),
+            )
+            locked = found[ref.name] = _pinned_before(project, release, ref.name, locked)
+            on_line(f"{ref.name}: {error.what} ({error.why}): locked by the hash of its file")
+            on_line(
+                f"{ref.name}: tree {locked.result_tree} is pinned, and was not tried here"
+                if locked.result_tree
+                else f"{ref.name}: no tree is pinned; lock with the key to pin it"
+            )
+            continue
         found[ref.name] = LockedPatchSet(
             source=ref.source,
             content=located.content_sha256,
@@ -119,6 +153,43 @@ def _patches(
         )
         on_line(f"{ref.name}: {len(tree.patches)} patches make tree {tree.tree}")
     return found
+
+
+def _stored(
+    ref: PatchSetRef,
+    release: Release,
+    device: Device,
+    site: Site,
+    home: Path,
+    on_line: OnLine,
+) -> EntryPatches:
+    """A patch set of a git repository, fetched, and what the manifest says of it."""
+    place = place_of(ref)
+    git = fetch_place(place, home=home, site=site, ctx_line=on_line)
+    check_made_for(git, place, release.sources[ref.source], device)
+    stored = read_stored(git, place, name=ref.name)
+    hashes = [patch.sha256 for patch in stored.patches]
+    if ref.sha256 is not None and hashes != [ref.sha256]:
+        raise RelforgeError(
+            f"patch set {ref.name} is not the file that the manifest pins",
+            code=ExitCode.SOURCE,
+            where=str(place),
+            why=f"sha256 {ref.sha256} is pinned, it has {', '.join(hashes)}",
+            hint="ask its maker which one is right, then correct sha256 in the release manifest",
+        )
+    return stored
+
+
+def _pinned_before(
+    project: Project, release: Release, name: str, locked: LockedPatchSet
+) -> LockedPatchSet:
+    """With the tree that an earlier lock, made with the key, has for the same files and base."""
+    before = _lock_before(project, release)
+    earlier = before.patches.get(name) if before else None
+    if earlier is None or locked.result_tree is not None:
+        return locked
+    same = locked.model_copy(update={"result_tree": earlier.result_tree})
+    return same if same == earlier else locked
 
 
 # relforge's own templates install with uv and pack prebuilt trees with wheel.
@@ -192,16 +263,18 @@ def without(requirements: Iterable[str], excluded: Iterable[str]) -> list[str]:
 def _kept(
     project: Project, release: Release, device: Device
 ) -> tuple[LockedWheels, LockedWheels] | None:
-    path = lock_path(project, release)
-    if not path.is_file():
-        return None
-    try:
-        before = load(path, Lock)
-    except RelforgeError:
-        return None
-    if before.request != request_key(release, device):
+    before = _lock_before(project, release)
+    if before is None or before.request != request_key(release, device):
         return None
     return before.wheels, before.build_wheels
+
+
+def _lock_before(project: Project, release: Release) -> Lock | None:
+    path = lock_path(project, release)
+    try:
+        return load(path, Lock) if path.is_file() else None
+    except RelforgeError:
+        return None
 
 
 def read_requirements(git: Git, tree: str, path: str) -> Iterator[str]:

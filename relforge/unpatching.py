@@ -7,6 +7,7 @@ from pathlib import Path
 
 from relforge.patching.bundle.header import origin_of
 from relforge.patching.locate import recipe_for
+from relforge.patching.stored import UNVERIFIED, StoredPatches, fetch_place
 from relforge.patching.tree.destination import Destination, one_archive, write_tree
 from relforge.patching.tree.folder import Unpatched
 from relforge.plan import Subject
@@ -38,7 +39,13 @@ def unpatch_release(
         cancel.check()
         spec = subject.release.sources[located.source]
         import_source(located.source, spec, home=home, site=site, ctx_line=on_line, cancel=cancel)
+        if isinstance(located.patches, StoredPatches):
+            fetch_place(
+                located.patches.place, home=home, site=site, ctx_line=on_line, cancel=cancel
+            )
         locked = lock.patches[located.name]
+        if locked.result_tree is None:
+            on_line(UNVERIFIED.format(name=located.name))
         done.append(
             write_tree(
                 directory / located.source,

@@ -94,7 +94,10 @@ def gather(
     skipped: dict[str, str],
     registry: str | None,
 ) -> CardData:
-    """The card of one release. Values that nobody measured are absent, not guessed."""
+    """The card of one release. Values that nobody measured are absent, not guessed.
+
+    ``trees``: of each source, after its patch set.
+    """
     return CardData(
         title=release.title,
         summary=model.summary,
@@ -127,7 +130,7 @@ def gather(
                 name=name,
                 source=locked.source,
                 count=len(locked.patches),
-                result_tree=locked.result_tree,
+                result_tree=trees[locked.source],
                 sealed=name in sealed,
             )
             for name, locked in patches.items()

@@ -162,6 +162,15 @@ class Release(Frozen):
         for patch in self.patches:
             if patch.source not in known:
                 raise ValueError(f"patch set {patch.name!r} names unknown source {patch.source!r}")
+            if (
+                patch.repository is not None
+                and patch.repository.url is None
+                and self.sources[patch.source].kind != "git"
+            ):
+                raise ValueError(
+                    f"patch set {patch.name!r} needs repository.url: {patch.source!r} is no git "
+                    "source whose repository could hold it"
+                )
         patched = [patch.source for patch in self.patches]
         if len(set(patched)) != len(patched):
             raise ValueError("a source has at most one patch set; merge their series")
@@ -182,3 +191,11 @@ class Release(Frozen):
         if self.engine != "command" and self.serve.command:
             raise ValueError(f"engine {self.engine!r} makes its own command; remove serve.command")
         return self
+
+    @property
+    def patch_refs(self) -> tuple[PatchSetRef, ...]:
+        """The patch sets; one in its source's own repository has that one's address."""
+        return tuple(
+            ref.in_repository_of(self.sources[ref.source]) if ref.repository else ref
+            for ref in self.patches
+        )

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import TrustedSigner
+from relforge.gitio import Git
 from relforge.lock import LockedPatchSet
 from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
+from relforge.patching.flagscale.names import SEALED
 from relforge.patching.keys import (
     Identities,
     load_identities,
@@ -19,16 +21,20 @@ from relforge.patching.keys import (
     passphrase_from,
 )
 from relforge.patching.source import PatchSource, Recipe, Trust
+from relforge.patching.stored import KnownContent, StoredPatches, in_store, place_of
 from relforge.patching.tree.making import patch_set_at
+
+_NOTHING = KnownContent("0" * 64, sealed=False)
 
 
 @dataclass(frozen=True)
 class LocatedPatchSet:
-    """A patch set on this host: a folder with a ``series``, or a bundle."""
+    """A patch set on this host: a folder with a ``series``, a bundle, an entry of a repository."""
 
     name: str
     source: str
-    path: Path
+    where: str
+    """Its path, or what names it in a git repository; for messages."""
     sealed: bool
     content_sha256: str
     signer_keyid: str | None
@@ -65,35 +71,52 @@ def locate(
     device: Device,
     ref: PatchSetRef,
     *,
+    known: KnownContent | None = None,
     allow_unsigned: bool = False,
 ) -> LocatedPatchSet:
     """Finds a patch set: the site's bundle for it, else what the manifest names.
 
-    Reads no more than the series' hashes or the bundle's signed header. Raises RelforgeError
-    (SOURCE) for an untrusted or damaged bundle, or when there is nothing at the path.
+    Reads no more than the series' hashes or the bundle's signed header, and nothing of a set in a
+    git repository, of which ``known`` tells what the lock pins. Raises RelforgeError (SOURCE) for
+    an untrusted or damaged bundle, or when there is nothing at the path.
     """
     override = site.patch_sets.get(ref.name)
-    path = override if override is not None else project.path(ref.path)
-    patches = patch_set_at(path)
+    patches: PatchSource
+    if override is None and ref.repository is not None:
+        place = place_of(ref)
+        where = str(place)
+        patches = StoredPatches(ref.name, place, known or _NOTHING)
+    else:
+        path = override if override is not None else project.path(ref.path)
+        where = str(path)
+        patches = patch_set_at(path)
     info = patches.info(Trust(trusted_signers(site, device), allow_unsigned=allow_unsigned))
     if info.ships is not None and info.ships != ref.ships:
         raise RelforgeError(
             f"patch set {ref.name}: bundle and manifest disagree about what the image may ship",
             code=ExitCode.SOURCE,
-            where=str(path),
+            where=where,
             why=f"its signer allows {info.ships!r}, the manifest says {ref.ships!r}",
             hint=f"set ships: {info.ships} in the release manifest",
         )
     return LocatedPatchSet(
         name=ref.name,
         source=ref.source,
-        path=path,
+        where=where,
         sealed=info.sealed,
         content_sha256=info.content_sha256,
         signer_keyid=info.signer_keyid,
         patches=patches,
         allow_unsigned=allow_unsigned,
     )
+
+
+def known_of(locked: LockedPatchSet | None) -> KnownContent | None:
+    """What a lock tells of a set that lies in a git repository."""
+    if locked is None:
+        return None
+    sealed = any(name.endswith(SEALED) for name, _sha256 in locked.patches)
+    return KnownContent(locked.content, sealed)
 
 
 def recipe_for(
@@ -106,11 +129,14 @@ def recipe_for(
     expected_tree: str | None,
     base_commit: str | None = None,
 ) -> Recipe:
-    """How a located patch set becomes a tree on this host: whose signatures and keys count."""
+    """How a located patch set becomes a tree on this host: whose signatures and keys count.
+
+    ``git_dir`` is the store, which holds the base, and the commit of a set in a repository.
+    """
     return Recipe(
         git_dir=git_dir,
         base_tree=base_tree,
-        patches=located.patches,
+        patches=in_store(located.patches, Git(git_dir)),
         base_commit=base_commit,
         device_names=frozenset({device.name, *device.aliases}),
         expected_tree=expected_tree,
@@ -134,7 +160,7 @@ def check_against_lock(
     raise RelforgeError(
         f"patch set {located.name} is not the one in the lock",
         code=ExitCode.USAGE,
-        where=str(located.path),
+        where=located.where,
         why=f"its content is {located.content_sha256[:12]}, {pinned}",
         hint=f"relforge lock --release {release}"
         if not located.sealed

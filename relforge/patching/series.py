@@ -112,18 +112,26 @@ def read_series(folder: Path, *, name: str | None = None) -> PlainPatches:
             why=f"its file `{SERIES}` cannot be read: {error.strerror}",
             hint=f"list the patches in {series}, one file name a line, in the order to apply them",
         ) from error
-    if len(text) > _LARGEST_SERIES:
-        raise _bad(series, "a series file has at most 1 MiB")
-    patches: list[Patch] = []
-    seen: dict[str, int] = {}
-    for line, patch_name in _entries(series, text):
-        if patch_name in seen:
-            raise _bad(series, f"{patch_name} stands on line {seen[patch_name]} too", line)
-        seen[patch_name] = line
-        patches.append(_patch(folder, patch_name, series, line))
-    if not patches:
-        raise _bad(series, "it names no patch")
+    named = read_series_text(text, str(series))
+    patches = [_patch(folder, patch_name, series, line) for patch_name, line in named.items()]
     return PlainPatches(folder, make_patch_set(name or folder.resolve().name, patches))
+
+
+def read_series_text(text: bytes, where: str) -> dict[str, int]:
+    """The patches that a ``series`` file names, in order, each with its line.
+
+    Raises RelforgeError (SOURCE) naming ``where:line``.
+    """
+    if len(text) > _LARGEST_SERIES:
+        raise _bad(where, "a series file has at most 1 MiB")
+    named: dict[str, int] = {}
+    for line, patch_name in _entries(where, text):
+        if patch_name in named:
+            raise _bad(where, f"{patch_name} stands on line {named[patch_name]} too", line)
+        named[patch_name] = line
+    if not named:
+        raise _bad(where, "it names no patch")
+    return named
 
 
 def check_patch_name(name: str) -> str | None:
@@ -135,7 +143,7 @@ def check_patch_name(name: str) -> str | None:
     return None
 
 
-def _entries(series: Path, text: bytes) -> Iterator[tuple[int, str]]:
+def _entries(series: str, text: bytes) -> Iterator[tuple[int, str]]:
     for number, raw in enumerate(text.split(b"\n"), 1):
         try:
             words = raw.decode().split()
@@ -170,7 +178,7 @@ def _patch(folder: Path, name: str, series: Path, line: int) -> Patch:
         raise _bad(series, f"{name}: {error.strerror}", line) from error
 
 
-def _bad(path: Path, why: str, line: int | None = None) -> RelforgeError:
+def _bad(path: Path | str, why: str, line: int | None = None) -> RelforgeError:
     return RelforgeError(
         "the patch set cannot be used",
         code=ExitCode.SOURCE,

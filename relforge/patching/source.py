@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from relforge.errors import RelforgeError
 from relforge.evidence.dsse import TrustedSigner
 from relforge.frozen import Frozen
 from relforge.manifest.common import Commit, Sha256, TreeHash
@@ -19,6 +20,10 @@ from relforge.patching.keys import Identities
 
 Ships = Literal["none", "binaries", "python"]
 Whitespace = Literal["exact", "fix"]
+
+
+class NotOpened(RelforgeError):
+    """Something is sealed, and none of the keys at hand opens it."""
 
 
 class Patch(Frozen):

@@ -46,7 +46,7 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("build", "smoke", "evaluate")
+    needs = ("unpatch", "build", "smoke", "evaluate")
     result_type = CardResult
     revision = 1
 
@@ -81,8 +81,11 @@ class Card(Stage[CardInputs, CardResult]):
         from relforge.stages.build import BuildResult
         from relforge.stages.evaluate import EvaluateResult
         from relforge.stages.smoke import SmokeResult
+        from relforge.stages.unpatch import UnpatchResult
 
         inputs = job.inputs
+        unpatched = job.upstream.get("unpatch")
+        applied = unpatched.sets if isinstance(unpatched, UnpatchResult) else ()
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
         data = gather(
             release=Release.model_validate(inputs.release),
@@ -90,7 +93,7 @@ class Card(Stage[CardInputs, CardResult]):
             model=Model.model_validate(inputs.model),
             sources=inputs.sources,
             patches=inputs.patches,
-            trees=inputs.trees,
+            trees={**inputs.trees, **{s.source: s.result_tree or "" for s in applied}},
             lock_sha256=inputs.lock_sha256,
             build=cast(BuildResult, job.upstream["build"]),
             smoke=cast(SmokeResult, job.upstream["smoke"]),

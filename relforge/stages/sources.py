@@ -12,6 +12,7 @@ from relforge.files import stamp
 from relforge.frozen import Frozen
 from relforge.lock import LockedSource, LockedWheels
 from relforge.manifest.source import SourceSpec
+from relforge.patching.stored import Place, StoredPatches, fetch_place
 from relforge.plan import Planning
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
 
@@ -19,12 +20,13 @@ _GB = 10**9
 
 
 class SourcesInputs(StageInputs):
-    """The pins."""
+    """The pins. ``patch_places``: what patch sets are read from, where they lie in a repository."""
 
     specs: dict[str, Any]
     locked: dict[str, LockedSource]
     wheels: LockedWheels
     build_wheels: LockedWheels
+    patch_places: tuple[Place, ...] = ()
 
 
 class TreeInStore(Frozen):
@@ -59,6 +61,11 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
             locked=dict(sorted(lock.sources.items())),
             wheels=lock.wheels,
             build_wheels=lock.build_wheels,
+            patch_places=tuple(
+                located.patches.place
+                for located in planning.subject.patch_sets
+                if isinstance(located.patches, StoredPatches)
+            ),
         )
 
     def resources(self, inputs: SourcesInputs) -> Resources:  # noqa: ARG002
@@ -91,6 +98,10 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
             if imported.sha256 and imported.file_name:
                 file = files_of(home) / imported.sha256 / imported.file_name
             trees.append(TreeInStore(name=name, tree=imported.tree, file=file))
+        for place in job.inputs.patch_places:
+            ctx.cancel.check()
+            fetch_place(place, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel)
+            ctx.line(f"{place}: patch set")
         houses = [
             download(wheels, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel)
             for wheels in (job.inputs.wheels, job.inputs.build_wheels)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.project import Project
-from relforge.manifest.source import PatchSetRef
+from relforge.manifest.source import PatchRepository, PatchSetRef
 from relforge.patching.locate import locate, recipe_for
 from relforge.patching.source import Recipe
+from relforge.patching.stored import UNVERIFIED, KnownContent
 from relforge.plan import Planning, Subject
 from relforge.stage import Job, Skip, Stage, StageContext, StageEnv, StageInputs, StageResult
 
@@ -23,9 +24,11 @@ class PatchedTree(Frozen):
     source: str
     path: str
     ships: str
+    repository: PatchRepository | None
     content: str
     base_tree: str
-    result_tree: str
+    result_tree: str | None
+    """None: nothing pins it, see the lock."""
     sealed: bool
     signer_keyid: str | None
 
@@ -66,13 +69,14 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
         if not release.patches:
             return Skip(kind="not-needed", reason="the release has no patch set")
         sets = []
-        for ref in release.patches:
+        for ref in release.patch_refs:
             locked = lock.patches[ref.name]
             sets.append(
                 PatchedTree(
                     name=ref.name,
                     source=ref.source,
                     path=ref.path,
+                    repository=ref.repository,
                     ships=ref.ships,
                     content=locked.content,
                     base_tree=locked.base_tree,
@@ -110,9 +114,12 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
                 f"{patch_set.source}: {patch_set.base_tree} + {len(tree.patches)} patches "
                 f"= {tree.tree}"
             )
+            if patch_set.result_tree is None:
+                ctx.line(UNVERIFIED.format(name=patch_set.name))
             applied.append(
                 wanted.model_copy(
                     update={
+                        "result_tree": tree.tree,
                         "signer": tree.signer,
                         "patches": len(tree.patches),
                         "files": tree.files_changed,
@@ -139,14 +146,15 @@ def recipe_of(patch_set: AppliedSet, env: StageEnv) -> Recipe:
     project = Project(env.project_roots)
     device = project.device(patch_set.device)
     ref = PatchSetRef.model_validate(
-        patch_set.model_dump(include={"name", "source", "path", "ships"})
+        patch_set.model_dump(include={"name", "source", "path", "repository", "ships"})
     )
-    located = locate(project, env.site, device, ref)
+    known = KnownContent(patch_set.content, patch_set.sealed)
+    located = locate(project, env.site, device, ref, known=known)
     if located.content_sha256 != patch_set.content:
         raise RelforgeError(
             f"patch set {patch_set.name} was changed since the plan was made",
             code=ExitCode.SOURCE,
-            where=str(located.path),
+            where=located.where,
             hint="run the same command again",
         )
     return recipe_for(

@@ -161,4 +161,4 @@ def test_a_patch_set_that_only_the_site_has_is_found(copy: Project, tmp_path: Pa
         subject(alone, release, Site())
     site = Site(patch_sets={"vllm-0.32.0-cpu": elsewhere})
     (found,) = subject(alone, release, site).patch_sets
-    assert found.path == elsewhere
+    assert found.where == str(elsewhere)

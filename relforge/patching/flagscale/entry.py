@@ -55,7 +55,7 @@ class EntryPatches:
     def info(self, trust: Trust) -> PatchSetInfo:  # noqa: ARG002  (nobody signs such an entry)
         """Name and content of the files as they are stored."""
         return PatchSetInfo(
-            name=self.name, content_sha256=content_sha256(self._patches), sealed=self.sealed
+            name=self.name, content_sha256=content_sha256(self.patches), sealed=self.sealed
         )
 
     @contextlib.contextmanager
@@ -68,10 +68,11 @@ class EntryPatches:
             def unwrapping(head: bytes, where: str) -> Future[bytes]:
                 return pool.submit(sealed.unwrap, head, keys, where=where)
 
-            yield PatchStream(self._patches, info, self._diffs(unwrapping), self.where)
+            yield PatchStream(self.patches, info, self._diffs(unwrapping), self.where)
 
     @cached_property
-    def _patches(self) -> tuple[Patch, ...]:
+    def patches(self) -> tuple[Patch, ...]:
+        """Name, hash and size of each file as it is stored."""
         found = []
         for file, chunks in self._contents():
             digest, size = hashlib.sha256(), 0
@@ -91,7 +92,7 @@ class EntryPatches:
     def _diffs(self, unwrapping: Callable[[bytes, str], Future[bytes]]) -> Iterator[Diff]:
         """Unwrapping a key takes longer than anything else here: it runs some files ahead."""
         ahead: deque[Diff] = deque()
-        for patch, (file, content) in zip(self._patches, self._contents(), strict=True):
+        for patch, (file, content) in zip(self.patches, self._contents(), strict=True):
             where = f"{self.where}: {file.name}"
             chunks = _unchanged(content, patch, where)
             if file.sealed:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.patching.source import NotOpened
 
 OpeningKey = tuple[Path, rsa.RSAPrivateKey]
 """A private key and the file it stands in."""
@@ -118,7 +119,7 @@ def damaged(where: str, why: str) -> RelforgeError:
     )
 
 
-def _not_opened(where: str, keys: Sequence[OpeningKey]) -> RelforgeError:
+def _not_opened(where: str, keys: Sequence[OpeningKey]) -> NotOpened:
     tried = ", ".join(str(path) for path, _key in keys)
     small = [str(path) for path, key in keys if key.key_size != _KEY_BITS]
     if not keys:
@@ -129,7 +130,7 @@ def _not_opened(where: str, keys: Sequence[OpeningKey]) -> RelforgeError:
         )
     else:
         why = f"the key in {tried} is not the one it was sealed for, or its beginning is damaged"
-    return RelforgeError(
+    return NotOpened(
         "the sealed patch cannot be opened",
         code=ExitCode.SOURCE,
         where=where,
