@@ -13,7 +13,10 @@ import fcntl
 import os
 import re
 import shutil
+import signal
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +30,9 @@ _NAME = re.compile(
 )
 _MOUNTS = Path("/proc/self/mountinfo")
 _UMOUNT_TIMEOUT_S = 30.0
+_STARTING_S = 2.0
+_ENDING_S = 5.0
+_POLL_S = 0.002
 
 
 def owned_prefix(stem: str) -> str:
@@ -93,9 +99,47 @@ def left_behind(path: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        yield not _held_by_another(lock)
+        yield _ours_at_last(lock, path)
     finally:
         os.close(lock)
+
+
+def sweep_files(parent: Path, prefix: str) -> list[Path]:
+    """Removes the files of that ``prefix`` that killed owners left in *parent*; returns them.
+
+    For folders of the user's: nothing else is looked at, and no folder is ever removed.
+    """
+    removed: list[Path] = []
+    try:
+        found = [Path(entry) for entry in os.scandir(parent) if entry.name.startswith(prefix)]
+    except OSError:
+        return removed
+    for path in found:
+        with contextlib.suppress(OSError), left_behind(path) as gone:
+            if gone and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def end_users(path: Path) -> bool:
+    """Ends the gits that work for the dead owner of *path*; says whether none is left.
+
+    Each child dies with its owner (``relforge/proc.py``), but for one that was just being started,
+    and git's own helpers. Their environment names the folder, whose name is nobody else's.
+    """
+    deadline = time.monotonic() + _ENDING_S
+    unseen = 0
+    while unseen < 2:  # a process that is just becoming its program has no environment to look at
+        users = _gits_of(path.name)
+        unseen = 0 if users else unseen + 1
+        for pid in users:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def sweep_folder(parent: Path, line: Callable[[str], None] = lambda _line: None) -> list[Path]:
@@ -112,6 +156,7 @@ def sweep_folder(parent: Path, line: Callable[[str], None] = lambda _line: None)
     for path in found:
         with left_behind(path) as gone:
             if gone:
+                end_users(path)
                 _put_back(path)
                 if remove(path, line):
                     removed.append(path)
@@ -162,6 +207,60 @@ def _put_back(path: Path) -> None:
     if not place.exists() and not place.is_symlink():
         with contextlib.suppress(OSError):
             before.rename(place)
+
+
+def _gits_of(name: str) -> list[int]:
+    """Processes with a variable of git's that names the folder, whatever stands before it."""
+    found = []
+    for pid in _processes():
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or is another user's
+            continue
+        if any(one.startswith(b"GIT_") and os.fsencode(name) in one for one in variables):
+            found.append(pid)
+    return found
+
+
+def _processes() -> list[int]:
+    with os.scandir("/proc") as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
+def _ours_at_last(lock: int, path: Path) -> bool:
+    """Locks what a dead owner left; a moment's patience where its lock only seems to be held.
+
+    A child that the owner was just starting has the owner's lock until it becomes its program.
+    """
+    deadline = time.monotonic() + _STARTING_S
+    while _held_by_another(lock):
+        patient = time.monotonic() < deadline and _held_from_here(lock)
+        if not patient and _held_by_another(lock):  # it may have been let go meanwhile
+            return False
+        time.sleep(_POLL_S)
+    try:
+        there = path.lstat()
+    except OSError:  # another sweeper was faster
+        return False
+    return os.path.samestat(there, os.fstat(lock))
+
+
+def _held_from_here(lock: int) -> bool:
+    """Whether another process of this pid namespace has the very file or folder open.
+
+    Its owner would be known by its id here; so it is a child of the owner's or another sweeper.
+    Owners in other namespaces are not waited for.
+    """
+    wanted, here = os.fstat(lock), owner.pid_namespace()
+    for pid in _processes():
+        if pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(descriptor.stat(), wanted):
+                        return str(Path(f"/proc/{pid}/ns/pid").stat().st_ino) == here
+    return False
 
 
 def _held_by_another(lock: int) -> bool:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from relforge.files import cannot_write, write_atomic
-from relforge.leftovers import left_behind, owned_folder, remove
+from relforge.leftovers import end_users, left_behind, owned_folder, remove, sweep_files
 
 OUTER_PREFIX = ".relforge-"
+UNFINISHED = f"{OUTER_PREFIX}sealing"
+"""What a half-written bundle is called, before the part that names its owner."""
 _OUTSIDE = ".outside"
 _PURPOSE = re.compile(r"^[a-z][a-z0-9-]*$")
 
@@ -42,9 +44,12 @@ def work_area(home: Path, purpose: str) -> Iterator[Path]:
 def outer_area(area: Path, folder: Path) -> Iterator[Path]:
     """A 0700 folder inside *folder*, which belongs to *area* and is removed and swept with it.
 
-    For results that must be renamed into *folder* and so be made on its file system. Raises
-    RelforgeError (ENVIRONMENT).
+    For results that must be renamed into *folder* and so be made on its file system. Half-written
+    bundles that a killed relforge left there, or in the folder around it, go, too: people name a
+    folder, and trees are written to folders in it. Raises RelforgeError (ENVIRONMENT).
     """
+    for place in (folder, folder.parent):
+        sweep_unfinished(place)
     path = folder / f"{OUTER_PREFIX}{area.name}"
     try:
         # Recorded first: a kill between the two lines leaves a record without a folder.
@@ -56,6 +61,11 @@ def outer_area(area: Path, folder: Path) -> Iterator[Path]:
         yield path
     finally:
         remove(path)
+
+
+def sweep_unfinished(folder: Path) -> list[Path]:
+    """Removes the half-written bundles that killed owners left in a folder; returns them."""
+    return sweep_files(folder, f"{UNFINISHED}-")
 
 
 def sweep(home: Path, line: Callable[[str], None] = lambda _line: None) -> list[Path]:
@@ -75,6 +85,8 @@ def sweep(home: Path, line: Callable[[str], None] = lambda _line: None) -> list[
             continue
         with left_behind(area) as gone:
             if gone:
+                # Else one of them could go on writing what is just being removed.
+                end_users(area)
                 _remove_outside(area)
                 if remove(area, line):
                     removed.append(area)

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
@@ -42,9 +43,9 @@ from relforge.patching.keys import (  # noqa: E402
 )
 from relforge.patching.series import read_series  # noqa: E402
 from relforge.patching.source import PatchSource, Recipe, Trust  # noqa: E402
-from relforge.patching.tree import folder as folder_module  # noqa: E402
 from relforge.patching.tree.folder import unpatch_to_folder  # noqa: E402
 from relforge.patching.tree.making import patch_set_at  # noqa: E402
+from relforge.patching.tree.place import put_in_place  # noqa: E402
 
 FILES = 4000
 CHANGED, NEW = 96, 52
@@ -256,7 +257,13 @@ class Bench:
             "recipe = Recipe(Path(git), tree, patch_set_at(Path(patches)))\n"
             "unpatch_to_folder(Path(out), recipe, home=Path(home), epoch=1)\n"
         )
-        argv = [self.ground.repo / ".git", self.ground.tree, self.ground.plain, self.out, self.home]
+        argv: list[str | Path] = [
+            self.ground.repo / ".git",
+            self.ground.tree,
+            self.ground.plain,
+            self.out,
+            self.home,
+        ]
         env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
         return timed(
             lambda: subprocess.run([sys.executable, "-c", program, *argv], env=env, check=True)
@@ -305,20 +312,16 @@ class Bench:
     def bytes_written(self) -> None:
         """Everything in the work area when the tree is done, the marker, the index's first form."""
         found: dict[str, int] = {}
-        real_put = folder_module.put_in_place
 
         def watched(fresh: Path, target: Path, *, replace: bool) -> None:
             for path in (self.home / "work").rglob("*"):
                 if path.is_file():
                     found[str(path)] = path.stat().st_size * (2 if path.name == "index" else 1)
             found["marker"] = (fresh / ".relforge-tree.json").stat().st_size
-            real_put(fresh, target, replace=replace)
+            put_in_place(fresh, target, replace=replace)
 
-        folder_module.put_in_place = watched
-        try:
+        with mock.patch("relforge.patching.tree.folder.put_in_place", watched):
             self.plain()
-        finally:
-            folder_module.put_in_place = real_put
         tree = sum(p.lstat().st_size for p in self.out.rglob("*") if p.is_file())
         tree -= found["marker"]
         share = sum(found.values()) / tree

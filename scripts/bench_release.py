@@ -164,7 +164,14 @@ def bench_edit() -> None:
         patch = sorted((project / "patches/vllm-0.32.0-cpu").glob("0003-*.patch"))[0]
         text = patch.read_text()
         assert "is not supported by CPU attention" in text
-        words = ["--release", RELEASE, "--project", project, "--site", project / "site.yaml"]
+        words: list[str | Path] = [
+            "--release",
+            RELEASE,
+            "--project",
+            project,
+            "--site",
+            project / "site.yaml",
+        ]
         again = []
         for turn in range(3):
             edited = f"is not supported by CPU attention ({os.getpid()}-{turn})"

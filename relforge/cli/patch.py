@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from relforge.cli import patch_bundles, patch_flagscale, patch_lint, patch_tree
-from relforge.cli.unpatch_flagscale import SEVERAL as SEVERAL
+from relforge.cli import patch_bundles, patch_flagscale, patch_lint, patch_rebase, patch_tree
+from relforge.cli.flagscale_words import SEVERAL as SEVERAL
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -17,7 +17,7 @@ for command in (
     patch_bundles.inspect,
     patch_bundles.verify,
     patch_bundles.rotate,
-    patch_tree.rebase,
+    patch_rebase.rebase,
     patch_lint.lint,
 ):
     app.command()(command)

@@ -19,12 +19,22 @@ from relforge.cli.common import (
     to_stderr,
     workplace,
 )
-from relforge.cli.unpatch_flagscale import (
+from relforge.cli.flagscale_words import (
     BackendOption,
+    BaseOption,
+    ContactOption,
+    CurrentOption,
     DeviceTypeOption,
+    ModelsOption,
+    OutOption,
+    PinnedOption,
+    ReplaceOption,
     RepoOption,
+    SealWithOption,
+    StateOption,
     TaskOption,
-    word,
+    UntrackedOption,
+    VersionOption,
 )
 from relforge.errors import ExitCode, RelforgeError
 
@@ -34,56 +44,6 @@ if TYPE_CHECKING:
     from relforge.patching.flagscale.keypair import KeyPair
     from relforge.patching.flagscale.repository import Repository
 
-SealWithOption = Annotated[
-    Path | None,
-    word(
-        "--key-path",
-        "Seal for the key pair in this folder; a new one is made in an empty folder.",
-        "DIR",
-    ),
-]
-BaseOption = Annotated[
-    str | None,
-    word("--base-commit-id", "The base of a legacy patch.", "COMMIT"),
-]
-CurrentOption = Annotated[
-    str | None,
-    word("--current-commit-id", "The state to publish (else: HEAD).", "COMMIT"),
-]
-CommitOption = Annotated[
-    str | None,
-    word("--commit", "FlagScale's base in the current layout.", "COMMIT"),
-]
-BackendCommitOption = Annotated[
-    list[str] | None,
-    word(
-        "--backend-commit",
-        "Bases of the submodules, in the order of --backend (else: as pinned).",
-        "COMMIT…",
-    ),
-]
-VersionOption = Annotated[
-    list[str] | None,
-    word("--backend-version", "Versions of the backends, in the order of --backend.", "TEXT…"),
-]
-ModelsOption = Annotated[
-    list[str] | None,
-    word("--models", "Models it was made for.", "NAME…"),
-]
-ContactOption = Annotated[str, word("--contact", "Published in diff.yaml.")]
-UntrackedOption = Annotated[
-    bool,
-    word("--untracked", "Publish files that git does not track, too."),
-]
-ReplaceOption = Annotated[
-    bool,
-    word("--replace", "Replace the entry that is there already."),
-]
-OutOption = Annotated[
-    Path | None,
-    word("--out", "Write hardware/ below this folder (else: the repository).", "DIR"),
-]
-
 
 def patch(
     ctx: typer.Context,
@@ -91,11 +51,11 @@ def patch(
     base_commit_id: BaseOption = None,
     current_commit_id: CurrentOption = None,
     backend: BackendOption = None,
-    commit: CommitOption = None,
+    commit: StateOption = None,
     task: TaskOption = None,
     key_path: SealWithOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
-    backend_commit: BackendCommitOption = None,
+    backend_commit: PinnedOption = None,
     backend_version: VersionOption = None,
     models: ModelsOption = None,
     contact: ContactOption = "",
@@ -109,23 +69,41 @@ def patch(
 ) -> None:
     """Seals, opens, inspects and verifies patch sets.
 
-    Without a command: writes an entry of FlagScale's hardware/ folder into its working tree.
+    Without a command: writes an entry of FlagScale's hardware/ folder into its working tree. With
+    --backend alone it keeps what is changed in third_party as FlagScale's own extension of that
+    backend, in flagscale/backends.
     """
     if ctx.invoked_subcommand is not None:
         return
     legacy = base_commit_id is not None or current_commit_id is not None
-    if not device_type or legacy == bool(backend or commit or task):
+    development = bool(backend) and not (device_type or commit or task or legacy)
+    if not development and (not device_type or legacy == bool(backend or commit or task)):
+        raise _incomplete()
+    if development and (key_path or backend_commit or backend_version or models or contact):
         raise _incomplete()
     place = workplace(project, site)
     with interruptible() as cancel:
         from relforge.patching.flagscale.create_current import create_current
+        from relforge.patching.flagscale.create_development import create_development
         from relforge.patching.flagscale.create_legacy import create_legacy
+        from relforge.patching.flagscale.names import backends
 
         repository, target = _places(repo, out, place.home)
         keys = _keys(key_path, key_passphrase_file, target)
         done: Sequence[Created]
-        if legacy:
-            if not base_commit_id:
+        if development:
+            done = create_development(
+                repository,
+                backends(backend or ()),
+                untracked=untracked,
+                replace=replace,
+                out=target,
+                home=place.home,
+                on_line=to_stderr,
+                cancel=cancel,
+            )
+        elif legacy:
+            if not base_commit_id or not device_type:
                 raise _incomplete()
             done = (
                 create_legacy(
@@ -141,7 +119,7 @@ def patch(
                 ),
             )
         else:
-            if len(device_type) > 1 or not commit or not backend or not task:
+            if not device_type or len(device_type) > 1 or not commit or not backend or not task:
                 raise _incomplete()
             entry = _entry(
                 device_type[0],
@@ -165,7 +143,7 @@ def patch(
                 cancel=cancel,
             )
     _show(done, as_json=json_)
-    if not legacy:
+    if not legacy and not development:
         to_stderr(
             "next: commit hardware/, then name that commit in the history file:\n"
             f"  relforge patch history --backend {' '.join(backend or ())} --device-type "
@@ -282,7 +260,7 @@ def _show(done: Sequence[Created], *, as_json: bool) -> None:
     if as_json:
         rows = [
             {
-                "device": one.device,
+                "device": one.device or None,
                 "base_commit": one.base_commit,
                 "tree": one.tree,
                 "sealed": one.sealed,
@@ -303,5 +281,6 @@ def _incomplete() -> RelforgeError:
         code=ExitCode.USAGE,
         hint="legacy: --device-type D --base-commit-id B [--current-commit-id C]\n"
         "current: --backend B --commit C --device-type D --task T\n"
+        "FlagScale's own extension: --backend B, and no more than --untracked and --replace\n"
         "bundles: relforge patch seal --help",
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from relforge.cli import unpatch_flagscale as flagscale
+from relforge.cli import flagscale_words as flagscale
 from relforge.cli import unpatch_state as state
 from relforge.cli.common import (
     AllowUnsignedOption,
@@ -62,7 +62,11 @@ def unpatch(
     whitespace: flagscale.WhitespaceOption = "exact",
     expect_tree: flagscale.ExpectTreeOption = None,
     any_task: flagscale.AnyTaskOption = False,
-    no_force: flagscale.NoForceOption = False,  # noqa: ARG001
+    no_init_submodule: flagscale.NoInitSubmoduleOption = False,
+    no_force: flagscale.NoForceOption = False,
+    no_fs_extension: flagscale.NoFsExtensionOption = False,
+    force: flagscale.ForceOption = False,  # noqa: ARG001
+    mode: flagscale.ModeOption = None,
 ) -> None:
     """Applies a release's patch sets and writes the resulting trees to DIR/<device>/<source>.
 
@@ -71,7 +75,8 @@ def unpatch(
     unchanged, is left as it is.
 
     With --device-type an entry of FlagScale's repository is applied instead; the tree goes to
-    DIR/<device>/FlagScale.
+    DIR/<device>/FlagScale. With --backend alone it is FlagScale with its own extension of that
+    backend, in DIR/FlagScale.
 
     With --status or --reverse nothing is applied: the DIRs named are looked at, or taken back.
     """
@@ -110,6 +115,10 @@ def unpatch(
         whitespace=whitespace,
         expect_trees=tuple(expect_tree or ()),
         any_task=any_task,
+        no_init_submodule=no_init_submodule,
+        no_force=no_force,
+        no_fs_extension=no_fs_extension,
+        mode=mode,
         to=to,
     )
     if words.given:
@@ -119,8 +128,10 @@ def unpatch(
                 code=ExitCode.USAGE,
                 hint="name either --device or --release, or --device-type",
             )
+        from relforge.cli.unpatch_flagscale import unpatch_flagscale
+
         place = with_keys(workplace(project, site), key_path, key_passphrase_file)
-        flagscale.unpatch_flagscale(words, place, as_json=json_)
+        unpatch_flagscale(words, place, as_json=json_)
         return
     from relforge.plan import subject
     from relforge.unpatching import unpatch_release

@@ -4,115 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from relforge.cli.common import Workplace, interruptible, print_json, to_stderr
+from relforge.cli.flagscale_words import FlagScaleWords
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
     from relforge.patching.flagscale.found import Found
     from relforge.patching.flagscale.repository import Repository
     from relforge.patching.source import Trust
-    from relforge.patching.tree.destination import Destination
     from relforge.patching.tree.folder import Unpatched
     from relforge.stage import CancelToken
-
-PANEL = "In FlagScale's words"
-
-
-def word(flag: str, text: str, metavar: str | None = None) -> Any:
-    """An option that means what it means in FlagScale's tools, shown in a panel of its own."""
-    return typer.Option(flag, help=text, metavar=metavar, rich_help_panel=PANEL)
-
-
-SEVERAL = frozenset(
-    {"--device-type", "--backend", "--task", "--backend-commit", "--expect-tree"}
-    | {"--models", "--backend-version"}
-)
-"""Flags that take several values, as FlagScale's tools do."""
-
-DeviceTypeOption = Annotated[
-    list[str] | None,
-    word("--device-type", "A device as FlagScale names it; several.", "NAME…"),
-]
-CommitIdOption = Annotated[
-    str | None,
-    word("--commit-id", "The base of a legacy patch.", "COMMIT"),
-]
-BackendOption = Annotated[
-    list[str] | None,
-    word("--backend", "What the patches are for, in order.", "NAME…"),
-]
-TaskOption = Annotated[
-    list[str] | None,
-    word("--task", "train, inference, post_train.", "NAME…"),
-]
-CommitOption = Annotated[
-    str | None,
-    word("--commit", "The commit that holds the entry (else: the history file).", "COMMIT"),
-]
-BackendCommitOption = Annotated[
-    list[str] | None,
-    word(
-        "--backend-commit", "Other commits of the submodules, in the order of --backend.", "COMMIT…"
-    ),
-]
-RepoOption = Annotated[
-    str | None,
-    word("--repo", "FlagScale's repository (else: around this folder).", "PATH|URL"),
-]
-WhitespaceOption = Annotated[
-    str,
-    word("--whitespace", "exact, or fix: as FlagScale's older tools changed it."),
-]
-ExpectTreeOption = Annotated[
-    list[str] | None,
-    word("--expect-tree", "The tree that must come out, one per device.", "HASH…"),
-]
-AnyTaskOption = Annotated[
-    bool,
-    word("--any-task", "Take an entry that is made for another task."),
-]
-NoForceOption = Annotated[
-    bool, typer.Option("--no-force", help="Nothing is ever forced here.", hidden=True)
-]
-
-
-@dataclass(frozen=True)
-class FlagScaleWords:
-    """What was typed. ``directory`` None: ``build`` in the repository, or here for a URL."""
-
-    device_types: tuple[str, ...]
-    commit_id: str | None
-    backends: tuple[str, ...]
-    tasks: tuple[str, ...]
-    commit: str | None
-    backend_commits: tuple[str, ...]
-    repo: str | None
-    directory: Path | None
-    whitespace: str
-    expect_trees: tuple[str, ...]
-    any_task: bool
-    to: Destination | None = None
-
-    @property
-    def given(self) -> bool:
-        """Whether anything was typed that only FlagScale's form has."""
-        return bool(
-            self.device_types
-            or self.commit_id
-            or self.backends
-            or self.tasks
-            or self.commit
-            or self.backend_commits
-            or self.repo
-            or self.expect_trees
-            or self.any_task
-        )
 
 
 def unpatch_flagscale(words: FlagScaleWords, place: Workplace, *, as_json: bool) -> None:
@@ -135,7 +39,7 @@ def unpatch_flagscale(words: FlagScaleWords, place: Workplace, *, as_json: bool)
     if as_json and not archived:
         rows = [
             {
-                "device": one.device,
+                "device": one.device or None,
                 "patch_set": one.patches.name,
                 "base_commit": one.base_commit,
                 "grafts": {graft.folder: graft.tree for graft in one.grafts},
@@ -152,8 +56,13 @@ def unpatch_flagscale(words: FlagScaleWords, place: Workplace, *, as_json: bool)
 
 
 def _check(words: FlagScaleWords) -> None:
-    if not words.device_types:
-        raise _usage("no device is named", "add --device-type")
+    if words.mode not in (None, "symlink", "copy"):
+        raise _usage(f"--mode takes symlink or copy, not {words.mode!r}", "leave it out")
+    if not words.device_types and not words.development:
+        raise _usage(
+            "no device is named",
+            "add --device-type; for FlagScale's own extension of a backend name --backend alone",
+        )
     if words.whitespace not in ("exact", "fix"):
         raise _usage(
             f"--whitespace takes exact or fix, not {words.whitespace!r}", "leave it out for exact"
@@ -164,8 +73,8 @@ def _check(words: FlagScaleWords) -> None:
             "legacy: --device-type D --commit-id BASE\n"
             "current: --backend B --device-type D --task T",
         )
-    if not words.commit_id:
-        if not words.backends or not words.tasks:
+    if not words.commit_id and not words.development:
+        if not words.tasks:
             raise _usage(
                 "the entry is not named in full",
                 "legacy: --device-type D --commit-id BASE\n"
@@ -175,36 +84,47 @@ def _check(words: FlagScaleWords) -> None:
             raise _usage(
                 "the current layout takes one device at a time", "run the command for each device"
             )
-    if words.expect_trees and len(words.expect_trees) != len(words.device_types):
+    if words.expect_trees and len(words.expect_trees) != max(1, len(words.device_types)):
         raise _usage("--expect-tree takes one tree per device", "name as many trees as devices")
 
 
 def _find(
     words: FlagScaleWords, repository: Repository, place: Workplace, cancel: CancelToken
 ) -> tuple[Found, ...]:
-    from relforge.patching.flagscale import current, legacy, names
+    from relforge.patching.flagscale import current, development, legacy, names
     from relforge.patching.flagscale.submodules import Fetching
 
     if words.commit_id:
         return legacy.find_legacy(
             repository, words.device_types, words.commit_id, on_line=to_stderr
         )
-    backends = names.backends(words.backends)
+    backends = names.backends(words.backends or (_BACKEND,))
     submodules = [backend for backend in backends if backend != names.ROOT_BACKEND]
     if len(words.backend_commits) > len(submodules):
         raise _usage(
             "--backend-commit names more commits than there are submodules",
             "name one for each of --backend but FlagScale, in the same order",
         )
+    commits = tuple(zip(submodules, words.backend_commits, strict=False))
+    fetching = Fetching(place.home, place.site, to_stderr, cancel)
+    if words.development:
+        wish = development.DevelopmentRequest(
+            backends=backends,
+            commit=words.commit,
+            backend_commits=commits,
+            extension=not words.no_fs_extension,
+            as_checked_out=words.no_force or words.no_init_submodule,
+        )
+        return (development.find_development(repository, wish, fetching),)
     request = current.CurrentRequest(
         device=words.device_types[0],
         backends=backends,
         tasks=names.tasks(words.tasks),
         commit=words.commit,
-        backend_commits=tuple(zip(submodules, words.backend_commits, strict=False)),
+        backend_commits=commits,
         any_task=words.any_task,
+        as_checked_out=words.no_init_submodule,
     )
-    fetching = Fetching(place.home, place.site, to_stderr, cancel)
     return (current.find_current(repository, request, fetching),)
 
 
@@ -224,7 +144,7 @@ def _write(
     done = []
     for number, one in enumerate(found):
         cancel.check()
-        if not words.expect_trees:
+        if not words.expect_trees and one.device:
             to_stderr(_UNVERIFIED.format(entry=one.patches.name))
         recipe = one.recipe(
             trust,
@@ -236,6 +156,7 @@ def _write(
     return done
 
 
+_BACKEND = "Megatron-LM"  # what FlagScale's tools take when none is named
 _UNVERIFIED = (
     "note: {entry} cannot be verified: FlagScale's format carries no signature and no checksum, so "
     "nobody can tell whether the patch was altered.\n"

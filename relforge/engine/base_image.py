@@ -181,18 +181,23 @@ def _copy_pulled(
     )
     ctx_line(f"copying {reference} into {name}")
     build_into_engine(
-        BuildRequest(
-            dockerfile=folder / "Dockerfile",
-            context=folder / "empty-context",
-            labels={LABEL_KEY: key},
-            source_date_epoch=0,
-            image_name=name,
-            layout=folder / "layout",
-            log=folder / "build.log",
-        ),
+        _request(folder, "empty-context", key, name),
         site=site.engine,
         ctx_line=ctx_line,
         cancel=cancel,
+    )
+
+
+def _request(folder: Path, context: str, key: str, name: str) -> BuildRequest:
+    """The build of a base image, of the Dockerfile in its folder."""
+    return BuildRequest(
+        dockerfile=folder / "Dockerfile",
+        context=folder / context,
+        labels={LABEL_KEY: key},
+        source_date_epoch=0,
+        image_name=name,
+        layout=folder / "layout",
+        log=folder / "build.log",
     )
 
 
@@ -258,15 +263,7 @@ def _bootstrapped(
             made = _make(spec, key, kept, home, architecture, site, ctx_line, cancel)
         write_atomic(kept / "Dockerfile", _DOCKERFILE.encode())
         built = build(
-            BuildRequest(
-                dockerfile=kept / "Dockerfile",
-                context=kept / "context",
-                labels={LABEL_KEY: key},
-                source_date_epoch=0,
-                image_name=name,
-                layout=kept / "layout",
-                log=kept / "build.log",
-            ),
+            _request(kept, "context", key, name),
             site=site.engine,
             ctx_line=ctx_line,
             cancel=cancel,

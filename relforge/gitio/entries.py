@@ -16,8 +16,8 @@ _MODES = frozenset({"100644", "100755", "100664", LINK, GITLINK})
 
 
 class TreeEntry(NamedTuple):
-    """One file, link or submodule of a tree. ``size_bytes`` is None for a submodule, and where
-    sizes were not asked for."""
+    """One file, link or submodule of a tree. ``size_bytes`` is None for a submodule, for a file
+    whose content is missing, and where sizes were not asked for."""
 
     path: str
     mode: str
@@ -40,7 +40,8 @@ def entries_of_tree(listing: bytes) -> tuple[TreeEntry, ...]:
     for row in listing.split(b"\0")[:-1]:
         left, _, path = row.partition(b"\t")
         mode, _kind, oid, *size = left.decode().split()
-        size_bytes = None if size in ([], ["-"]) else int(size[0])
+        # A submodule has "-"; "BAD" stands where a file's object is missing.
+        size_bytes = int(size[0]) if size and size[0].isdigit() else None
         entries.append(TreeEntry(path.decode("utf-8", "surrogateescape"), mode, oid, size_bytes))
     return tuple(entries)
 

@@ -84,7 +84,15 @@ def test_killed_and_run_again(hello: Hello, tmp_path: Path, stage: str) -> None:
     home.mkdir()
     (home / "base").symlink_to((hello.home / "base").resolve())
     site = hello.other_site(tmp_path / "killed.yaml", home=str(home))
-    words = ["release", "--project", hello.project, "--release", "hello-cpu_x86", "--site", site]
+    words: list[str | Path] = [
+        "release",
+        "--project",
+        hello.project,
+        "--release",
+        "hello-cpu_x86",
+        "--site",
+        site,
+    ]
     with subprocess.Popen(
         command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,

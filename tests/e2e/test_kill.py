@@ -8,7 +8,6 @@ import secrets
 import shutil
 import subprocess
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 
 from relforge.engine.cli import engine_facts
 from tests.e2e.conftest import Hello, Result, command, containers, relforge
+from tests.support.plaintext import files_holding
 
 pytestmark = pytest.mark.timeout(600)
 AT_WORK = "the-compile-step-is-at-work"
@@ -70,41 +70,21 @@ class Sealed:
         )
 
     def decrypted(self) -> dict[str, list[str]]:
-        """Where the marker is found: as it is, or inside a git object."""
+        """Where the marker is found: as it is, in a git object, or in a layer or archive."""
         facts = engine_facts()
         engine = [Path(facts.data_root), Path(facts.data_root).parent / "containerd"]
         return {
-            "home": [*self._grep(self.home), *self._in_git_objects(self.home)],
-            "dist": self._grep(self.dist),
-            "tmp": [*self._grep(self.tmp), *self._in_git_objects(self.tmp)],
-            "engine": [path for root in engine for path in self._grep(root)],
+            "home": self._search(self.home),
+            "dist": self._search(self.dist),
+            "tmp": self._search(self.tmp),
+            "engine": self._search(*engine),
         }
 
-    def _grep(self, root: Path) -> list[str]:
+    def _search(self, *roots: Path) -> list[str]:
         # By the inode's time, which nothing can set back: relforge gives sources an old mtime.
-        new = ("-type", "f", "-cnewer", str(self.since))
-        found = subprocess.run(
-            ["find", str(root), *new, "-exec", "grep", "-laF", self.marker, "{}", "+"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return found.stdout.split()
-
-    def _in_git_objects(self, root: Path) -> Iterator[str]:
-        for path in root.rglob("objects/??/*"):
-            if self.marker.encode() in zlib.decompress(path.read_bytes()):
-                yield str(path)
-        for pack in root.rglob("objects/pack/*.pack"):
-            objects = pack.parent.parent
-            done = subprocess.run(
-                ["git", "--git-dir", str(self.home / "store" / "git"),
-                 "cat-file", "--batch-all-objects", "--batch"],
-                env={**os.environ, "GIT_OBJECT_DIRECTORY": str(objects)},
-                capture_output=True, check=True,
-            )  # fmt: skip
-            if self.marker.encode() in done.stdout:
-                yield str(objects)
+        since = self.since.stat().st_ctime
+        found = files_holding(self.marker.encode(), *roots, changed_after=since)
+        return [str(path) for path in found]
 
     def assert_nothing_decrypted(self) -> None:
         deadline = time.monotonic() + SETTLED_S

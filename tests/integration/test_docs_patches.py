@@ -25,10 +25,14 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(CHECKOUT / "examples" / "hello", project)
     served = tmp_path / "git" / "hello.git"
     served.parent.mkdir()
-    make = [sys.executable, CHECKOUT / "examples" / "hello" / "make_repo.py", served]
+    make: list[str | Path] = [
+        sys.executable,
+        CHECKOUT / "examples" / "hello" / "make_repo.py",
+        served,
+    ]
     subprocess.run(make, check=True, capture_output=True)
     upstream = Repository(project / "upstream")
-    clone = ["git", "clone", "-q", "--no-local", served, upstream.path]
+    clone: list[str | Path] = ["git", "clone", "-q", "--no-local", served, upstream.path]
     subprocess.run(clone, check=True, capture_output=True)
     upstream.git("tag", "v1")
     patched = (upstream.path / PATCHED).read_bytes() + b"PATCHED = True\n"

@@ -37,7 +37,8 @@ HAS_LM_EVAL = "RELFORGE_ALL_TESTS" in os.environ or importlib.util.find_spec("lm
 def needs_lm_eval(test: Callable[..., None]) -> Callable[..., None]:
     """Marks a test that runs the real tool, which takes it seconds to import."""
     skip = pytest.mark.skipif(not HAS_LM_EVAL, reason="extra 'eval' is not installed")
-    return pytest.mark.lm_eval(pytest.mark.timeout(300)(skip(test)))
+    marked: Callable[..., None] = pytest.mark.lm_eval(pytest.mark.timeout(300)(skip(test)))
+    return marked
 
 
 # ---------------------------------------------------------------- a server

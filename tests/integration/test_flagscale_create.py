@@ -105,7 +105,7 @@ def test_merges_are_written_as_one_mail(little: LittleFlagScale) -> None:
 
 def test_several_devices_are_sealed_too_and_listed_together(little: LittleFlagScale) -> None:
     words = ["--base-commit-id", little.base, "--current-commit-id", little.vendor]
-    sealing = ["--key-path", little.keys]
+    sealing: list[str | Path] = ["--key-path", little.keys]
     missing = patch(little, *words, *sealing, "--device-type", "A_X100", "B_Y1")
     assert missing.code == ExitCode.SOURCE
     assert not (little.fs.path / "hardware" / "B_Y1").exists()
@@ -169,10 +169,11 @@ def test_the_state_of_working_trees_becomes_an_entry_per_backend(
     (fs.path / "flagscale" / "engine.py").write_bytes(b"new\n")
     index = (fs.path / ".git" / "index").read_bytes(), (vllm / ".git" / "index").read_bytes()
     words = ["--backend", "vllm", "FlagScale", "--device-type", "BI_V150"]
-    sealing = ["--key-path", little.keys] if sealed else []
+    sealing: list[str | Path] = ["--key-path", little.keys] if sealed else []
     tasks = ["--task", "train", "inference"]
     done = patch(
-        *(little, *words, *tasks, "--commit", little.b8, *sealing, "--json"),
+        little,
+        *(*words, *tasks, "--commit", little.b8, *sealing, "--json"),
         *("--models", "qwen3,deepseek", "--backend-version", "0.9", "1.0"),
     )
     assert done.code == 0, done.err

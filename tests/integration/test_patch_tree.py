@@ -13,7 +13,7 @@ import pytest
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.edits.fromtree import EditedSet, from_tree
-from relforge.patching.edits.rebase import RebaseConflict, rebased
+from relforge.patching.edits.rebase import Base, RebaseConflict, rebased
 from relforge.patching.mailbox import mails
 from relforge.patching.series import read_series
 from relforge.patching.source import Recipe, Trust
@@ -61,11 +61,11 @@ def test_edits_become_one_patch_behind_the_vendors(world: World, tmp_path: Path)
     core = folder / "engine/core.py"
     core.write_bytes(core.read_bytes().replace(b"line 50\n", b"mine\n"))
     done = extract(world, folder, tmp_path / "out", slug="fix the thing")
-    assert done.patch == "0003-fix-the-thing.patch"
+    assert done.patches == ("0003-fix-the-thing.patch",)
     assert done.vendor == ("0001-core.patch", "more/vendor.patch")
     for name in done.vendor:
         assert (tmp_path / "out" / name).read_bytes() == (world.plain / name).read_bytes()
-    new = (tmp_path / "out" / done.patch).read_bytes()
+    new = (tmp_path / "out" / done.patches[0]).read_bytes()
     assert b"+mine" in new
     assert MARK not in new
     assert applied(world, tmp_path / "out") == done.tree
@@ -127,18 +127,17 @@ def test_a_sealed_set_is_named_but_not_written(world: World, tmp_path: Path) -> 
     (folder / "second\n.py").write_bytes(b"")
     done = extract(world, folder, tmp_path / "out")
     assert (done.vendor_written, done.quotes_sealed) == (False, True)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [done.patch, "series"]
+    (new,) = done.patches
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [new, "series"]
     assert files_with_mark(tmp_path / "out", world.home) == []
     series = (tmp_path / "out/series").read_text()
     assert "more/vendor.patch" in series
     assert world.result_tree in series
     names = [patch.name for patch in read_series(tmp_path / "out").patch_set.patches]
-    assert names == [done.patch]
+    assert names == [new]
     everything = extract(world, folder, tmp_path / "all", plain=True)
     assert everything.tree == done.tree == applied(world, tmp_path / "all")
-    assert (tmp_path / "all" / done.patch).read_bytes() == (
-        tmp_path / "out" / done.patch
-    ).read_bytes()
+    assert (tmp_path / "all" / new).read_bytes() == (tmp_path / "out" / new).read_bytes()
 
 
 def test_what_from_tree_refuses(world: World, tmp_path: Path) -> None:
@@ -213,8 +212,8 @@ def test_a_set_moves_to_a_newer_base(
     with rebased(
         read_series(folder),
         git_dir=upstream.git_dir,
-        base_tree=upstream.tree(base),
-        onto_tree=upstream.tree(commit),
+        base=Base(upstream.tree(base)),
+        onto=Base(upstream.tree(commit)),
         trust=Trust(),
         home=world.home,
     ) as done:
@@ -251,8 +250,8 @@ def test_conflicts_are_named_by_patch_file_and_line(
         with rebased(
             read_series(folder),
             git_dir=upstream.git_dir,
-            base_tree=upstream.tree(base),
-            onto_tree=upstream.tree(target),
+            base=Base(upstream.tree(base)),
+            onto=Base(upstream.tree(target)),
             trust=Trust(),
             home=world.home,
         ):
@@ -284,8 +283,8 @@ def test_what_the_new_base_has_already_is_dropped(
     with rebased(
         read_series(folder),
         git_dir=upstream.git_dir,
-        base_tree=upstream.tree(base),
-        onto_tree=upstream.tree(commit),
+        base=Base(upstream.tree(base)),
+        onto=Base(upstream.tree(commit)),
         trust=Trust(),
         home=world.home,
     ) as done:
@@ -299,8 +298,8 @@ def test_a_sealed_set_moves_without_a_plain_trace(world: World, tmp_path: Path) 
     with rebased(
         patch_set_at(world.bundle),
         git_dir=world.upstream.git_dir,
-        base_tree=world.base_tree,
-        onto_tree=world.upstream.tree(commit),
+        base=Base(world.base_tree),
+        onto=Base(world.upstream.tree(commit)),
         trust=trust(world),
         home=world.home,
     ) as done:

@@ -197,7 +197,12 @@ def test_large_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = filestore.add(tmp_path, sha, "big.whl", [data])
     hashed: list[Path] = []
     real = filestore.hash_of
-    monkeypatch.setattr(filestore, "hash_of", lambda p: hashed.append(p) or real(p))
+
+    def watched(path: Path) -> str:
+        hashed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(filestore, "hash_of", watched)
     assert filestore.lookup(tmp_path, sha) == path
     assert hashed == []
     os.utime(path, (5, 5))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +24,7 @@ from relforge.patching.tree.making import patch_set_at
 from relforge.patching.tree.tarball import unpatch_to_tar
 from relforge.patching.tree.worktree import unpatch_to_worktree
 from relforge.workarea import sweep
-from tests.support.patching import MARK, World, files_with_mark, make_world, new_repository
+from tests.support.patching import World, files_with_mark, make_world, new_repository
 
 
 @pytest.fixture(scope="module")
@@ -55,41 +51,6 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_search_for_plaintext_finds_it_wherever_it_hides(tmp_path: Path) -> None:
-    repository = new_repository(tmp_path / "r")
-    repository.commit({"plain": MARK + b"\n"})
-    (tmp_path / "only-objects").mkdir()
-    shutil.copytree(repository.git_dir / "objects", tmp_path / "only-objects/loose")
-    assert files_with_mark(tmp_path / "only-objects")
-    repository.git("gc", "-q")
-    (tmp_path / "packed").mkdir()
-    shutil.copytree(repository.git_dir / "objects", tmp_path / "packed/objects")
-    assert files_with_mark(tmp_path / "packed")
-    for kind in ("w", "w:gz", "w:xz"):
-        place = tmp_path / kind.replace(":", "-")
-        place.mkdir()
-        with tarfile.open(place / "a.tar", kind) as archive:  # type: ignore[call-overload]
-            info = tarfile.TarInfo("plain")
-            info.size = len(MARK)
-            archive.addfile(info, io.BytesIO(MARK))
-        assert files_with_mark(place), kind
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", place], capture_output=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 @pytest.mark.parametrize("full", ["target", "home"])
 def test_a_full_disk(world: World, tmp_path: Path, small_disk: Path, full: str) -> None:
     home = small_disk / "home" if full == "home" else tmp_path / "home"
@@ -114,50 +75,97 @@ CHILD = """
 import os, signal, sys, threading, time
 from pathlib import Path
 from relforge.patching.tree.folder import unpatch_to_folder
+from relforge.patching.tree.tarball import unpatch_to_tar
+from relforge.patching.tree.worktree import unpatch_to_worktree
 from relforge.patching.keys import load_identities, load_signer
 from relforge.patching.source import Recipe, Trust
 from relforge.patching.tree.making import patch_set_at
 
-bundle, store, base, key, public, home, dest, after_ms = sys.argv[1:]
+bundle, store, base, commit, key, public, home, dest, after_ms, kind = sys.argv[1:]
 recipe = Recipe(
-    Path(store), base, patch_set_at(Path(bundle)),
+    Path(store), base, patch_set_at(Path(bundle)), base_commit=commit,
     trust=Trust((load_signer("v", Path(public)),), load_identities([Path(key)])),
 )
 threading.Timer(float(after_ms) / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
-unpatch_to_folder(Path(dest), recipe, home=Path(home), epoch=1)
+common = {"home": Path(home), "epoch": 1}
+if kind == "folder":
+    unpatch_to_folder(Path(dest), recipe, **common)
+elif kind == "tar":
+    unpatch_to_tar(Path(dest), recipe, **common)
+else:
+    unpatch_to_worktree(Path(dest), recipe, repository=Path(store).parent, **common)
 time.sleep(10)
 """
 
 
-@pytest.mark.parametrize("after_ms", [40, 100, 200])
-def test_killed_at_any_point(world: World, tmp_path: Path, after_ms: int) -> None:
-    folder, home, temporary = tmp_path / "build", tmp_path / "home", tmp_path / "tmp"
+def killed(
+    world: World, home: Path, folder: Path, after_ms: int, kind: str, upstream: Path
+) -> None:
+    """A child that unpatches and is killed that long after it began."""
+    temporary = home.parent / "tmp"
     temporary.mkdir()
-    unpatch_to_folder(folder, recipe(world, patches=None), home=home, epoch=1)
-    old = content(folder)
     arguments: list[str | Path] = [
-        *(world.bundle, world.upstream.git_dir, world.base_tree, world.keys.identity),
-        *(world.keys.signing_public, home, folder, str(after_ms)),
+        *(world.bundle, upstream / ".git", world.base_tree, world.base_commit),
+        *(world.keys.identity, world.keys.signing_public, home, folder, str(after_ms), kind),
     ]
     child = subprocess.run(
         [sys.executable, "-c", CHILD, *arguments], env={**os.environ, "TMPDIR": str(temporary)}
     )
     assert child.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("after_ms", [10, 25, 40, 55, 70, 85, 100, 130, 160, 200])
+def test_killed_at_any_point(world: World, tmp_path: Path, after_ms: int) -> None:
+    folder, home = tmp_path / "build", tmp_path / "home"
+    unpatch_to_folder(folder, recipe(world, patches=None), home=home, epoch=1)
+    old = content(folder)
+    killed(world, home, folder, after_ms, "folder", world.upstream.path)
     whole = content(folder)
     done = "engine/vendor.py" in whole
     assert done or whole == old
-    # A git that was just being started may hold the area's lock for some moments longer.
-    for _ in range(200):
-        sweep(home)
-        if not list((home / "work").iterdir()):
-            break
-        time.sleep(0.02)
-    assert files_with_mark(home, temporary, world.upstream.path) == []
+    sweep(home)
+    assert list((home / "work").iterdir()) == []
+    assert files_with_mark(home, tmp_path / "tmp", world.upstream.path) == []
     assert files_with_mark(tmp_path) == files_with_mark(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["build", "home", "tmp"]
     again = unpatch_to_folder(folder, recipe(world), home=home, epoch=1)
     assert again.status == ("unchanged" if done else "replaced")
     assert again.tree.tree == world.result_tree
+
+
+@pytest.mark.parametrize("after_ms", [30, 60, 90, 120, 150, 200])
+@pytest.mark.parametrize("kind", ["tar", "worktree"])
+def test_killed_while_it_writes_another_form(
+    world: World, tmp_path: Path, kind: str, after_ms: int
+) -> None:
+    repository, home, out = tmp_path / "repository", tmp_path / "home", tmp_path / "out"
+    subprocess.run(["git", "clone", "-q", world.upstream.path, repository], check=True)
+    (repository / "README").write_bytes(b"the user's edit\n")
+    (home / "work").mkdir(parents=True)
+    killed(world, home, out, after_ms, kind, repository)
+    sweep(home)
+    assert list((home / "work").iterdir()) == []
+    done = out.exists()
+    assert sorted(path.name for path in tmp_path.iterdir() if path != out) == [
+        "home", "repository", "tmp",
+    ]  # fmt: skip
+    assert files_with_mark(home, tmp_path / "tmp", repository) == []
+    assert (repository / "README").read_bytes() == b"the user's edit\n"
+    again = recipe(world, git_dir=repository / ".git")
+    if kind == "tar" and not done:
+        tree = unpatch_to_tar(out, again, home=home, epoch=1)
+        assert tree.tree == world.result_tree
+    elif kind == "tar":
+        with tarfile.open(out) as archive:
+            assert "engine/vendor.py" in archive.getnames()
+    else:
+        made = unpatch_to_worktree(out, again, repository=repository, home=home, epoch=1)
+        assert made.status == ("unchanged" if done else "written")
+        assert made.tree.tree == world.result_tree
+        listed = subprocess.run(
+            ["git", "-C", repository, "worktree", "list"], check=True, capture_output=True
+        )
+        assert listed.stdout.count(str(out).encode()) == 1
 
 
 def test_two_different_trees_into_one_folder_leave_one_of_them(

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.lock import LockedWheel, LockedWheels
 from relforge.manifest.release import PythonPackages
 from relforge.manifest.site import PythonSite, Site
 from relforge.sources import places
 from relforge.sources.wheelhouse import (
-    LockedWheel,
-    LockedWheels,
     download,
     platforms,
     requirements_text,

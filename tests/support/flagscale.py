@@ -141,6 +141,31 @@ class LittleFlagScale:
         (folder / "diff.yaml").write_text(yaml.safe_dump(description))
         return folder
 
+    def early(
+        self,
+        device: str,
+        backend: str,
+        patch: bytes,
+        base: str,
+        *,
+        end: str = ".patch",
+        **changes: Any,
+    ) -> Path:
+        """An entry of April and May 2025, whose file names say the base."""
+        folder = self.fs.path / "hardware" / device / backend
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{base[:7]}{end}").write_bytes(patch)
+        description = {
+            "backends_version": {backend: "0.7.2"},
+            "contact": "",
+            "device_type": device,
+            "models": ["qwen3"],
+            "task": ["inference"],
+            **changes,
+        }
+        (folder / f"{base[:7]}.yaml").write_text(yaml.safe_dump(description))
+        return folder
+
     def history(self, device: str, task: str, backends: str, *commits: str) -> None:
         content = {device: {task: {backends: list(commits)}}}
         (self.fs.path / "hardware" / "patch_history.yaml").write_text(yaml.safe_dump(content))

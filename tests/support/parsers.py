@@ -245,6 +245,11 @@ def _yaml_seeds() -> list[bytes]:
     ]
 
 
+@functools.cache
+def _signing_key() -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(7, ec.SECP256R1())
+
+
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "bundle": _bundle_seeds,
     "envelope": lambda: [
@@ -279,11 +284,6 @@ def _diffs(chunks: list[bytes]) -> list[bytes] | str:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-@functools.cache
-def _signing_key() -> ec.EllipticCurvePrivateKey:
-    return ec.derive_private_key(7, ec.SECP256R1())
 
 
 @functools.cache

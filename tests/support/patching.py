@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import lzma
 import os
 import subprocess
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -34,6 +30,7 @@ from relforge.patching.keys import (
     new_keys,
 )
 from relforge.patching.series import read_series
+from tests.support.plaintext import files_holding
 
 MARK = b"PLAINTEXT-MARK-7f3a9c21"
 _AUTHOR = {
@@ -213,32 +210,4 @@ def flagscale_key_folder(folder: Path) -> Path:
 
 def files_with_mark(*folders: Path) -> list[Path]:
     """Files that hold the marked plaintext: as they are, or in git objects, packs or archives."""
-    found = []
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink() or not path.is_file():
-                continue
-            data = path.read_bytes()
-            if MARK in data or MARK in _inflated(path, data):
-                found.append(path)
-    return found
-
-
-def _inflated(path: Path, data: bytes) -> bytes:
-    """What lies compressed in a loose object, in any stream of a pack, in a gzip or xz file."""
-    if data.startswith(b"\x1f\x8b"):
-        return _decompressed(zlib.decompressobj(wbits=31), data)
-    if data.startswith(b"\xfd7zXZ"):
-        return _decompressed(lzma.LZMADecompressor(), data)
-    starts = [0] if path.suffix != ".pack" else [i for i, b in enumerate(data) if b == 0x78]
-    return b"".join(_decompressed(zlib.decompressobj(), data[start:]) for start in starts)
-
-
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-def _decompressed(stream: _Decompressor, data: bytes) -> bytes:
-    with contextlib.suppress(zlib.error, lzma.LZMAError):
-        return stream.decompress(data)
-    return b""
+    return files_holding(MARK, *folders)

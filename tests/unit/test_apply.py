@@ -234,6 +234,29 @@ def new_file(path: str, mode: str = "100644", content: str = "evil") -> bytes:
     ).encode()
 
 
+def moved(old: str, new: str, how: str) -> bytes:
+    rows = (f"diff --git a/{old} b/{new}", "similarity index 100%", f"{how} from {old}")
+    return "\n".join((*rows, f"{how} to {new}", "")).encode()
+
+
+def turned(link: str, old: str, new: str) -> bytes:
+    """A link that is in the tree already, with another target."""
+    none = "\\ No newline at end of file\n"
+    return (
+        f"diff --git a/{link} b/{link}\nindex 1111111..2222222 120000\n--- a/{link}\n+++ b/{link}\n"
+        f"@@ -1 +1 @@\n-{old}\n{none}+{new}\n{none}"
+    ).encode()
+
+
+def retyped(path: str, old: str, target: str) -> bytes:
+    """A file that becomes a link, as git writes it: deleted, then new."""
+    gone = (
+        f"diff --git a/{path} b/{path}\ndeleted file mode 100644\n--- a/{path}\n+++ /dev/null\n"
+        f"@@ -1 +0,0 @@\n-{old}\n"
+    )
+    return gone.encode() + new_file(path, "120000", target)
+
+
 HOOK = ".git/hooks/post-checkout"
 ESCAPES = {
     "dotdot": ([new_file("../evil")], "../evil"),
@@ -243,9 +266,17 @@ ESCAPES = {
     "git in a folder": ([new_file("sub/.git/config")], "sub/.git/config"),
     "git in capitals": ([new_file(".GIT/config")], ".GIT/config"),
     "git as Windows names it": ([new_file("git~1/config")], "git~1/config"),
+    "git with a character that some systems ignore": ([new_file(".g\u200cit/x")], None),
+    "git as a file": ([new_file(".git", content="gitdir: /tmp/evil")], ".git"),
+    "a folder's git as a file": ([new_file("d/.git")], "d/.git"),
+    "a hook by renaming": ([moved("d/file", HOOK, "rename")], HOOK),
+    "a hook by copying": ([moved("d/file", HOOK, "copy")], HOOK),
+    "renamed out of the tree": ([moved("d/file", "../evil", "rename")], "../evil"),
     "submodule": ([new_file("sub", "160000", "Subproject commit " + "a" * 40)], "sub"),
     "absolute link": ([new_file("link", "120000", "/etc")], "link"),
     "climbing link": ([new_file("d/link", "120000", "../../outside")], "d/link"),
+    "the source's link turned outwards": ([turned("own-link", "d", "/etc")], "own-link"),
+    "a file becomes a link": ([retyped("d/file", "1", "../../x")], "d/file"),
     "through a new link": ([new_file("l", "120000", "d") + new_file("l/evil")], "l/evil"),
     "through an earlier link": ([new_file("l", "120000", "d"), new_file("l/evil")], "l/evil"),
     "through the source's link": ([new_file("own-link/evil")], "own-link/evil"),

@@ -344,7 +344,7 @@ def test_changed_plaintext_never_gives_other_patches_even_when_sealed_and_signed
 ) -> None:
     """The archive itself, flipped or cut by someone who can encrypt and sign.
 
-    What such a signer says in `files` about each patch binds nobody; the result tree does.
+    What such a signer says in `files` about each patch is compared when the patches are applied.
     """
     recipients = load_recipients([world.keys.recipient])
     raw = world.bundle.read_bytes()[-world.sealed.header.ciphertext.size_bytes :]
@@ -357,14 +357,14 @@ def test_changed_plaintext_never_gives_other_patches_even_when_sealed_and_signed
     body = pyrage.encrypt(bytes(plain), [recipient.native for recipient in recipients])
     digest = header_module.Ciphertext(sha256=hashlib.sha256(body).hexdigest(), size_bytes=len(body))
     path = rewritten(world, world.root, lambda h: {"ciphertext": digest}, body)
+    refusal: ExitCode | None = None
     try:
         handed_out = list(open_bundle(path, world.trusted, world.identities))
     except RelforgeError as error:
         refusal = error.code
     else:
-        refusal = None
         assert handed_out == list(read_series(world.plain))
-        assert b'"files"' in plain[:at], "nothing else is left to the signer's word"
+        assert b'"files"' in plain[:at], "nothing else is left for later"
     assert refusal in (None, ExitCode.SOURCE)
 
 

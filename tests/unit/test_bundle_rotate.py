@@ -262,7 +262,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     world: World, others: NewKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
-    monkeypatch.setattr(sealing.tempfile, "TemporaryFile", lambda dir: full)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: full)
     with pytest.raises(RelforgeError, match="disk is full") as caught:
         rotated(world, world.bundle, tmp_path / "new.bundle", others)
     assert caught.value.code is ExitCode.ENVIRONMENT

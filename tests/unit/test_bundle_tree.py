@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,14 +31,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def recipe(world: World, source: PatchSource | None, **changes: object) -> Recipe:
     trust = Trust(tuple(world.trusted), world.identities)
+    trusting: Any = {name: changes.pop(name) for name in tuple(changes) if hasattr(trust, name)}
     whole = Recipe(
         git_dir=world.upstream.git_dir,
         base_tree=world.base_tree,
         patches=source,
         expected_tree=world.result_tree,
-        trust=dataclasses.replace(
-            trust, **{k: changes.pop(k) for k in tuple(changes) if hasattr(trust, k)}
-        ),
+        trust=dataclasses.replace(trust, **trusting),
     )
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
 

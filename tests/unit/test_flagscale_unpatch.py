@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,8 @@ def test_what_flagscales_tool_left_decrypted_does_not_make_a_wrong_key_right(
 
 def test_an_altered_patch_never_passes_for_the_expected_tree(little: LittleFlagScale) -> None:
     whole = seal(little.mailbox)
-    words = ["--device-type", "bi_V150", "--commit-id", little.b8, "--key-path", little.keys]
+    words: list[str | Path] = ["--device-type", "bi_V150", "--commit-id", little.b8]
+    words += ["--key-path", little.keys]
     words += ["--expect-tree", little.vendor_tree]
     at = 528 + little.mailbox.index(b"PLAINTEXT-MARK") // 16 * 16
     flipped = whole[: at - 16] + bytes([whole[at - 16] ^ 1]) + whole[at - 15 :]
@@ -101,7 +103,8 @@ def test_an_altered_patch_never_passes_for_the_expected_tree(little: LittleFlagS
 def test_several_devices_keep_each_others_trees(little: LittleFlagScale) -> None:
     little.legacy("A_X100", little.mailbox)
     little.legacy("B_Y1", seal(little.mailbox), end=".patch.encrypted")
-    words = ["--commit-id", little.b8, "--key-path", little.keys, "--device-type", "B-Y1", "a_x100"]
+    words: list[str | Path] = ["--commit-id", little.b8, "--key-path", little.keys]
+    words += ["--device-type", "B-Y1", "a_x100"]
     alone = little.unpatch(*words)
     assert alone.code == ExitCode.SOURCE
     assert "hetero.txt" in alone.err
@@ -228,7 +231,7 @@ def test_a_patch_for_another_task_is_not_applied_silently(little: LittleFlagScal
     ],
 )
 def test_an_entry_that_does_not_fit_is_refused(
-    little: LittleFlagScale, changes: dict[str, object], says: str
+    little: LittleFlagScale, changes: dict[str, Any], says: str
 ) -> None:
     backend = str(changes.pop("backend", "FlagScale"))
     patch = little.fs.git("diff", "--binary", little.base, little.vendor)

@@ -6,8 +6,10 @@ import getpass
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
@@ -230,7 +232,7 @@ def test_the_wrong_key_says_what_was_tried_and_what_would_work(
 def test_every_kind_of_key_in_the_wrong_place_says_what_it_is(tmp_path: Path) -> None:
     made = new_keys(tmp_path / "k", "me")
     pem = flagscale_key_folder(tmp_path / "f") / "private_key.pem"
-    cases = [
+    cases: list[tuple[Callable[[], object], str]] = [
         (lambda: load_identities([made.signing_key]), "it may sign, it opens nothing"),
         (lambda: load_identities([made.recipient]), "it is a public key"),
         (lambda: load_identities([tmp_path / "f/public_key.pem"]), "it is a public key"),
@@ -278,19 +280,25 @@ def test_a_run_asks_before_it_starts_and_only_when_a_stage_will_need_it(
     tmp_path: Path, world: World
 ) -> None:
     """Later the screen belongs to the stages."""
+    from relforge.cli.common import Workplace
     from relforge.cli.flow import _ask_for_passphrases
+    from relforge.plan import ReleasePlan
     from relforge.stage import Resources
     from relforge.stages.preflight import PreflightInputs
 
     key = protected(tmp_path / "id.pem")
-    place = SimpleNamespace(site=Site(identities=(key,)))
+    place = cast(Workplace, SimpleNamespace(site=Site(identities=(key,))))
+
+    def plan_with(inputs: PreflightInputs) -> ReleasePlan:
+        return cast(ReleasePlan, SimpleNamespace(inputs={"preflight": inputs}))
+
     needs = PreflightInputs(
         needs=Resources(), secrets=("identities",), bootstraps=False, evaluates=False
     )
     with pytest.raises(LockedKey):
-        _ask_for_passphrases(SimpleNamespace(inputs={"preflight": needs}), place)
+        _ask_for_passphrases(plan_with(needs), place)
     unneeded = needs.model_copy(update={"secrets": ()})
-    _ask_for_passphrases(SimpleNamespace(inputs={"preflight": unneeded}), place)
+    _ask_for_passphrases(plan_with(unneeded), place)
 
 
 def test_a_trusted_key_that_cannot_be_read_names_the_site_s_entry(tmp_path: Path) -> None:

@@ -465,3 +465,54 @@ def test_a_good_patches_folder_gives_no_finding(
     empty = tmp_path / "empty"
     empty.mkdir()
     assert dispatch("patch", ["lint", str(empty)]) == ExitCode.USAGE
+
+
+def test_an_entry_of_spring_2025_is_known_for_what_it_is(clean: Checkout, tmp_path: Path) -> None:
+    held, digits = clean.repository.head, clean.base[:7]
+    rooted = GOOD.replace(b"vendor.py", b"flagscale/backends/vllm/vendor.py")
+    content = {
+        "backends_version": {"vllm": "0.7.2"},
+        "contact": "",
+        "device_type": "B_X1",
+        "models": ["qwen3"],
+        "task": ["inference"],
+    }
+    clean.put(f"B_X1/vllm/{digits}.patch", rooted)
+    clean.put(f"B_X1/vllm/{digits}.yaml", yaml.safe_dump(content).encode())
+    entry = clean.commit()
+    clean.history(
+        {
+            "A_X1": {"train": {"FlagScale": [held]}},
+            "B_X1": {"inference": {"vllm": [entry]}},
+        }
+    )
+    (only,) = clean.lint(tmp_path / "home").findings
+    assert (only.id, only.severity, only.path) == (
+        "layout-early",
+        "warning",
+        "hardware/B_X1/vllm",
+    )
+    clean.put(f"B_X1/vllm/{digits}.patch", rooted.replace(b"new file mode 100644\n", b""))
+    clean.repository.path.joinpath(f"hardware/B_X1/vllm/{digits}.yaml").unlink()
+    clean.put(f"C_X1/vllm/{GONE[:7]}.patch", rooted)
+    clean.put(f"C_X1/vllm/{GONE[:7]}.yaml", b"task: [inference]\n")
+    clean.commit()
+    found = {(one.id, one.path): one for one in clean.lint(tmp_path / "home").findings}
+    assert "which task it is for" in found["diff-yaml-missing", "hardware/B_X1/vllm"].message
+    assert found["patch-does-not-apply", "hardware/B_X1/vllm"].severity == "error"
+    assert ("base-missing", f"hardware/C_X1/vllm/{GONE[:7]}.yaml") in found
+    keys = found["diff-yaml-keys", f"hardware/C_X1/vllm/{GONE[:7]}.yaml"].message
+    assert keys.endswith("backends_version, contact, device_type, models")
+    assert not any(id_ == "stray-file" for id_, _path in found)
+
+
+def test_an_entry_of_april_2025_is_known_and_tried_too(clean: Checkout, tmp_path: Path) -> None:
+    clean.put(f"B_X1/train/vllm/{clean.base[:7]}.patch", CHANGE.rstrip(b"\n"))
+    clean.put(f"C_X1/train/vllm/{clean.base[:7]}.patch", CHANGE.replace(b"-engine", b"-other"))
+    clean.commit()
+    found = {(one.id, one.path) for one in clean.lint(tmp_path / "home").findings}
+    assert {one for one in found if one[0] != "entry-not-in-history"} == {
+        ("layout-early", "hardware/B_X1/train"),
+        ("layout-early", "hardware/C_X1/train"),
+        ("patch-does-not-apply", "hardware/C_X1/train"),
+    }

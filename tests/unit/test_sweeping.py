@@ -7,13 +7,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from relforge import leftovers, owner, sweeping, workarea
 from relforge.engine.layout import replace_folder
-from relforge.leftovers import held, left_behind, owned_file, owned_folder, remove, sweep_folder
+from relforge.leftovers import (
+    held,
+    left_behind,
+    owned_file,
+    owned_folder,
+    remove,
+    sweep_folder,
+)
 
 
 def killed(code: str, *arguments: Path) -> None:
@@ -197,3 +205,69 @@ def test_a_mount_below_is_unmounted_first(tmp_path: Path) -> None:
     )  # fmt: skip
     assert not area.exists()
     assert (precious / "file").exists()
+
+
+def left_by_a_killed_owner(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    killed(OWNED, tmp_path / "work", Path("unpatch"))
+    (area,) = (tmp_path / "work").iterdir()
+    return area
+
+
+@pytest.mark.parametrize("variable", ["GIT_OBJECT_DIRECTORY", "GIT_WORK_TREE"])
+def test_a_git_that_outlived_its_owner_is_ended_and_one_sweep_removes_all(
+    tmp_path: Path, variable: str
+) -> None:
+    """As one whose owner died before it could be told to die with it: it goes on writing."""
+    area = left_by_a_killed_owner(tmp_path)
+    place = area if variable == "GIT_OBJECT_DIRECTORY" else tmp_path / f".relforge-{area.name}"
+    place.mkdir(exist_ok=True)
+    (area / ".outside").write_bytes(os.fsencode(tmp_path / f".relforge-{area.name}"))
+    writes = 'n=0; while n=$((n+1)); do mkdir -p "$0/d$n" && echo x >"$0/d$n/f"; done'
+    orphan = subprocess.Popen(["sh", "-c", writes, place], env={**os.environ, variable: str(place)})
+    stranger = subprocess.Popen(["sleep", "60"], env={**os.environ, "PLACE": str(area)})
+    try:
+        while not (place / "d3").exists():
+            time.sleep(0.005)
+        assert workarea.sweep(tmp_path) == [area]
+        assert orphan.wait(10) == -signal.SIGKILL
+        assert [path.name for path in tmp_path.iterdir()] == ["work"]
+        assert list((tmp_path / "work").iterdir()) == []
+        assert stranger.poll() is None, "only git works in such a place"
+    finally:
+        for process in (orphan, stranger):
+            process.kill()
+            process.wait()
+
+
+def test_a_child_that_was_just_being_started_delays_the_sweep_by_a_moment(tmp_path: Path) -> None:
+    """Until it becomes its program, it has the owner's lock."""
+    area = left_by_a_killed_owner(tmp_path)
+    lock = os.open(area, os.O_RDONLY)
+    starting = subprocess.Popen(
+        ["sh", "-c", "echo here; sleep 0.2"], stdout=subprocess.PIPE, pass_fds=[lock]
+    )
+    leftovers.hold(lock)
+    os.close(lock)
+    assert starting.stdout is not None
+    assert starting.stdout.readline() == b"here\n"
+    assert held(area)
+    assert workarea.sweep(tmp_path) == [area]
+    assert not area.exists()
+    starting.communicate(timeout=10)
+
+
+def test_of_the_users_folder_only_half_written_bundles_are_swept(tmp_path: Path) -> None:
+    theirs = "4194999-1-00000000-abcdefgh"
+    kept = [f"sealing-{theirs}", f".relforge-unpatch-{theirs}", ".relforge-sealing-2024-notes"]
+    for name in (*kept, f"{workarea.UNFINISHED}-{theirs}"):
+        (tmp_path / name).touch()
+    (tmp_path / f"{workarea.UNFINISHED}-{theirs}a").mkdir()
+    (tmp_path / f"{workarea.UNFINISHED}-{theirs}b").symlink_to("sealing")
+    mine, path = owned_file(tmp_path, workarea.UNFINISHED)
+    swept = [tmp_path / f"{workarea.UNFINISHED}-{theirs}"]
+    assert workarea.sweep_unfinished(tmp_path) == swept
+    assert len(list(tmp_path.iterdir())) == len(kept) + 3
+    assert path.exists()
+    os.close(mine)
+    assert workarea.sweep_unfinished(tmp_path / "absent") == []

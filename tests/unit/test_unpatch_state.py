@@ -90,6 +90,61 @@ def test_status_says_whose_tree_it_is_and_what_was_changed(world: World, tmp_pat
     assert marked_folders(tmp_path / "nothing") == ()
 
 
+def test_status_says_each_kind_of_change_and_no_ignore_rule_hides_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = new_repository(tmp_path / "r")
+    upstream.write(
+        {".gitignore": b"*.log\nbuild/\n", "bin": b"\0\1", "crlf": b"x\r\n", "run": b"#!"}
+    )
+    upstream.write({"to-link": b"aim", "to-folder": b"f\n", "folder/in": b"f\n", "empty": b""})
+    for link in ("link", "to-file"):
+        (upstream.path / link).symlink_to("aim")
+    (upstream.path / "run").chmod(0o755)
+    upstream.commit()
+    folder = tmp_path / "build"
+    base = Recipe(upstream.git_dir, upstream.tree())
+    unpatch_to_folder(folder, base, home=tmp_path / "home", epoch=EPOCH)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
+    (tmp_path / "config").write_text(f"[core]\nexcludesFile = {tmp_path}/ignore\n")
+    (tmp_path / "ignore").write_text("*\n")
+    (folder / "bin").write_bytes(b"\0\2")
+    (folder / "crlf").write_bytes(b"x\n")
+    (folder / "run").chmod(0o644)
+    (folder / "empty").unlink()
+    for name in ("link", "to-link"):
+        (folder / name).unlink()
+        (folder / name).symlink_to("elsewhere")
+    (folder / "to-file").unlink()
+    (folder / "to-file").write_bytes(b"aim")  # what the link said: another kind of file
+    (folder / "to-folder").unlink()
+    (folder / "to-folder").mkdir()
+    (folder / "to-folder/x").write_bytes(b"")
+    (folder / "folder/in").unlink()
+    (folder / "folder").rmdir()
+    (folder / "folder").symlink_to("to-folder")
+    (folder / "build").mkdir()
+    (folder / "build/a.log").write_bytes(b"log\n")
+    os.mkfifo(folder / "pipe")
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    assert [(one.path, one.change) for one in tree_status(folder).changes] == [
+        (".git", "added"),
+        ("bin", "altered"),
+        ("build/a.log", "added"),
+        ("crlf", "altered"),
+        ("empty", "gone"),
+        ("folder", "added"),
+        ("folder/in", "gone"),
+        ("link", "altered"),
+        ("pipe", "added"),
+        ("run", "mode"),
+        ("to-file", "altered"),
+        ("to-folder", "gone"),
+        ("to-folder/x", "added"),
+        ("to-link", "altered"),
+    ]
+
+
 def test_a_folder_without_our_marker_has_no_status(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RelforgeError) as caught:

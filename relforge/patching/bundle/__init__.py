@@ -27,7 +27,8 @@ from relforge.patching.bundle.opening import (
 )
 from relforge.patching.bundle.sealing import SealedBundle, rotate, seal
 from relforge.patching.series import SERIES
-from relforge.patching.source import Diff, Patch, PatchSetInfo, PatchStream, Trust
+from relforge.patching.source import Patch, PatchSetInfo, PatchStream, Trust
+from relforge.patching.tree.changes import ClaimedDiff
 from relforge.workarea import outer_area, work_area
 
 __all__ = [
@@ -69,7 +70,10 @@ class BundlePatches:
                 Patch(name=p.name, sha256=p.sha256, size_bytes=p.size_bytes)
                 for p in bundle.index.patches
             )
-            diffs = (Diff(patch.name, chunks) for patch, chunks in bundle.patches())
+            diffs = (
+                ClaimedDiff(patch.name, chunks, claims=patch.files)
+                for patch, chunks in bundle.patches()
+            )
             yield PatchStream(patches, bundle.verified.info, diffs, str(self.path))
 
 

@@ -26,7 +26,7 @@ from relforge.patching.bundle.header import VerifiedHeader, altered, open_file, 
 from relforge.patching.keys import Identities, public_files
 from relforge.patching.series import check_patch_name, content_sha256
 from relforge.patching.source import Patch
-from relforge.patching.tree.apply import FileChange
+from relforge.patching.tree.changes import FileChange
 
 INDEX = "index.json"
 _CHUNK = 1 << 18

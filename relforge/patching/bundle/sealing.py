@@ -22,6 +22,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import PrivateKey, TrustedSigner
 from relforge.files import cannot_write, sync_folder
 from relforge.frozen import Frozen, canonical_json
+from relforge.leftovers import owned_file
 from relforge.patching.bundle import tarstream
 from relforge.patching.bundle.header import BundleSource, Ciphertext, Header, header_bytes
 from relforge.patching.bundle.opening import INDEX, BundleIndex, IndexedPatch, OpenedBundle, opened
@@ -29,7 +30,7 @@ from relforge.patching.keys import Identities, Recipient
 from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, Ships
 from relforge.patching.tree.apply import apply_patches
-from relforge.workarea import work_area
+from relforge.workarea import UNFINISHED, sweep_unfinished, work_area
 
 _CHUNK = 1 << 18
 
@@ -253,23 +254,28 @@ class _HashingWriter:
 
 @contextlib.contextmanager
 def _temporary(out: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A nameless file for the ciphertext, and the file that becomes ``out`` on success."""
+    """A nameless file for the ciphertext, and the file that becomes ``out`` on success.
+
+    What a killed relforge left there of the latter goes first.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+        sweep_unfinished(out.parent)
+        descriptor, path = owned_file(out.parent, UNFINISHED)
     except OSError as error:
         raise cannot_write(out, error) from error
     try:
-        with os.fdopen(descriptor, "wb") as whole, tempfile.TemporaryFile(dir=out.parent) as body:
-            yield body, whole
+        with os.fdopen(descriptor, "wb") as whole:
+            with tempfile.TemporaryFile(dir=out.parent) as body:
+                yield body, whole
             whole.flush()
             os.fsync(whole.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(out)
+            os.fchmod(whole.fileno(), 0o644)
+            path.replace(out)  # while it is locked: until then a sweeper must not take it
         sync_folder(out.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            path.unlink()
         if isinstance(error, OSError):
             raise cannot_write(out, error) from error
         raise

@@ -1,28 +1,39 @@
 """``relforge patch from-tree``: the edits in a patched tree as one further patch of its set.
 
-The vendor's patches stay as they are. What is written is proved: the whole set is applied to the
-base once more, with objects of its own, and must give the very tree that lies in the folder.
+The vendor's patches stay as they are. In a tree with submodules each repository gets a set of its
+own (``parts.py``). What is written is proved: each set is applied to its base once more, with
+objects of its own, and together they must give the very tree that lies in the folder.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
-from relforge.gitio.entries import LINK, TreeEntry, refuse_unsafe
+from relforge.patching.edits.carried import carried_recipe
+from relforge.patching.edits.edited import check_edits, edited_tree
+from relforge.patching.edits.parts import (
+    OVERLAID,
+    Part,
+    Splitting,
+    applied_parts,
+    part_at,
+    parts_of,
+    plain_name,
+    write_parts,
+)
 from relforge.patching.edits.writeset import put_set, refuse_existing, write_set
+from relforge.patching.flagscale.overlay import OverlaidPatches
 from relforge.patching.series import PlainPatches
-from relforge.patching.source import Diff, Patch, PatchSource, Recipe, Trust
-from relforge.patching.tree.apply import AppliedTree, apply_patches
-from relforge.patching.tree.making import applied_tree, patch_set_at
-from relforge.patching.tree.marker import Applied, FileEdit, Marker, edits, required_marker
-from relforge.patching.tree.reverse import base_recipe
+from relforge.patching.source import Diff, Patch, Recipe, Trust
+from relforge.patching.tree.apply import apply_patches
+from relforge.patching.tree.making import applied_tree
+from relforge.patching.tree.marker import Marker, edits, required_marker
 from relforge.stage import CancelToken
 from relforge.workarea import outer_area
 
@@ -31,14 +42,15 @@ _NUMBER = re.compile(r"^(?:.*/)?(\d{1,8})[-_.]")
 
 @dataclass(frozen=True)
 class EditedSet:
-    """What ``from_tree`` wrote. ``vendor`` names the set's own patches, in order.
+    """What ``from_tree`` wrote; ``patches`` are the new ones, one per repository that was edited.
 
-    With ``vendor_written`` they stand beside the new patch; else the new one alone does, and
-    applies to the vendor's tree.
+    ``vendor`` names the set's own patches, in order; with ``vendor_written`` they stand beside the
+    new ones, else the new ones alone do, and apply to the vendor's tree. Names of a tree with
+    submodules begin with their repository's folder in ``out``.
     """
 
     out: Path
-    patch: str
+    patches: tuple[str, ...]
     vendor: tuple[str, ...]
     vendor_written: bool
     quotes_sealed: bool
@@ -58,44 +70,51 @@ def from_tree(
     repository: Path | None = None,
     cancel: CancelToken | None = None,
 ) -> EditedSet:
-    """Writes what the user edited in *folder* as a patch behind those that the folder carries.
+    """Writes what the user edited in *folder* as patches behind those that the folder carries.
 
     The new folder ``out`` gets the vendor's patches, the new one ``NNNN-<slug>.patch``, and a
-    ``series``. The patches of a sealed set are named there but not written, unless ``plain``.
-    ``patches`` and ``repository`` say where the set and the base are now, if no longer where the
-    marker names them. Raises RelforgeError (SOURCE): no edit, another set, no proof.
+    ``series``; for a tree with submodules one such folder per repository. The patches of a sealed
+    set are named there but not written, unless ``plain``. ``patches`` and ``repository`` (a git
+    folder) say where the set and the base are now, if no longer where the marker names them.
+    Raises RelforgeError (SOURCE): no edit, another set, no proof.
     """
     marker = required_marker(folder)
     found = tuple(e for e in edits(folder, marker) if e.raw.split(b"/")[0] != b".git")
-    _check(folder, marker, found)
+    check_edits(folder, marker, found)
     refuse_existing(out)
+    recipe = carried_recipe(marker, trust=trust, home=home, patches=patches, repository=repository)
     carried = marker.patch_set
-    source = _carried(carried, patches, trust) if carried else None
-    recipe = _vendor_recipe(marker, source, trust, home, repository)
+    sealed = carried is not None and carried.sealed
     with applied_tree(recipe, home=home, cancel=cancel) as (tree, applied, area):
-        edited = _edited_tree(applied, folder, found, area)
-        diff = diff_of(applied.git, tree.tree, edited)
+        edited = edited_tree(applied, folder, found, area)
+        parts = parts_of(recipe.git_dir, recipe.base_tree, recipe.grafts)
+        splitting = Splitting(applied.git, parts, area / "split")
+        before = splitting.split(tree.tree)
+        names = _vendor_names(recipe, parts, tree.patches, before)
+        work = _Work(
+            marker=marker,
+            recipe=recipe,
+            parts=parts,
+            vendor=names,
+            written=plain or not sealed,
+            before=before,
+            after=splitting.split(edited),
+            tree=edited,
+        )
         with outer_area(area, out.absolute().parent) as outer:
-            written = carried is None or not carried.sealed or plain
-            name = _name_of(tree.patches, slug)
-            new = [(name, diff)]
-            patch_set = write_set(
-                outer / "set",
-                itertools.chain(_vendor_patches(source, trust), new) if written else new,
-                name=out.name,
-                remarks=() if written else _remarks(marker, tree.patches),
-            )
-            proved = _proof(recipe, patch_set, None if written else source, area, cancel)
-            if proved != edited:
-                raise unproved(edited, proved)
+            fresh = outer / "set"
+            sets, new = _write(work, applied.git, fresh, name=out.name, slug=slug)
+            _prove(work, sets, area / "proof", cancel)
+            if recipe.grafts:
+                _write_record(work, sets, fresh)
             out.parent.mkdir(parents=True, exist_ok=True)
-            put_set(outer / "set", out)
+            put_set(fresh, out)
     return EditedSet(
         out=out,
-        patch=name,
-        vendor=tuple(patch.name for patch in tree.patches),
-        vendor_written=written,
-        quotes_sealed=carried is not None and carried.sealed,
+        patches=new,
+        vendor=tuple(_in_set(part, name) for part in parts for name in names[part.folder]),
+        vendor_written=work.written,
+        quotes_sealed=sealed,
         tree=edited,
         files=tuple(edit.path for edit in found),
     )
@@ -117,175 +136,160 @@ def unproved(wanted: str, got: str) -> RelforgeError:
     )
 
 
-def _check(folder: Path, marker: Marker, found: Sequence[FileEdit]) -> None:
-    if not found:
-        raise RelforgeError(
-            "there is nothing to make a patch of",
-            code=ExitCode.SOURCE,
-            where=str(folder),
-            why="no file was changed since relforge wrote the folder",
-        )
-    special = [edit.path for edit in found if edit.after == "special"]
-    if special:
-        raise RelforgeError(
-            "a patch cannot hold what is neither a file nor a link",
-            code=ExitCode.SOURCE,
-            where=str(folder),
-            why=", ".join(special[:5]),
-            hint="remove it from the folder",
-        )
-    if marker.whitespace != "exact":
-        raise RelforgeError(
-            "the tree was made with its whitespace repaired",
-            code=ExitCode.SOURCE,
-            where=str(folder),
-            why="a patch set gives exact trees only, so none gives this one",
-            hint="unpatch without --whitespace fix, and edit there",
-        )
-    refuse_unsafe(TreeEntry(os.fsdecode(edit.raw), "100644", "", None) for edit in found)
+@dataclass(frozen=True)
+class _Work:
+    """What is to be written: trees by part before and after the edits, and the vendor's names.
+
+    ``written``: the vendor's patches are, too.
+    """
+
+    marker: Marker
+    recipe: Recipe
+    parts: tuple[Part, ...]
+    vendor: Mapping[str, Sequence[str]]
+    written: bool
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    tree: str
 
 
-def _carried(carried: Applied, patches: Path | None, trust: Trust) -> PatchSource:
-    if patches is not None:
-        return patch_set_at(patches)  # whether it is the right one, the tree it gives decides
-    where = Path(carried.where)
-    if not where.exists():
-        raise RelforgeError(
-            "the tree's patch set is no longer there"
-            if where.is_absolute() and ": " not in carried.where
-            else "the tree's patches are no patch set by themselves",
-            code=ExitCode.SOURCE,
-            where=carried.where,
-            hint="name the set with --patches: a bundle, or a folder with the patches and a "
-            "`series` file that lists them in order",
-        )
-    source = patch_set_at(where, name=None if carried.sealed else carried.name)
-    here = source.info(trust).content_sha256
-    if here != carried.content_sha256:
-        raise RelforgeError(
-            "the patch set is not the one that the tree was made with",
-            code=ExitCode.SOURCE,
-            where=str(where),
-            why=f"its content is {here[:12]}, the tree carries {carried.content_sha256[:12]}",
-            hint="name the set that was applied with --patches",
-        )
-    return source
+def _vendor_names(
+    recipe: Recipe, parts: Sequence[Part], patches: Sequence[Patch], trees: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """How each part's patches are called in its set, in order, by the part's folder.
+
+    ``trees`` are the vendor's, by part.
+    """
+    names: dict[str, list[str]] = {part.folder: [] for part in parts}
+    if isinstance(recipe.patches, OverlaidPatches):
+        # Files laid over a submodule are no patch yet: what they do there becomes one.
+        for part in parts:
+            names[part.folder] += [OVERLAID] if trees[part.folder] != part.base_tree else []
+    elif not recipe.grafts:
+        for patch in patches:
+            names[""].append(plain_name(patch.name, parts[0], names[""]))
+    elif recipe.patches is not None:
+        with recipe.patches.stream(recipe.trust) as stream:
+            for diff in stream.diffs:
+                part = part_at(diff.folder, parts, patch=diff.name)
+                there = names[part.folder]
+                there.append(plain_name(diff.name, part, there))
+    return names
 
 
-def _vendor_recipe(
-    marker: Marker, source: PatchSource | None, trust: Trust, home: Path, repository: Path | None
-) -> Recipe:
-    base = base_recipe(marker.base, home=home, repository=repository)
-    return Recipe(
-        git_dir=base.git_dir,
-        base_tree=base.base_tree,
-        patches=source,
-        grafts=base.grafts,
-        base_commit=base.base_commit,
-        expected_tree=marker.tree.tree,
-        trust=trust,
-    )
-
-
-def _edited_tree(applied: AppliedTree, folder: Path, found: Sequence[FileEdit], area: Path) -> str:
-    git = applied.git.with_index(area / "edited")
-    git.run("read-tree", applied.tree)
-    none = b"0" * len(applied.tree)
-    # What goes first: a folder may stand where a file was.
-    rows = [b"0 %b\t%b\0" % (none, e.raw) for e in found if e.before is not None]
-    for edit, oid in zip(*_hashed(git, folder, [e for e in found if e.after]), strict=True):
-        mode, _, expected = (edit.after or "").partition(" ")
-        if oid != expected:
-            raise RelforgeError(
-                "the folder changed meanwhile",
-                code=ExitCode.SOURCE,
-                where=f"{folder}: {edit.path}",
-                hint="run the same command again",
+def _write(
+    work: _Work, git: Git, fresh: Path, *, name: str, slug: str
+) -> tuple[list[PlainPatches | None], tuple[str, ...]]:
+    """Writes each part's set, where there is anything for it; and the names of the new patches."""
+    sets: list[PlainPatches | None] = []
+    new: list[str] = []
+    for part in work.parts:
+        names = work.vendor[part.folder]
+        mine: list[tuple[str, bytes | Iterable[bytes]]] = []
+        if work.before[part.folder] != work.after[part.folder]:
+            diff = diff_of(git, work.before[part.folder], work.after[part.folder])
+            mine = [(_name_of(names, slug), diff)]
+            new.append(_in_set(part, mine[0][0]))
+        if not mine and not (names and work.written):
+            sets.append(None)
+            continue
+        sets.append(
+            write_set(
+                fresh / part.name,
+                itertools.chain(_vendor_patches(work, part, git), mine) if work.written else mine,
+                name=part.name or name,
+                remarks=() if work.written else _remarks(work, part),
             )
-        rows.append(b"%b %b\t%b\0" % (mode.encode(), oid.encode(), edit.raw))
-    git.run("update-index", "-z", "--index-info", stdin=b"".join(rows))
-    return git.text("write-tree")
+        )
+    return sets, tuple(new)
 
 
-def _hashed(git: Git, folder: Path, there: Sequence[FileEdit]) -> tuple[list[FileEdit], list[str]]:
-    """Writes files and links as blobs; what git reads by name, one name a line, at once."""
-    base = os.fsencode(folder.absolute()) + b"/"
-    by_name = [e for e in there if not _is_link(e) and b"\n" not in base + e.raw]
-    named = b"".join(base + edit.raw + b"\n" for edit in by_name)
-    done = git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=named)
-    oids = done.text.split()
-    others = [edit for edit in there if edit not in by_name]
-    for edit in others:
-        path = base + edit.raw
-        data = os.readlink(path) if _is_link(edit) else Path(os.fsdecode(path)).read_bytes()  # noqa: PTH115
-        oids.append(git.run("hash-object", "-w", "--stdin", stdin=data).text)
-    return [*by_name, *others], oids
+def _vendor_patches(
+    work: _Work, part: Part, git: Git
+) -> Iterator[tuple[str, bytes | Iterable[bytes]]]:
+    """The vendor's patches of a part, opened while they are read."""
+    if work.recipe.patches is None:
+        return
+    if isinstance(work.recipe.patches, OverlaidPatches):
+        if work.vendor[part.folder]:
+            yield OVERLAID, diff_of(git, part.base_tree, work.before[part.folder])
+        return
+    names = iter(work.vendor[part.folder])
+    with work.recipe.patches.stream(work.recipe.trust) as stream:
+        for diff in stream.diffs:
+            if diff.folder == part.folder:
+                yield next(names), diff.content
 
 
-def _is_link(edit: FileEdit) -> bool:
-    return (edit.after or "").startswith(f"{LINK} ")
+def _in_set(part: Part, name: str) -> str:
+    return f"{part.name}/{name}" if part.name else name
 
 
-def _name_of(patches: Iterable[Patch], slug: str) -> str:
-    names = [patch.name for patch in patches]
+def _name_of(names: Sequence[str], slug: str) -> str:
     numbers = [int(found[1]) for name in names if (found := _NUMBER.match(name))]
     number = max([len(names), *numbers]) + 1
     words = re.sub(r"[^A-Za-z0-9._-]+", "-", slug).strip("-.") or "edit"
     return f"{number:04}-{words[:60]}.patch"
 
 
-def _vendor_patches(
-    source: PatchSource | None, trust: Trust
-) -> Iterator[tuple[str, bytes | Iterable[bytes]]]:
-    if source is None:
-        return
-    with source.stream(trust) as stream:
-        for diff in stream.diffs:
-            if diff.folder:
-                raise RelforgeError(
-                    "the patches are for several repositories",
-                    code=ExitCode.SOURCE,
-                    where=stream.where,
-                    why=f"{diff.name} is for the submodule {diff.folder}",
-                    hint="a series cannot say so; keep the set as it is",
-                )
-            yield diff.name, diff.content
-
-
-def _remarks(marker: Marker, patches: Iterable[Patch]) -> list[str]:
-    carried = marker.patch_set
+def _remarks(work: _Work, part: Part) -> list[str]:
+    carried = work.marker.patch_set
     assert carried is not None
+    place = f" of {part.folder or part.name}" if part.name else ""
     return [
         f"To be applied behind the sealed patch set {carried.name} "
-        f"(content {carried.content_sha256}), tree {marker.tree.tree}:",
-        *(f"  {patch.name}" for patch in patches),
+        f"(content {carried.content_sha256}), tree {work.before[part.folder]}{place}:",
+        *(f"  {name}" for name in work.vendor[part.folder]),
     ]
 
 
-def _proof(
-    recipe: Recipe,
-    written: PlainPatches,
-    vendor: PatchSource | None,
-    area: Path,
-    cancel: CancelToken | None,
-) -> str:
+def _prove(
+    work: _Work, sets: Sequence[PlainPatches | None], area: Path, cancel: CancelToken | None
+) -> None:
+    """Applies what was written. Raises RelforgeError (SOURCE) when it gives another tree."""
+    if work.written:
+        proved = applied_parts(work.parts, sets, area, cancel)
+        for folder, wanted in work.after.items():
+            if proved[folder] != wanted:
+                raise unproved(wanted, proved[folder])
+        return
+    # The vendor's patches, which are not written, go before the new ones.
+    recipe = work.recipe
+
     def diffs() -> Iterator[Diff]:
-        if vendor is not None:
-            with vendor.stream(recipe.trust) as stream:
-                yield from stream.diffs
-        for patch in written.patch_set.patches:
-            yield Diff(patch.name, written.chunks(patch))
+        assert recipe.patches is not None
+        with recipe.patches.stream(recipe.trust) as stream:
+            # Applied before, and proved; here they stand among others.
+            yield from (Diff(diff.name, diff.content, diff.folder) for diff in stream.diffs)
+        for part, one in zip(work.parts, sets, strict=True):
+            for patch in one.patch_set.patches if one else ():
+                assert one is not None
+                yield Diff(patch.name, one.chunks(patch), part.folder)
 
     # Objects of its own: git apply would take a binary file's result from those that are there.
-    work = area / "proof"
-    work.mkdir()
+    area.mkdir()
     done = apply_patches(
         recipe.git_dir,
         recipe.base_tree,
         diffs(),
-        object_dir=work / "objects",
-        work=work,
+        object_dir=area / "objects",
+        work=area,
         grafts=recipe.grafts,
         cancel=cancel,
     )
-    return done.tree
+    if done.tree != work.tree:
+        raise unproved(work.tree, done.tree)
+
+
+def _write_record(work: _Work, sets: Sequence[PlainPatches | None], fresh: Path) -> None:
+    carried = work.marker.patch_set
+    own = {part.folder: part.base_tree for part in work.parts}
+    write_parts(
+        fresh,
+        zip(work.parts, sets, strict=True),
+        base=(work.recipe.base_commit, work.recipe.base_tree),
+        tree=work.tree,
+        before=own if work.written else work.before,
+        after=work.after,
+        behind=None if work.written or carried is None else carried.content_sha256,
+    )

@@ -2,81 +2,80 @@
 
 Each patch is three trees: before it, after it, and the new base with all patches before it. Git
 merges them (``git merge-tree``, merge-ort) without a checkout; what changed is the new patch, under
-the old one's name and mail header.
+the old one's name and mail header. Submodules lie in their folders of both bases, at the commits
+that each base pins; their patches are written as sets of their own (``parts.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.patching.edits.fromtree import diff_of, unproved
+from relforge.patching.edits.merging import (
+    Conflict,
+    Conflicts,
+    RebaseConflict,
+    merged,
+    touched,
+)
+from relforge.patching.edits.parts import (
+    OVERLAID,
+    Part,
+    Splitting,
+    applied_parts,
+    owner_of,
+    part_at,
+    parts_of,
+    plain_name,
+    write_parts,
+)
 from relforge.patching.edits.writeset import write_set
+from relforge.patching.flagscale.overlay import OverlaidPatches
 from relforge.patching.mailbox import EncodedDiff, Mail, mails
 from relforge.patching.series import PlainPatches
-from relforge.patching.source import Diff, PatchSource, Trust
-from relforge.patching.tree.apply import apply_patches, shown_path
+from relforge.patching.source import Diff, Graft, PatchSource, Trust
+from relforge.patching.tree.apply import apply_patches
+from relforge.patching.tree.changes import shown_path
 from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
-_SHOWN = 20
+__all__ = ["Conflict", "RebaseConflict", "Rebased", "rebased"]
 
 
 @dataclass(frozen=True)
-class Conflict:
-    """A file that a patch and the new base both changed.
+class Base:
+    """What patches are for: a repository's tree, with submodules in their folders."""
 
-    ``line`` counts from 1 in the file as it is before the patch; ``None`` when it is not about
-    lines.
-    """
-
-    patch: str
-    path: str
-    line: int | None
-    why: str
-
-    def __str__(self) -> str:
-        place = self.path if self.line is None else f"{self.path}:{self.line}"
-        return f"{self.patch}: {place}: {self.why}"
-
-
-class RebaseConflict(RelforgeError):
-    """The patch set does not fit the new base; ``conflicts`` says where."""
-
-    def __init__(self, conflicts: tuple[Conflict, ...]) -> None:
-        rest = len(conflicts) - _SHOWN
-        more = [f"and {rest} more"] if rest > 0 else []
-        super().__init__(
-            f"patch {conflicts[0].patch} conflicts with the new base",
-            code=ExitCode.SOURCE,
-            where=conflicts[0].patch,
-            why="\n".join([*(str(conflict) for conflict in conflicts[:_SHOWN]), *more]),
-            hint="nothing was written; make this patch anew on the new base (unpatch the patches "
-            "before it there, edit, `relforge patch from-tree`), then rebase the others",
-        )
-        self.conflicts = conflicts
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return RebaseConflict, (self.conflicts,)
+    tree: str
+    commit: str | None = None
+    grafts: tuple[Graft, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rebased:
     """The new set, in a private folder that is gone when the block ends, and the tree it gives.
 
-    ``dropped`` names patches that the new base already contains.
+    ``sets`` has one set per patched repository, and ``names`` every patch as it is named from
+    ``folder``. ``dropped`` names patches that the new base already contains.
     """
 
-    patches: PlainPatches
+    folder: Path
+    sets: tuple[PlainPatches, ...]
+    names: tuple[str, ...]
     base_tree: str
     tree: str
     dropped: tuple[str, ...]
+
+    @property
+    def patches(self) -> PlainPatches:
+        """The set, where there is one repository."""
+        (only,) = self.sets
+        return only
 
 
 @contextlib.contextmanager
@@ -84,64 +83,107 @@ def rebased(
     patches: PatchSource,
     *,
     git_dir: Path,
-    base_tree: str,
-    onto_tree: str,
+    base: Base,
+    onto: Base,
     trust: Trust,
     home: Path,
     cancel: CancelToken | None = None,
 ) -> Iterator[Rebased]:
-    """Carries a patch set from one tree of a repository to another, and proves the result.
+    """Carries a patch set from one state of a repository to another, and proves the result.
 
-    Raises RebaseConflict, RelforgeError (SOURCE): the set does not apply to ``base_tree``.
+    Both have the same submodules. Raises RebaseConflict, RelforgeError (SOURCE): the set does not
+    apply to ``base``.
     """
     with work_area(home, "rebase") as area:
         with patches.stream(trust) as stream:
-            read = [(diff.name, _mails_of(diff)) for diff in stream.diffs]
+            called = OVERLAID if isinstance(patches, OverlaidPatches) else None
+            read = [
+                _Read(diff.name, called or diff.name, diff.folder, _mails_of(diff))
+                for diff in stream.diffs
+            ]
             name = stream.info.name
-        steps = [(patch, mail) for patch, found in read for mail in found if mail.diff]
+        steps = [(one, mail) for one in read for mail in one.mails if mail.diff]
         old = apply_patches(
             git_dir,
-            base_tree,
-            (Diff(patch, mail.diff) for patch, mail in steps),
+            base.tree,
+            (Diff(one.name, mail.diff, one.folder) for one, mail in steps),
             object_dir=area / "objects",
             work=area,
+            grafts=base.grafts,
             per_patch=True,
             cancel=cancel,
         )
-        diffs: list[bytes] = []
-        before, ours = base_tree, onto_tree
-        for (patch, _mail), after in zip(steps, old.trees, strict=True):
-            merged = _merged(old.git, patch, before, after, ours)
-            diffs.append(diff_of(old.git, ours, merged))
-            before, ours = after, merged
-        contents: dict[str, bytes] = {patch: b"" for patch, _ in read}
-        for (patch, mail), diff in zip(steps, diffs, strict=True):
-            contents[patch] += _as_mail(mail, diff) if diff else b""
-        kept = [(patch, content) for patch, content in contents.items() if content]
-        if not kept:
+        git, ours = old.git, onto.tree
+        if onto.grafts:
+            git, ours = _with_submodules(git, git_dir, onto, area)
+        parts = parts_of(git_dir, onto.tree, onto.grafts)
+        before = old.base_tree
+        splitting = Splitting(git, parts, area / "split")
+        contents: dict[tuple[str, str], bytes] = {}
+        conflicts = Conflicts(git)
+        for (one, mail), after in zip(steps, old.trees, strict=True):
+            if not conflicts.concern(before, after):
+                try:
+                    moved = merged(git, one.name, before, after, ours)
+                    places = _places(git, one, parts, before, after)
+                    for part, diff in _diffs(git, one, parts, places, splitting, ours, moved):
+                        so_far = contents.get((one.name, part.folder), b"")
+                        contents[one.name, part.folder] = so_far + _as_mail(mail, diff)
+                    ours = moved
+                except RebaseConflict as conflict:
+                    conflicts.add(conflict, before, after)
+            before = after
+        if conflicts.found:
+            raise RebaseConflict(tuple(conflicts.found))
+        if not contents:
             raise RelforgeError(
                 "nothing is left of the patch set",
                 code=ExitCode.SOURCE,
                 why="the new base contains every one of its changes",
                 hint="use the new base without it",
             )
-        new = write_set(area / "set", kept, name=name)
-        proved = _proof(git_dir, onto_tree, new, area / "proof", cancel)
-        if proved != ours:
-            raise unproved(ours, proved)
-        dropped = tuple(patch for patch, content in contents.items() if not content)
-        yield Rebased(new, onto_tree, ours, dropped)
+        folder = area / "set"
+        sets = _write(parts, read, contents, folder, name)
+        wanted = splitting.split(ours)
+        proved = applied_parts(parts, sets, area / "proof", cancel)
+        for place, tree in wanted.items():
+            if proved[place] != tree:
+                raise unproved(tree, proved[place])
+        if onto.grafts:
+            write_parts(
+                folder,
+                zip(parts, sets, strict=True),
+                base=(onto.commit, onto.tree),
+                tree=ours,
+                before={part.folder: part.base_tree for part in parts},
+                after=wanted,
+            )
+        there = [(part, one) for part, one in zip(parts, sets, strict=True) if one]
+        yield Rebased(
+            folder=folder,
+            sets=tuple(one for _, one in there),
+            names=tuple(
+                f"{part.name}/{patch.name}" if part.name else patch.name
+                for part, one in there
+                for patch in one.patch_set.patches
+            ),
+            base_tree=onto.tree,
+            tree=ours,
+            dropped=_dropped(read, contents),
+        )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A patch as it was read; ``written`` is what it is called in the new set."""
+
+    name: str
+    written: str
+    folder: str
+    mails: tuple[Mail, ...]
 
 
 def _mails_of(diff: Diff) -> tuple[Mail, ...]:
-    if diff.folder:
-        raise RelforgeError(
-            "the patches are for several repositories",
-            code=ExitCode.SOURCE,
-            where=diff.name,
-            why=f"it is for the submodule {diff.folder}",
-            hint="rebase the patches of each repository on their own",
-        )
     content = diff.content if isinstance(diff.content, bytes) else b"".join(diff.content)
     try:
         return mails(content)
@@ -155,6 +197,67 @@ def _mails_of(diff: Diff) -> tuple[Mail, ...]:
         ) from error
 
 
+def _with_submodules(git: Git, git_dir: Path, onto: Base, area: Path) -> tuple[Git, str]:
+    """The new base with its submodules in place, and a git that reads it and all from *git*."""
+    work = area / "onto"
+    work.mkdir()
+    assert git.object_dir is not None
+    whole = apply_patches(
+        git_dir, onto.tree, (), object_dir=git.object_dir, work=work, grafts=onto.grafts
+    )
+    both = Git(
+        git.git_dir,
+        object_dir=git.object_dir,
+        alternates=tuple(dict.fromkeys((*git.alternates, *whole.git.alternates))),
+        index=git.index,
+        cancel=git.cancel,
+    )
+    return both, whole.tree
+
+
+def _places(
+    git: Git, one: _Read, parts: Sequence[Part], before: str, after: str
+) -> tuple[Part, ...]:
+    """The repositories that a patch is for; more than one where whole files were laid over."""
+    if not parts[0].name:
+        return (parts[0],)
+    part = part_at(one.folder, parts, patch=one.name)
+    owners = {owner_of(shown_path(raw), parts) for raw in touched(git, before, after)}
+    return tuple(other for other in parts if other is part or other in owners)
+
+
+def _diffs(
+    git: Git,
+    one: _Read,
+    parts: Sequence[Part],
+    places: Sequence[Part],
+    splitting: Splitting,
+    before: str,
+    after: str,
+) -> Iterator[tuple[Part, bytes]]:
+    """What a patch changes now, in paths of each repository. Raises RebaseConflict."""
+    if parts[0].name:
+        for raw in sorted(touched(git, before, after)):
+            owner = owner_of(shown_path(raw), parts)
+            if owner not in places:
+                why = f"the new base has in {owner.name} what the patch changes"
+                raise RebaseConflict((Conflict(one.name, shown_path(raw), None, why),))
+    if before == after:
+        return
+    if len(places) == 1 and not places[0].folder:
+        yield places[0], diff_of(git, before, after)  # the root's alone, as was just looked at
+        return
+    old, new = splitting.split(before), splitting.split(after)
+    for part in places:
+        if old[part.folder] != new[part.folder]:
+            yield part, diff_of(git, old[part.folder], new[part.folder])
+
+
+def _dropped(read: Sequence[_Read], contents: Mapping[tuple[str, str], bytes]) -> tuple[str, ...]:
+    left = {name for name, _folder in contents}
+    return tuple(one.name for one in read if one.name not in left)
+
+
 def _as_mail(mail: Mail, diff: bytes) -> bytes:
     head = mail.head
     if not head:
@@ -164,88 +267,21 @@ def _as_mail(mail: Mail, diff: bytes) -> bytes:
     return head + (b"---\n\n" if mail.is_mail else b"") + diff
 
 
-def _merged(git: Git, patch: str, base: str, theirs: str, ours: str) -> str:
-    """The tree of the new base with the patch in it. Raises RebaseConflict."""
-    if base == ours:
-        return theirs
-    # Git 2.39's merge-tree takes commits and finds their common ancestor itself.
-    ancestor = git.text("commit-tree", base, "-m", "before")
-    sides = [
-        git.text("commit-tree", tree, "-p", ancestor, "-m", which)
-        for tree, which in ((ours, "new base"), (theirs, "patch"))
-    ]
-    done = git.run("merge-tree", "--write-tree", "-z", "--messages", *sides, check=False)
-    tree, *rest = done.stdout.split(b"\0")
-    if done.returncode == 0:
-        return tree.decode()
-    if done.returncode != 1:
-        raise proc.failure(done, code=ExitCode.SOURCE, what=f"patch {patch} cannot be merged")
-    raise RebaseConflict(tuple(_conflicts(git, patch, tree.decode(), sides[0], rest)))
-
-
-def _conflicts(
-    git: Git, patch: str, tree: str, ours: str, fields: list[bytes]
-) -> Iterator[Conflict]:
-    """From the rest of merge-tree's answer: entries, an empty field, messages."""
-    at = fields.index(b"") + 1
-    while at < len(fields) and fields[at]:
-        count = int(fields[at])
-        paths = fields[at + 1 : at + 1 + count]
-        kind, message = (f.decode("utf-8", "replace") for f in fields[at + 1 + count :][:2])
-        at += count + 3
-        if not kind.startswith("CONFLICT"):
-            continue
-        if kind == "CONFLICT (contents)":
-            for path in paths:
-                lines = _conflicting_lines(git, tree, path, ours)
-                for line, last in lines:
-                    yield Conflict(patch, shown_path(path), line, _span(line, last))
-                if not lines:
-                    yield Conflict(patch, shown_path(path), None, "both sides changed it")
-            continue
-        why = re.sub(r"^CONFLICT \([^)]*\): ", "", message.strip())
-        why = why.replace(ours, "the new base")
-        why = re.sub(r"\b[0-9a-f]{40,64}\b", "the patch", why)
-        yield Conflict(patch, shown_path(paths[0]) if paths else "", None, why)
-
-
-def _span(line: int, last: int) -> str:
-    if last < line:
-        return "lines that the patch changes are gone here"
-    return f"lines {line} to {last} are changed by both" if last > line else "changed by both"
-
-
-def _conflicting_lines(git: Git, tree: str, path: bytes, ours: str) -> list[tuple[int, int]]:
-    """First and last line of each conflict, counted in our side's file."""
-    found = git.run(
-        "ls-tree", "-z", tree, "--", f":(literal){path.decode('utf-8', 'surrogateescape')}"
-    )
-    oid = found.stdout.split(b"\t")[0].split(b" ")[-1].decode()
-    result: list[tuple[int, int]] = []
-    line, first, in_theirs = 1, 0, False
-    for row in git.run("cat-file", "blob", oid).stdout.split(b"\n"):
-        if row.startswith(b"<<<<<<< " + ours.encode()):
-            first = line
-        elif first and row.rstrip(b"\r") == b"=======":
-            in_theirs = True
-        elif first and row.startswith(b">>>>>>> "):
-            result.append((first, line - 1))
-            first, in_theirs = 0, False
-        elif not in_theirs:
-            line += 1
-    return result
-
-
-def _proof(
-    git_dir: Path, tree: str, new: PlainPatches, work: Path, cancel: CancelToken | None
-) -> str:
-    work.mkdir()
-    done = apply_patches(
-        git_dir,
-        tree,
-        (Diff(patch.name, new.chunks(patch)) for patch in new.patch_set.patches),
-        object_dir=work / "objects",
-        work=work,
-        cancel=cancel,
-    )
-    return done.tree
+def _write(
+    parts: Sequence[Part],
+    read: Sequence[_Read],
+    contents: Mapping[tuple[str, str], bytes],
+    folder: Path,
+    name: str,
+) -> list[PlainPatches | None]:
+    """Writes each repository's set, where anything is left of it."""
+    sets: list[PlainPatches | None] = []
+    for part in parts:
+        kept: dict[str, bytes] = {}
+        for one in read:
+            content = contents.get((one.name, part.folder))
+            if content is not None:
+                kept[plain_name(one.written, part, kept)] = content
+        named = part.name or name
+        sets.append(write_set(folder / part.name, kept.items(), name=named) if kept else None)
+    return sets

@@ -1,4 +1,4 @@
-"""Between which two trees a patch set is carried: commits of a clone, or of a release's source."""
+"""Between which two states a patch set is carried: commits of a clone, or of a release's source."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 from relforge.manifest.source import GitSource
+from relforge.patching.edits.rebase import Base
 from relforge.patching.source import PatchSetInfo
 from relforge.patching.tree.worktree import repository_git_dir
 from relforge.stage import CancelToken
@@ -23,13 +24,12 @@ _HEX = re.compile(r"^[0-9a-f]{4,64}$")
 
 @dataclass(frozen=True)
 class Move:
-    """From one tree of a repository to another one's; ``url`` is known for a release's source."""
+    """From one state of a repository to another one."""
 
     git_dir: Path
-    base_tree: str
-    onto_tree: str
+    base: Base
+    onto: Base
     onto_commit: str
-    url: str | None = None
 
 
 def commit_in(git: Git, name: str, *, where: str) -> str:
@@ -96,7 +96,8 @@ def move_in_clone(info: PatchSetInfo, repo: Path, *, base: str | None, onto: str
             if info.base_commit
             else f"git -C {repo} fetch --unshallow",
         )
-    return Move(git.git_dir, base_tree, git.tree_of(target), target)
+    onto_base = Base(git.tree_of(target), target)
+    return Move(git.git_dir, Base(base_tree), onto_base, target)
 
 
 def move_of_release(
@@ -140,7 +141,9 @@ def move_of_release(
         import_source(name, one, home=home, site=site, ctx_line=line, cancel=cancel)
         for one in (spec, moved)
     )
-    return Move(store_of(home).git_dir, info.base_tree or old.tree, new.tree, onto, spec.url)
+    return Move(
+        store_of(home).git_dir, Base(info.base_tree or old.tree), Base(new.tree, onto), onto
+    )
 
 
 def _source_name(release: Release, info: PatchSetInfo, path: Path, project: Project) -> str:
@@ -148,7 +151,8 @@ def _source_name(release: Release, info: PatchSetInfo, path: Path, project: Proj
         return info.source
     here = path.resolve()
     for ref in release.patches:
-        if project.path(ref.path).resolve() == here or ref.name == info.name:
+        own = ref.repository is None and project.path(ref.path).resolve() == here
+        if own or ref.name == info.name:
             return ref.source
     if len(release.sources) == 1:
         return next(iter(release.sources))

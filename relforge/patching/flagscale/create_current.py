@@ -23,6 +23,7 @@ from relforge.patching.flagscale.names import (
     ROOT_BACKEND,
     SEALED,
     check_new_device,
+    extension_of,
     folder_of,
 )
 from relforge.patching.flagscale.repository import Repository, submodule_at
@@ -57,7 +58,9 @@ class NewEntry:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
+    """One backend's repository, and the commit that what lies there is compared with."""
+
     backend: str
     git: Git
     work_tree: Path
@@ -89,16 +92,16 @@ def create_current(
             hint="name your clone: --repo PATH",
         )
     base = repository.resolve(entry.commit)
-    parts = [_part(repository, repository.work_tree, entry, one, base) for one in entry.backends]
+    parts = [part_of(repository, repository.work_tree, entry, one, base) for one in entry.backends]
     description = _description(entry, base, parts)
     for part in parts:
         _refuse_existing(repository, entry, part.backend, out)
-    made: list[tuple[_Part, list[NewFile], str]] = []
+    made: list[tuple[Part, list[NewFile], str]] = []
     with work_area(home, "patch") as area:
         for part in parts:
             room = area / part.backend
             room.mkdir(mode=0o700)
-            files, tree = _files(part, room, entry, keys, on_line, cancel)
+            files, tree = patches_of(part, room, entry, keys, on_line, cancel)
             made.append((part, [*files, NewFile(DIFF_YAML, description)], tree))
         done = []
         for part, files, tree in made:
@@ -138,13 +141,14 @@ def add_to_history(
     return NewFile(HISTORY, write_history(with_commit(history, device, tasks, backends, full)))
 
 
-def _part(
+def part_of(
     repository: Repository, work_tree: Path, entry: NewEntry, backend: str, base: str
-) -> _Part:
+) -> Part:
+    """A backend of the user's clone. Raises RelforgeError (SOURCE) when it is not checked out."""
     if backend == ROOT_BACKEND:
-        others = [f"flagscale/backends/{one}" for one in entry.backends if one != ROOT_BACKEND]
+        others = [extension_of(one) for one in entry.backends if one != ROOT_BACKEND]
         excluded = ("third_party", "hardware", *others)
-        return _Part(backend, repository.git, work_tree, base, excluded)
+        return Part(backend, repository.git, work_tree, base, excluded)
     path = folder_of(backend)
     declared = submodule_at(repository, repository.head, path)
     found = own_repositories(repository, backend, declared.name if declared else path)
@@ -160,10 +164,10 @@ def _part(
     named = dict(entry.backend_commits).get(backend)
     inner = Repository(git, work_tree / path, "HEAD", str(work_tree / path))
     pinned = inner.resolve(named or gitlink(repository, repository.head, backend))
-    return _Part(backend, git, work_tree / path, pinned, ())
+    return Part(backend, git, work_tree / path, pinned, ())
 
 
-def _description(entry: NewEntry, base: str, parts: Sequence[_Part]) -> bytes:
+def _description(entry: NewEntry, base: str, parts: Sequence[Part]) -> bytes:
     commits = {part.backend: part.base for part in parts if part.backend != ROOT_BACKEND}
     stated = dict(entry.versions)
     return write_diff_yaml(
@@ -197,6 +201,11 @@ def _refuse_existing(repository: Repository, entry: NewEntry, backend: str, out:
             why=f"it is for {task}; a device has one folder for a backend, whatever the task",
             hint="replace it with --replace (git keeps the old one in its history)",
         )
+    refuse_uncommitted(repository, folder)
+
+
+def refuse_uncommitted(repository: Repository, folder: Path, *, hint: str = "") -> None:
+    """Raises RelforgeError (SOURCE) when replacing a folder would lose what git does not hold."""
     if repository.work_tree is not None and folder.is_relative_to(repository.work_tree):
         inside = folder.relative_to(repository.work_tree).as_posix()
         worker = Git(repository.git.git_dir, work_tree=repository.work_tree)
@@ -206,16 +215,16 @@ def _refuse_existing(repository: Repository, entry: NewEntry, backend: str, out:
         )
         if done.stdout:
             raise RelforgeError(
-                "the entry that is there holds something that git does not",
+                "the folder that is there holds something that git does not",
                 code=ExitCode.SOURCE,
                 where=str(folder),
                 why="replacing it would lose that",
-                hint=f"git -C {repository.work_tree} status -- {inside}",
+                hint=f"git -C {repository.work_tree} status -- {inside}{hint}",
             )
 
 
-def _files(
-    part: _Part,
+def patches_of(
+    part: Part,
     room: Path,
     entry: NewEntry,
     keys: KeyPair | None,
@@ -291,7 +300,7 @@ def _per_file(
 
 
 def _independent(
-    part: _Part,
+    part: Part,
     diffs: Sequence[tuple[str, bytes]],
     base_tree: str,
     wanted: str,

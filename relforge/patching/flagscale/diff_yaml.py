@@ -41,12 +41,15 @@ def load_yaml(data: bytes, where: str) -> Any:
         raise unreadable(where, "it is no YAML that can be understood") from error
 
 
-def read_diff_yaml(data: bytes, where: str) -> DiffYaml:
-    """Reads ``diff.yaml``; unknown keys are passed over. Raises RelforgeError (SOURCE)."""
+def read_diff_yaml(data: bytes, where: str, *, base: str | None = None) -> DiffYaml:
+    """Reads ``diff.yaml``; unknown keys are passed over. Raises RelforgeError (SOURCE).
+
+    ``base`` is for entries whose file names say it, and that have no ``commit``.
+    """
     content = load_yaml(data, where)
     if not isinstance(content, Mapping):
         raise unreadable(where, "it is no mapping")
-    commit = _text(content.get("commit"))
+    commit = base or _text(content.get("commit"))
     if not commit:
         raise unreadable(
             where,

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.patching.flagscale.entry import EntryPatches
-from relforge.patching.source import Graft, Recipe, Trust, Whitespace
+from relforge.patching.flagscale.overlay import Laying, OverlaidPatches
+from relforge.patching.source import Graft, PatchSource, Recipe, Trust, Whitespace
 
 
 @dataclass(frozen=True)
 class Found:
-    """One device's patches with the base they are for. ``epoch`` is the base's commit time."""
+    """One device's patches with the base they are for. ``epoch`` is the base's commit time.
+
+    ``device`` is empty for FlagScale's own extensions.
+    """
 
     device: str
     patches: EntryPatches
@@ -20,6 +24,7 @@ class Found:
     base_tree: str
     epoch: int
     grafts: tuple[Graft, ...] = ()
+    laying: Laying | None = None
 
     def recipe(
         self,
@@ -29,10 +34,20 @@ class Found:
         whitespace: Whitespace = "exact",
     ) -> Recipe:
         """How its tree is made."""
+        patches: PatchSource = self.patches
+        if self.laying is not None:
+            patches = OverlaidPatches(
+                self.patches,
+                self.laying,
+                git_dir=self.git_dir,
+                base_tree=self.base_tree,
+                grafts=self.grafts,
+                whitespace=whitespace,
+            )
         return Recipe(
             git_dir=self.git_dir,
             base_tree=self.base_tree,
-            patches=self.patches,
+            patches=patches,
             grafts=self.grafts,
             base_commit=self.base_commit,
             expected_tree=expected_tree,

@@ -73,6 +73,19 @@ def folder_of(backend: str) -> str:
     return "" if backend == ROOT_BACKEND else f"third_party/{backend}"
 
 
+def extension_of(backend: str) -> str:
+    """Where FlagScale keeps its own changes of a backend."""
+    return f"flagscale/backends/{backend}"
+
+
+def extensions_of(backend: str) -> tuple[str, ...]:
+    """The same in every state of FlagScale; no state has more than one of them."""
+    return (
+        extension_of(backend),
+        *(f"flagscale/{kind}/backends/{backend}" for kind in ("train", "inference")),
+    )
+
+
 def check_new_device(name: str, *, legacy: bool) -> None:
     """Raises RelforgeError (USAGE) for a name that FlagScale's own tools would refuse."""
     rule = _LEGACY_DEVICE if legacy else _CURRENT_DEVICE

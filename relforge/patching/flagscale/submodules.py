@@ -83,17 +83,40 @@ def graft_of(
     return Graft(path, store.git_dir, store.tree_of(commit))
 
 
+def own_state(repository: Repository, backend: str, fetching: Fetching) -> str | None:
+    """The commit that the user's own submodule stands on; None where none is initialised."""
+    work_tree = repository.work_tree / folder_of(backend) if repository.work_tree else None
+    git_dir = _git_dir_in(work_tree) if work_tree is not None else None
+    if work_tree is None or git_dir is None:
+        return None
+    git = Git(git_dir, work_tree=work_tree, cancel=fetching.cancel)
+    done = git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", check=False)
+    if done.returncode != 0:
+        return None
+    if git.run("status", "--porcelain", cwd=work_tree, check=False).stdout:
+        fetching.on_line(
+            f"warning: {work_tree} has changes that are not committed: they are not used"
+        )
+    return done.text
+
+
 def own_repositories(repository: Repository, backend: str, name: str) -> tuple[Path, ...]:
     """The user's repositories of a submodule: initialised by git, or cloned into its folder."""
     found = [repository.common_dir / "modules" / name]
     if repository.work_tree is not None:
-        dot_git = repository.work_tree / folder_of(backend) / ".git"
-        if dot_git.is_dir():
-            found.append(dot_git)
-        elif dot_git.is_file():
-            first = dot_git.read_text(errors="replace").strip()
-            found.append((dot_git.parent / first.removeprefix("gitdir: ")).resolve())
+        own = _git_dir_in(repository.work_tree / folder_of(backend))
+        found += [own] if own is not None else []
     return tuple(dict.fromkeys(path for path in found if (path / "HEAD").is_file()))
+
+
+def _git_dir_in(work_tree: Path) -> Path | None:
+    dot_git = work_tree / ".git"
+    if dot_git.is_dir():
+        return dot_git
+    if dot_git.is_file():
+        first = dot_git.read_text(errors="replace").strip()
+        return (work_tree / first.removeprefix("gitdir: ")).resolve()
+    return None
 
 
 def _absolute(url: str, repository: Repository) -> str:

@@ -14,6 +14,7 @@ from relforge.files import remove_tree
 from relforge.gitio import Git
 from relforge.patching.flagscale.diff_yaml import DiffYaml
 from relforge.patching.flagscale.names import ROOT_BACKEND, folder_of
+from relforge.patching.flagscale.overlay import is_rooted
 from relforge.patching.flagscale.repository import submodule_at
 from relforge.patching.flagscale.submodules import gitlink, own_repositories
 from relforge.patching.lint.diffs import read_patch
@@ -155,7 +156,7 @@ class Trials:
     def _try(self, unit: Unit, base: str, whitespace: Whitespace) -> _Trial:
         described = self.look.description(unit) if not unit.legacy else None
         pinned = described.backends_commit if isinstance(described, DiffYaml) else {}
-        folder = "" if unit.legacy else folder_of(unit.name)
+        folder = self._folder(unit)
         # What decides the result, and the names that messages have: entries often share it.
         stored = tuple((row.path, row.oid) for row in unit.plain)
         key = (stored, folder, pinned.get(unit.name) if folder else None, base, whitespace)
@@ -167,14 +168,24 @@ class Trials:
         contents = list(self.look.objects.blobs([row.oid for row in unit.plain]))
         if any(data is None for _oid, data in contents):
             return _Trial("unknown")  # said where the contents are looked at
-        grafts = self._grafts(unit, base)
+        folder = self._folder(unit)
+        grafts = self._grafts(unit, base) if folder else ()
         if grafts is None:
             return _Trial("unknown")
-        folder = "" if unit.legacy else folder_of(unit.name)
         diffs = [
-            Diff(row.path, data or b"", folder)
+            Diff(row.path, _finished(data or b"", unit), folder)
             for row, (_oid, data) in zip(unit.plain, contents, strict=True)
         ]
+        joined = _joined(diffs)
+        if len(joined) < len(diffs):
+            trial = self._applied(base, joined, grafts, whitespace)
+            if trial.verdict == "applies":
+                return trial
+        return self._applied(base, diffs, grafts, whitespace)  # which tells whose fault it is
+
+    def _applied(
+        self, base: str, diffs: Sequence[Diff], grafts: Sequence[Graft], whitespace: Whitespace
+    ) -> _Trial:
         work = self.area / f"trial-{len(self._done)}"
         try:
             git = self.look.git
@@ -198,10 +209,18 @@ class Trials:
             remove_tree(work)
         return _Trial("applies", tree=done.tree)
 
+    def _folder(self, unit: Unit) -> str:
+        """Where in the tree the paths of an entry's patches begin."""
+        if unit.legacy or unit.draft is not None or unit.name == ROOT_BACKEND:
+            return ""
+        described = self.look.description(unit)
+        pinned = described.backends_commit if isinstance(described, DiffYaml) else {}
+        if unit.name not in pinned and any(is_rooted(d, unit.name) for d in self._contents(unit)):
+            return ""  # until May 2025 patches were of FlagScale's own copies
+        return folder_of(unit.name)
+
     def _grafts(self, unit: Unit, base: str) -> tuple[Graft, ...] | None:
         """The submodule's own tree; None when the clone has not got it."""
-        if unit.legacy or unit.name == ROOT_BACKEND:
-            return ()
         repository, described = self.look.repository, self.look.description(unit)
         own = described.backends_commit.get(unit.name) if isinstance(described, DiffYaml) else None
         path = folder_of(unit.name)
@@ -216,3 +235,16 @@ class Trials:
                 return (Graft(path, git_dir, git.tree_of(commit)),)
         self._absent[unit.name, commit].append(unit.where())
         return None
+
+
+def _finished(data: bytes, unit: Unit) -> bytes:
+    """FlagScale's tool of April 2025 left the end of the last line out."""
+    return data + b"\n" if unit.draft is not None and not data.endswith(b"\n") else data
+
+
+def _joined(diffs: Sequence[Diff]) -> list[Diff]:
+    """The diffs as one, which git applies much faster than many; mailboxes stay by themselves."""
+    contents = [diff.content for diff in diffs if isinstance(diff.content, bytes)]
+    if len(contents) < len(diffs) or not all(one.startswith(b"diff --git ") for one in contents):
+        return list(diffs)
+    return [Diff("the patches", b"\n".join((*contents, b"")), diffs[0].folder)] if diffs else []

@@ -1,4 +1,4 @@
-"""The entries of a checkout by themselves: names, descriptions, bases, and their siblings'."""
+"""The entries of a checkout by themselves: names, descriptions, bases."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from relforge.patching.flagscale.entry import is_patch
 from relforge.patching.lint.content import stray_name
 from relforge.patching.lint.model import Finding, finding, shortened
 from relforge.patching.lint.objects import Look, Unit
+from relforge.patching.lint.siblings import check_siblings
 
 _FULL = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-fA-F]{4,64}")
 _KEYS = frozenset(DiffYaml.model_fields)
+_LATER = {"commit", "backends_commit"}  # keys that entries of April and May 2025 never have
 _MAIL_FOR_EVERYBODY = re.compile(
     r"@(?:qq|163|126|sina|gmail|outlook|hotmail|foxmail|yahoo|icloud)\.", re.IGNORECASE
 )
@@ -34,11 +36,11 @@ def check_entries(look: Look) -> Iterator[Finding]:
     yield from spellings(devices)
     for unit in units:
         yield from _shape(unit)
-        if not unit.legacy:
+        if not unit.legacy and unit.draft is None:
             yield from _description(look, unit)
         yield from check_base(look, unit)
     for device in devices:
-        yield from _siblings(look, [u for u in units if u.device == device and not u.legacy])
+        yield from check_siblings(look, [u for u in units if u.device == device and not u.legacy])
 
 
 def spellings(devices: Iterable[str], beside: Iterable[str] = ()) -> Iterator[Finding]:
@@ -60,10 +62,10 @@ def spellings(devices: Iterable[str], beside: Iterable[str] = ()) -> Iterator[Fi
 def check_base(look: Look, unit: Unit) -> Iterator[Finding]:
     """Whether FlagScale's state that an entry is made for can be had from where the entry is."""
     described = look.description(unit)
-    named = unit.name if unit.legacy else getattr(described, "commit", None)
+    named = unit.name if unit.legacy else unit.digits or getattr(described, "commit", None)
     if named is None or not _HEX.fullmatch(named):
         return
-    where = unit.where("" if unit.legacy else DIFF_YAML)
+    where = unit.where("" if unit.legacy or unit.description is None else unit.described_in)
     base = look.base_of(unit)
     if base is None:
         fetch = "git fetch --unshallow origin" if look.shallow else f"git fetch origin {named}"
@@ -150,7 +152,7 @@ def _shape(unit: Unit) -> Iterator[Finding]:
             "name the patch like its folder",
         )
     for row in unit.rows:
-        usual = is_patch(row.path) or (row.path == DIFF_YAML and not unit.legacy)
+        usual = is_patch(row.path) or (row.path == unit.described_in and not unit.legacy)
         if row.mode in (LINK, GITLINK) or not usual or stray_name(_inner(row.path)):
             yield finding(
                 "stray-file",
@@ -159,7 +161,16 @@ def _shape(unit: Unit) -> Iterator[Finding]:
                 "the file does not belong in an entry",
                 "remove it",
             )
-    if not unit.legacy and not _is_backend(unit.name):
+    if unit.digits is not None:
+        yield finding(
+            "layout-early",
+            "warning",
+            unit.where(),
+            "its files are named after the base, as in April and May 2025: FlagScale's tools do "
+            "not open such an entry any more, relforge unpatch does",
+            "publish it again in the layout of today: relforge patch --backend",
+        )
+    if not unit.legacy and unit.draft is None and not _is_backend(unit.name):
         yield finding(
             "entry-name",
             "warning",
@@ -196,11 +207,12 @@ def _description(look: Look, unit: Unit) -> Iterator[Finding]:
             "diff-yaml-missing",
             "error",
             unit.where(),
-            f"the entry has no {DIFF_YAML}: nothing says which base it is for",
+            f"the entry has no {unit.described_in}: nothing says "
+            + ("which base it is for" if unit.digits is None else "which task it is for"),
             "write one (relforge patch does)",
         )
         return
-    where = unit.where(DIFF_YAML)
+    where = unit.where(row.path)
     described = look.description(unit)
     if isinstance(described, RelforgeError):
         message = f"{described.what}: {described.why}"
@@ -209,7 +221,7 @@ def _description(look: Look, unit: Unit) -> Iterator[Finding]:
     if described is None:
         return  # a missing object, said elsewhere
     content = load_yaml(look.objects.blob(row.oid) or b"", where)
-    if missing := sorted(_KEYS - set(content)):
+    if missing := sorted(_KEYS - set(content) - (_LATER if unit.digits else set())):
         message = f"keys are missing: {', '.join(missing)}"
         yield finding("diff-yaml-keys", "warning", where, message, "add them")
     if unknown := sorted(str(key) for key in set(content) - _KEYS):
@@ -220,6 +232,8 @@ def _description(look: Look, unit: Unit) -> Iterator[Finding]:
 
 
 def _commits(look: Look, unit: Unit, described: DiffYaml) -> Iterator[Finding]:
+    if unit.digits is not None:
+        return
     where = unit.where(DIFF_YAML)
     for what, commit in (
         ("commit", described.commit),
@@ -238,7 +252,7 @@ def _commits(look: Look, unit: Unit, described: DiffYaml) -> Iterator[Finding]:
 
 
 def _values(unit: Unit, described: DiffYaml) -> Iterator[Finding]:
-    where = unit.where(DIFF_YAML)
+    where = unit.where(unit.described_in)
     if described.device_type is not None and described.device_type != unit.device:
         same = normalised(described.device_type) == normalised(unit.device)
         yield finding(
@@ -277,50 +291,7 @@ def unknown_tasks(unit: Unit, described: DiffYaml) -> Iterator[Finding]:
             yield finding(
                 "task-unknown",
                 "error" if unit.now else "warning",
-                unit.where(DIFF_YAML),
+                unit.where(unit.described_in),
                 f"task is {task!r}, which is none of {', '.join(names.TASKS)}",
                 "correct it",
             )
-
-
-def _siblings(look: Look, units: list[Unit]) -> Iterator[Finding]:
-    """Backends of one device: their tasks, and what they say of each other."""
-    described = [(u, d) for u in units if isinstance(d := look.description(u), DiffYaml)]
-    if len({frozenset(d.task) for _, d in described}) > 1:
-        listed = (f"{u.name} {'+'.join(d.task) or 'none'}" for u, d in described)
-        yield finding(
-            "siblings-tasks",
-            "warning",
-            f"hardware/{units[0].device}",
-            f"its backends are for different tasks: {', '.join(listed)}; FlagScale's tools do not "
-            "look, and would apply them together",
-            "name each entry's commit in the history file; ask by task, not for HEAD",
-        )
-    own = {unit.name: (unit, one) for unit, one in described}
-    for unit, one in described:
-        for backend, commit in one.backends_commit.items():
-            if backend == unit.name or backend not in own:
-                continue
-            other_unit, other = own[backend]
-            said = other.backends_commit.get(backend)
-            if said and said != commit and unit.name != names.ROOT_BACKEND:
-                yield finding(
-                    "siblings-disagree",
-                    "warning",
-                    unit.where(DIFF_YAML),
-                    f"it is for {backend} {commit[:12]}, but {other_unit.where(DIFF_YAML)} is for "
-                    f"{said[:12]}: the two do not work together",
-                    "publish both for one state",
-                )
-    for n, (unit, one) in enumerate(described):
-        for other_unit, other in described[n + 1 :]:
-            shared = set(one.task) & set(other.task) & set(names.TASKS)
-            if shared and one.commit != other.commit:
-                yield finding(
-                    "siblings-bases",
-                    "note",
-                    unit.where(DIFF_YAML),
-                    f"{unit.name} is for {one.commit[:12]}, {other_unit.name} for "
-                    f"{other.commit[:12]}, both for {'+'.join(sorted(shared))}",
-                    "publish the backends of one task for one base",
-                )

@@ -12,7 +12,7 @@ import yaml
 from relforge.errors import RelforgeError
 from relforge.manifest.project import normalised
 from relforge.patching.flagscale import names
-from relforge.patching.flagscale.diff_yaml import DIFF_YAML, DiffYaml
+from relforge.patching.flagscale.diff_yaml import DiffYaml
 from relforge.patching.flagscale.history import read_history
 from relforge.patching.flagscale.legacy import read_hetero
 from relforge.patching.lint.entries import check_base, spellings, unknown_tasks
@@ -248,11 +248,13 @@ def _unit(look: Look, answer: Answer, unit: Unit, told: set[tuple[str, ...]]) ->
         if isinstance(described, DiffYaml):
             yield from unknown_tasks(unit, described)
         else:
-            why = described.why if isinstance(described, RelforgeError) else f"no {DIFF_YAML}"
+            why = (
+                described.why if isinstance(described, RelforgeError) else f"no {unit.described_in}"
+            )
             yield finding(
                 "diff-yaml-invalid" if described else "diff-yaml-missing",
                 "error" if request.last else "warning",
-                unit.where(DIFF_YAML),
+                unit.where(unit.described_in),
                 f"the entry cannot be used: {why}",
                 "name another commit in the history file",
             )
@@ -264,9 +266,9 @@ def _unit(look: Look, answer: Answer, unit: Unit, told: set[tuple[str, ...]]) ->
             "history-task",
             "error" if request.last else "warning",
             request.where,
-            f"{request.asked} in {answer.commit[:12]}: {unit.name}/{DIFF_YAML} says it is for "
-            f"{'+'.join(described.task) or 'no task'}",
-            f"name the commit of an entry for {request.task}, or correct {DIFF_YAML}",
+            f"{request.asked} in {answer.commit[:12]}: {unit.name}/{unit.described_in} says it "
+            f"is for {'+'.join(described.task) or 'no task'}",
+            f"name the commit of an entry for {request.task}, or correct {unit.described_in}",
         )
 
 
@@ -285,7 +287,7 @@ def _versions(look: Look, answer: Answer, told: set[tuple[str, ...]]) -> Iterato
             yield finding(
                 "history-versions",
                 "note",
-                unit.where(DIFF_YAML),
+                unit.where(unit.described_in),
                 f"{answer.request.where} files it under {answer.request.key}, but "
                 f"backends_version does not name {' and '.join(absent)}",
                 "publish the backends of a request together",

@@ -13,8 +13,9 @@ from functools import cached_property
 from relforge.errors import RelforgeError
 from relforge.gitio import Git, TreeEntry
 from relforge.patching.flagscale.diff_yaml import DIFF_YAML, DiffYaml, read_diff_yaml
+from relforge.patching.flagscale.early import base_named, digits_of, yaml_name
 from relforge.patching.flagscale.entry import is_patch
-from relforge.patching.flagscale.names import SEALED
+from relforge.patching.flagscale.names import SEALED, TASKS
 from relforge.patching.flagscale.repository import Repository
 
 _BATCH_BYTES = 32 << 20
@@ -39,6 +40,25 @@ class Unit:
     def legacy(self) -> bool:
         return _LEGACY.fullmatch(self.name) is not None
 
+    @cached_property
+    def digits(self) -> str | None:
+        """The base's first digits in an entry of April and May 2025, whose files are named so."""
+        if self.legacy:
+            return None
+        inside = f"{self.draft}/" if self.draft is not None else ""
+        return digits_of(row.path.removeprefix(inside) for row in self.rows)
+
+    @property
+    def draft(self) -> str | None:
+        """The folder inside an entry of the days from 22 to 28 April 2025, which a task names."""
+        folders = {row.path.partition("/")[0] for row in self.rows if "/" in row.path}
+        return next(iter(folders), None) if self.name in TASKS and len(folders) == 1 else None
+
+    @property
+    def described_in(self) -> str:
+        """The file in which the entry describes itself."""
+        return DIFF_YAML if self.digits is None else yaml_name(self.digits)
+
     @property
     def folder(self) -> str:
         return f"hardware/{self.device}/{self.name}"
@@ -53,7 +73,7 @@ class Unit:
 
     @property
     def description(self) -> TreeEntry | None:
-        return next((row for row in self.rows if row.path == DIFF_YAML), None)
+        return next((row for row in self.rows if row.path == self.described_in), None)
 
     def where(self, path: str = "", line: int | None = None) -> str:
         """How a finding names a file of it."""
@@ -140,7 +160,9 @@ class Look:
     repository: Repository
     commit: str
     _hardware: dict[str, Hardware] = field(default_factory=dict)
-    _described: dict[str, DiffYaml | RelforgeError | None] = field(default_factory=dict)
+    _described: dict[tuple[str, str | None], DiffYaml | RelforgeError | None] = field(
+        default_factory=dict
+    )
     _ancestry: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     @property
@@ -190,23 +212,29 @@ class Look:
         return self._hardware[commit]
 
     def description(self, unit: Unit) -> DiffYaml | RelforgeError | None:
-        """What an entry says of itself; None without ``diff.yaml``, or without its content."""
+        """What an entry says of itself; None without such a file, or without its content."""
         row = unit.description
         if row is None:
             return None
-        if row.oid not in self._described:
-            data = self.objects.blob(row.oid)
+        key = row.oid, unit.digits
+        if key not in self._described:
+            data, where = self.objects.blob(row.oid), unit.where(row.path)
             try:
-                read = None if data is None else read_diff_yaml(data, unit.where(DIFF_YAML))
-                self._described[row.oid] = read
+                read = None if data is None else read_diff_yaml(data, where, base=unit.digits)
+                self._described[key] = read
             except RelforgeError as error:
-                self._described[row.oid] = error
-        return self._described[row.oid]
+                self._described[key] = error
+        return self._described[key]
 
     def base_of(self, unit: Unit) -> str | None:
         """The full id of the state of FlagScale that an entry is made for, where it is at hand."""
         if unit.legacy:
             return self.commit_id(unit.name[:8])
+        if unit.digits is not None:
+            try:
+                return base_named(self.repository, unit.digits, unit.commit)
+            except RelforgeError:
+                return None
         described = self.description(unit)
         return self.commit_id(described.commit) if isinstance(described, DiffYaml) else None
 

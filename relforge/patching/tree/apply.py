@@ -17,16 +17,23 @@ from pathlib import Path
 
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen
 from relforge.gitio import Git, neutral_attributes
-from relforge.manifest.common import TreeHash
 from relforge.patching.mailbox import EncodedDiff, pieces
 from relforge.patching.source import Diff, Graft, Whitespace
+from relforge.patching.tree.changes import (
+    ClaimedDiff,
+    Claims,
+    FileChange,
+    changes_between,
+    shown_path,
+    touched_paths,
+)
 from relforge.stage import CancelToken
+
+__all__ = ["AppliedTree", "FileChange", "apply_patches", "repository_objects", "shown_path"]
 
 _GITLINK = "160000"
 _LINK = "120000"
-_NONE = "0" * 6
 _FAILED_AT = re.compile(r"^error: patch failed: (?P<path>.*):(?P<line>\d+)$", re.MULTILINE)
 _DOES_NOT_FIT = re.compile(
     r"^error: (?P<path>.*): (?P<why>patch does not apply|does not exist in index|"
@@ -42,19 +49,6 @@ _NO_DIFF = ("No valid patches in input", "unrecognized input")
 _PROTECT = {"core.protectHFS": "true", "core.protectNTFS": "true"}
 _PIPE_BUFFER = 1 << 18
 _KEPT_FOR_DIAGNOSIS = 4 << 20
-
-
-class FileChange(Frozen):
-    """What happened to one file: blob hashes and modes, ``None`` where there is no file.
-
-    A path is UTF-8; a backslash in it is written twice and any other byte as ``\\xNN``.
-    """
-
-    path: str
-    before: TreeHash | None
-    before_mode: str | None
-    after: TreeHash | None
-    after_mode: str | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,8 @@ def apply_patches(
     ``object_dir`` and ``work`` belong in a private work area; ``work`` gets a bare repository.
     An error that a diff's chunks raise passes through. Raises RelforgeError
     (SOURCE) naming the patch and the file: when it does not apply, writes outside the tree, through
-    a link or into ``.git``, adds or moves a submodule, or adds a link that leaves the tree.
+    a link or into ``.git``, adds or moves a submodule, or adds a link that leaves the tree; and
+    when it does other things to files than a ``ClaimedDiff`` says.
     """
     stores = [store_git_dir, *(graft.git_dir for graft in grafts)]
     git = _private_repository(stores, base_tree, object_dir, work, cancel)
@@ -101,6 +96,7 @@ def apply_patches(
         _read_tree(git, graft.tree, graft.git_dir, "-i", f"--prefix={graft.folder}/")
     if grafts:
         base_tree = git.text("write-tree")
+    claims = Claims(git, base_tree)
     by_patch: list[tuple[FileChange, ...]] = []
     trees: list[str] = []
     tree = base_tree
@@ -115,18 +111,22 @@ def apply_patches(
         except EncodedDiff as error:
             why = "its diff is encoded (base64 or quoted-printable)"
             raise _refused(name, None, why) from error
-        if not any(applied):
+        touched = [paths for paths in applied if paths is not None]
+        if not touched:
             raise _refused(name, None, "it holds no diff")
+        if isinstance(diff, ClaimedDiff) and whitespace == "exact":
+            claims.applied(diff, touched)
         # The check at the end covers everything; after a suspicious patch it can name the patch.
         if per_patch or content.names_special_modes:
             before, tree = tree, git.text("write-tree")
-            changes = _changes(git, before, tree)
+            changes = changes_between(git, before, tree)
             _refuse_unsafe(git, changes, name)
             by_patch += [changes] if per_patch else []
             trees += [tree] if per_patch else []
     tree = git.text("write-tree")
-    files = _changes(git, base_tree, tree)
+    files = changes_between(git, base_tree, tree)
     _refuse_unsafe(git, files, None)
+    claims.check(files)
     return AppliedTree(tree, base_tree, files, tuple(by_patch), git, tuple(trees))
 
 
@@ -236,8 +236,10 @@ class _Feeder(threading.Thread):
             self.error = error
 
 
-def _apply_one(git: Git, name: str, piece: Iterator[bytes], options: Sequence[str]) -> bool:
-    """Applies one diff to the index; False when there was none in it."""
+def _apply_one(
+    git: Git, name: str, piece: Iterator[bytes], options: Sequence[str]
+) -> frozenset[str] | None:
+    """Applies one diff to the index and says which paths it named; None when there was no diff."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     feeder = _Feeder(piece, write_end)
     feeder.start()
@@ -248,6 +250,7 @@ def _apply_one(git: Git, name: str, piece: Iterator[bytes], options: Sequence[st
                 "--cached",
                 "--binary",
                 "--no-ignore-whitespace",
+                *("--numstat", "-z", "--apply"),
                 *options,
                 "-p1",
                 "-",
@@ -261,9 +264,9 @@ def _apply_one(git: Git, name: str, piece: Iterator[bytes], options: Sequence[st
         # What git made of a patch that was not whole lies in the work area and is never looked at.
         raise feeder.error
     if done.returncode == 0:
-        return True
+        return touched_paths(done.stdout)
     if any(text in done.stderr.decode("utf-8", "replace") for text in _NO_DIFF):
-        return False
+        return None
     raise _does_not_apply(name, feeder.beginning, done)
 
 
@@ -307,26 +310,6 @@ def _hunk_number(piece: bytes, path: str, line: int) -> int | None:
     return hunks.index(b"%d" % line) + 1 if b"%d" % line in hunks else None
 
 
-def _changes(git: Git, before: str, after: str) -> tuple[FileChange, ...]:
-    if before == after:
-        return ()
-    done = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", before, after)
-    fields = done.stdout.split(b"\0")
-    result = []
-    for meta, path in zip(fields[0::2], fields[1::2], strict=False):
-        old_mode, new_mode, old, new, _status = meta.decode().lstrip(":").split(" ")
-        result.append(
-            FileChange(
-                path=shown_path(path),
-                before=None if old_mode == _NONE else old,
-                before_mode=None if old_mode == _NONE else old_mode,
-                after=None if new_mode == _NONE else new,
-                after_mode=None if new_mode == _NONE else new_mode,
-            )
-        )
-    return tuple(result)
-
-
 def _refuse_unsafe(git: Git, files: tuple[FileChange, ...], patch: str | None) -> None:
     for change in files:
         parts = change.path.split("/")
@@ -352,11 +335,6 @@ def _leaves_tree(path: str, target: bytes) -> bool:
         if depth < 0:
             return True
     return False
-
-
-def shown_path(path: bytes) -> str:
-    """A path as ``FileChange`` writes it; lossless."""
-    return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 def _refused(

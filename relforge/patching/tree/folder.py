@@ -13,6 +13,7 @@ from relforge.frozen import Frozen, sha256_hex
 from relforge.gitio import WrittenTree
 from relforge.patching.bundle.header import Origin
 from relforge.patching.source import PatchSetInfo, Recipe
+from relforge.patching.tree.entries import entry_of
 from relforge.patching.tree.making import Tree, applied_tree, check_meant_for
 from relforge.patching.tree.marker import (
     Applied,
@@ -117,6 +118,7 @@ def marker_for(
             sealed=info.sealed,
             signer=info.signer,
             where=tree.patches_at or "",
+            entry=entry_of(recipe),
         ),
         whitespace=recipe.whitespace,
         epoch=epoch,

@@ -54,14 +54,48 @@ class Base(Frozen):
     grafts: tuple[GraftedBase, ...]
 
 
+class EntryFile(Frozen):
+    """One patch file of an entry of a git repository (FlagScale's), as it is stored there.
+
+    ``folder`` is where in the tree its paths begin; ``blob`` is git's hash of the stored file;
+    ``path`` is where it lay, when it was read from a working tree.
+    """
+
+    name: str
+    folder: str
+    blob: TreeHash
+    path: str | None
+
+
+class LaidOver(Frozen):
+    """Over which submodules FlagScale's whole files were laid; fields as in ``Laying``."""
+
+    always: tuple[str, ...]
+    when_rooted: tuple[str, ...]
+    only_patched: bool
+    unfinished: bool
+
+
+class Entry(Frozen):
+    """An entry's files, in order, and the path of the repository that held them."""
+
+    repository: str
+    files: tuple[EntryFile, ...]
+    laid_over: LaidOver | None = None
+
+
 class Applied(Frozen):
-    """The patch set that a folder carries; ``where`` is the path it was read from."""
+    """The patch set that a folder carries; ``where`` is the path it was read from.
+
+    ``entry`` says the same of an entry of a git repository, file by file.
+    """
 
     name: str
     content_sha256: Sha256
     sealed: bool
     signer: str | None
     where: str
+    entry: Entry | None = None
 
 
 class Marker(Frozen):
@@ -247,6 +281,15 @@ def _raw_path(shown: str) -> bytes:
     return bytes(out)
 
 
+def blob_hash(content: bytes, hash_digits: int) -> str:
+    """Git's hash of a file's content, of 40 digits (SHA-1) or 64 (SHA-256)."""
+    # git-hash-object(1): the hash of "blob <size>\0<content>"
+    digest = hashlib.new("sha1" if hash_digits == 40 else "sha256", usedforsecurity=False)
+    digest.update(b"blob %d\0" % len(content))
+    digest.update(content)
+    return digest.hexdigest()
+
+
 def _mode_and_blob(full: bytes, info: os.stat_result, hash_digits: int) -> str:
     if stat.S_ISLNK(info.st_mode):
         mode, content = LINK, os.readlink(full)  # noqa: PTH115  (Path would normalise it)
@@ -255,8 +298,4 @@ def _mode_and_blob(full: bytes, info: os.stat_result, hash_digits: int) -> str:
         content = Path(os.fsdecode(full)).read_bytes()
     else:
         return "special"
-    # git-hash-object(1): the hash of "blob <size>\0<content>"
-    digest = hashlib.new("sha1" if hash_digits == 40 else "sha256", usedforsecurity=False)
-    digest.update(b"blob %d\0" % len(content))
-    digest.update(content)
-    return f"{mode} {digest.hexdigest()}"
+    return f"{mode} {blob_hash(content, hash_digits)}"

@@ -55,14 +55,16 @@ def base_recipe(
     """The base alone as a recipe, from wherever it still is. Raises RelforgeError (SOURCE)."""
     named = [repository] if repository else []
     places = [*named, Path(base.repository), home / "store" / "git"]
-    git_dir = _holder(base.tree, places)
+    git_dir = holder(base.tree, places)
     if git_dir is None:
         raise _nowhere(base, base.tree, places)
     grafts = []
     for graft in base.grafts:
-        held = _holder(graft.tree, [Path(graft.repository), *places])
+        inside = [own for place in places for own in _own_repositories(place, graft.folder)]
+        where = [Path(graft.repository), *inside, *places]
+        held = holder(graft.tree, where)
         if held is None:
-            raise _nowhere(base, graft.tree, [Path(graft.repository), *places])
+            raise _nowhere(base, graft.tree, where)
         grafts.append(Graft(folder=graft.folder, git_dir=held, tree=graft.tree))
     return Recipe(
         git_dir=git_dir,
@@ -73,7 +75,13 @@ def base_recipe(
     )
 
 
-def _holder(tree: str, places: Iterable[Path]) -> Path | None:
+def _own_repositories(git_dir: Path, folder: str) -> tuple[Path, Path]:
+    """Where a repository has its submodule's: initialised by git, or cloned into its folder."""
+    return git_dir / "modules" / folder, git_dir.parent / folder / ".git"
+
+
+def holder(tree: str, places: Iterable[Path]) -> Path | None:
+    """The first of these repositories that holds a tree."""
     for place in places:
         if (place / "HEAD").is_file() and Git(place).has(tree, "tree"):
             return place

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from relforge.frozen import Frozen
+from relforge.gitio.entries import LINK
 from relforge.manifest.common import TreeHash
 from relforge.patching.tree.marker import (
     MARKER,
@@ -53,9 +54,7 @@ def tree_status(folder: Path) -> TreeStatus:
         base_tree=marker.tree.base_tree,
         tree=marker.tree.tree,
         worktree=marker.worktree,
-        changes=tuple(
-            FileStatus(path=edit.path, change=_kind(edit)) for edit in edits(folder, marker)
-        ),
+        changes=tuple(_changes(edits(folder, marker))),
     )
 
 
@@ -73,9 +72,24 @@ def _marked(folder: Path, deepest: int) -> Iterator[Path]:
                 yield from _marked(below, deepest - 1)
 
 
+def _changes(found: Iterable[FileEdit]) -> Iterator[FileStatus]:
+    """Each file by itself, but a repository that the user made in the folder as one."""
+    repositories = set()
+    for edit in found:
+        before, inside, _ = f"/{edit.path}".partition("/.git/")
+        if not inside:
+            yield FileStatus(path=edit.path, change=_kind(edit))
+        elif before not in repositories:
+            repositories.add(before)
+            yield FileStatus(path=f"{before}/.git".lstrip("/"), change="added")
+
+
 def _kind(edit: FileEdit) -> Literal["added", "altered", "mode", "gone"]:
     if edit.before is None:
         return "added"
     if edit.after is None:
         return "gone"
-    return "mode" if edit.before.split(" ")[1:] == edit.after.split(" ")[1:] else "altered"
+    # A link's blob is what it says; a file with the same words is another kind of file.
+    kinds = {one.startswith(f"{LINK} ") for one in (edit.before, edit.after)}
+    same = edit.before.split(" ")[1:] == edit.after.split(" ")[1:]
+    return "mode" if same and len(kinds) == 1 else "altered"

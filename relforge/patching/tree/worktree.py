@@ -1,8 +1,9 @@
 """``relforge unpatch --worktree``: a patched tree as a git worktree of the user's repository.
 
 The worktree's index is the base commit, its files are ours: ``git status`` and ``git diff`` show
-the patch set's changes as edits. The patched objects never enter the user's object store; of the
-repository only what `git worktree add` itself writes below ``worktrees/`` changes.
+the patch set's changes as edits (those in submodules it does not look at: their folders hold files,
+and no repository). The patched objects never enter the user's object store; of the repository only
+what `git worktree add` itself writes below ``worktrees/`` changes.
 """
 
 from __future__ import annotations
