@@ -152,6 +152,11 @@ def _patches(
             patches=tuple((patch.name, patch.sha256) for patch in tree.patches),
         )
         on_line(f"{ref.name}: {len(tree.patches)} patches make tree {tree.tree}")
+        if located.sealed and located.signer_keyid is None and ref.result_tree is None:
+            on_line(
+                f"{ref.name}: note: nobody signed it, so this lock cannot tell whether it was "
+                "altered before; compare the tree with the one its maker names (result_tree)"
+            )
     return found
 
 

@@ -133,9 +133,12 @@ def unpatch(
         place = with_keys(workplace(project, site), key_path, key_passphrase_file)
         unpatch_flagscale(words, place, as_json=json_)
         return
+    from relforge.patching.tree.place import safe_target
     from relforge.plan import subject
     from relforge.unpatching import unpatch_release
 
+    if directory is not None:
+        safe_target(directory)
     place = with_keys(workplace(project, site), key_path, key_passphrase_file)
     own = place.project.own_releases
     if not device and not release and len(own) == 1:

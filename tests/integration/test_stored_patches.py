@@ -114,6 +114,7 @@ def test_the_device_alone_gives_the_vendors_tree(vendor: Vendor) -> None:
     locked = vendor.lock()
     assert locked.code == 0, locked.err
     assert vendor.locked()["result_tree"] == little.vendor_tree
+    assert "this lock cannot tell whether it was altered before" in locked.err
     vendor.with_keys(None)
     shutil.rmtree(little.root / "home")
     done = vendor.unpatch("--key-path", little.keys)
@@ -155,6 +156,19 @@ def test_locking_again_without_the_key_keeps_the_pinned_tree(vendor: Vendor) -> 
     again = vendor.lock()
     assert (again.code, "is pinned, and was not tried here" in again.err) == (0, True)
     assert vendor.lock_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", [".", "/", "..", ".git"])
+def test_no_folder_of_the_users_is_written_to(vendor: Vendor, place: str) -> None:
+    vendor.with_keys(vendor.little.keys)
+    assert vendor.lock().code == 0
+    little = vendor.little
+    here = sorted(Path.cwd().rglob("*"))
+    refused = vendor.run("unpatch", "--device", "bi_V150", "--dir", place)
+    assert refused.code == ExitCode.SOURCE
+    assert "is not written there" in refused.err
+    assert sorted(Path.cwd().rglob("*")) == here
+    assert not (little.root / "bi_V150").exists()
 
 
 def test_a_tree_that_the_maker_tells_has_to_come_out(vendor: Vendor) -> None:

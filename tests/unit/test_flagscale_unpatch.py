@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from relforge.errors import ExitCode
+from relforge.patching.keys import new_keys
 from tests.support.flagscale import LittleFlagScale, rsa4096, seal, world
 from tests.support.patching import files_with_mark, flagscale_key_folder
 
@@ -64,6 +65,10 @@ def test_sealed_patches_open_with_the_right_key_alone_and_leave_nothing(
     assert wrong.code == ExitCode.SOURCE
     assert "private_key.pem" in wrong.err
     assert not (little.root / "out").exists()
+    age = new_keys(little.root / "age", "user").identity
+    other = little.unpatch(*words, "--key-path", age)
+    assert other.code == ExitCode.SOURCE
+    assert f"no RSA private key was named: {age} is of another kind" in other.err
     done = little.unpatch(*words, "--key-path", little.keys)
     assert (done.code, done.tree) == (0, little.vendor_tree)
     places = (little.root / "home", little.fs.path / "hardware", little.fs.path / "tools")
@@ -81,6 +86,25 @@ def test_what_flagscales_tool_left_decrypted_does_not_make_a_wrong_key_right(
     )
     assert done.code == ExitCode.SOURCE
     assert "lies decrypted beside" in done.err
+
+
+def test_a_refused_patch_leaves_the_repository_as_it_was(little: LittleFlagScale) -> None:
+    exclude = little.fs.path / ".git" / "info" / "exclude"
+    before = exclude.read_bytes() if exclude.exists() else None
+    little.legacy("bi_V150", little.mailbox.replace(b"engine line 19", b"engine line 91"))
+    words = (
+        "--device-type",
+        "bi_V150",
+        "--commit-id",
+        little.b8,
+        "--dir",
+        little.fs.path / "build",
+    )
+    assert little.unpatch(*words).code == ExitCode.SOURCE
+    assert (exclude.read_bytes() if exclude.exists() else None) == before
+    little.legacy("bi_V150", little.mailbox)
+    assert little.unpatch(*words).code == 0
+    assert b"/build/" in exclude.read_bytes()
 
 
 def test_an_altered_patch_never_passes_for_the_expected_tree(little: LittleFlagScale) -> None:

@@ -62,11 +62,12 @@ class EntryPatches:
     def stream(self, trust: Trust) -> Iterator[PatchStream]:
         """The patches, opened while they are read; each key is loaded once."""
         keys = [(one.path, one.rsa_key) for one in trust.identities.keys if one.rsa_key]
+        others = [one.path for one in trust.identities.keys if not one.rsa_key]
         info = self.info(trust)
         with ThreadPoolExecutor(1, "unwrap") as pool:
 
             def unwrapping(head: bytes, where: str) -> Future[bytes]:
-                return pool.submit(sealed.unwrap, head, keys, where=where)
+                return pool.submit(sealed.unwrap, head, keys, where=where, others=others)
 
             yield PatchStream(self.patches, info, self._diffs(unwrapping), self.where)
 

@@ -49,10 +49,13 @@ def seal(plain: Iterable[bytes], key: rsa.RSAPublicKey) -> Iterator[bytes]:
     yield encryptor.update(padder.finalize()) + encryptor.finalize()
 
 
-def unwrap(head: bytes, keys: Sequence[OpeningKey], *, where: str) -> bytes:
+def unwrap(
+    head: bytes, keys: Sequence[OpeningKey], *, where: str, others: Sequence[Path] = ()
+) -> bytes:
     """The AES key in a file's first ``HEAD_BYTES`` bytes.
 
-    Raises RelforgeError (SOURCE) that names the key files when none of the keys opens it.
+    ``others`` are key files of other kinds that were named. Raises NotOpened (SOURCE) that names
+    the key files when none of the keys opens it.
     """
     if len(head) < HEAD_BYTES:
         raise damaged(where, f"it has {len(head)} bytes; the shortest such file has more")
@@ -67,7 +70,7 @@ def unwrap(head: bytes, keys: Sequence[OpeningKey], *, where: str) -> bytes:
         if len(secret) != _KEY_BYTES:
             raise damaged(where, "the key inside it has not the length that the format asks for")
         return secret
-    raise _not_opened(where, keys)
+    raise _not_opened(where, keys, others)
 
 
 def open_chunks(
@@ -119,11 +122,13 @@ def damaged(where: str, why: str) -> RelforgeError:
     )
 
 
-def _not_opened(where: str, keys: Sequence[OpeningKey]) -> NotOpened:
+def _not_opened(where: str, keys: Sequence[OpeningKey], others: Sequence[Path]) -> NotOpened:
     tried = ", ".join(str(path) for path, _key in keys)
     small = [str(path) for path, key in keys if key.key_size != _KEY_BITS]
     if not keys:
         why = "it is sealed, and no RSA private key was named"
+        if others:
+            why += f": {', '.join(str(path) for path in others)} is of another kind"
     elif len(small) == len(keys):
         why = (
             f"FlagScale seals with RSA keys of {_KEY_BITS} bits; {', '.join(small)} is no such key"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import cannot_write, sync_folder, write_atomic
+from relforge.files import cannot_write, write_atomic
 from relforge.patching.flagscale import sealed
 from relforge.patching.flagscale.keypair import KeyPair
 from relforge.patching.flagscale.names import SEALED
+from relforge.patching.tree.place import put_in_place
 from relforge.workarea import outer_area
 
 _CHUNK = 1 << 18
@@ -43,14 +44,9 @@ def put_folder(
             fresh.mkdir(mode=0o755)
             for file in files:
                 _write(fresh / file.name, file, keys)
-            if replace and folder.exists():
-                folder.rename(outer / "old")
-            fresh.rename(folder)
-            sync_folder(folder.parent)
         except OSError as error:
-            if (outer / "old").exists() and not folder.exists():
-                (outer / "old").rename(folder)
             raise cannot_write(folder, error) from error
+        put_in_place(fresh, folder, replace=replace and folder.exists())
 
 
 def put_line(path: Path, line: bytes, on_line: Callable[[str], None]) -> Path:

@@ -68,17 +68,18 @@ def unpatch_to_folder(
             info = recipe.patches.info(recipe.trust)
             check_meant_for(info, recipe, where=str(folder))
         wanted = request_of(recipe, info)
-        excluded = exclude(target)
         if marker is not None:
             edits = edited_files(target, marker)
             fits = recipe.expected_tree in (None, marker.tree.tree)
             if wanted == marker.request and not edits and fits:
                 return Unpatched(
-                    folder=target, tree=marker.tree, status="unchanged", excluded_in=excluded
+                    folder=target, tree=marker.tree, status="unchanged", excluded_in=exclude(target)
                 )
             if edits and not discard_edits:
                 raise _edited(target, edits)
         with applied_tree(recipe, home=home, cancel=cancel) as (tree, applied, area):
+            # From here on nothing is refused for what the patches say.
+            excluded = exclude(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             with outer_area(area, target.parent) as outer:
                 fresh = outer / "tree"
