@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyrage
 import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
-from relforge.patching.keys import load_recipients
+from relforge.patching.keys import load_identities, load_recipients, new_keys
 from relforge.patching.source import PatchSource, Recipe, Trust
 from relforge.patching.tree.folder import unpatch_to_folder
 from relforge.patching.tree.making import patch_set_at
@@ -263,3 +264,13 @@ def test_every_command_refuses_an_altered_bundle(
     assert {path.name for path in tmp_path.iterdir()} <= {"site.yaml", "x.bundle", "home"}
     assert files_with_mark(tmp_path) == []
     assert list((home / "work").iterdir() if (home / "work").exists() else ()) == []
+
+
+def test_an_age_identity_under_a_passphrase(tmp_path: Path) -> None:
+    made = new_keys(tmp_path, "me")
+    locked = tmp_path / "locked.age"
+    locked.write_bytes(pyrage.passphrase.encrypt(made.identity.read_bytes(), "long words"))
+    identities = load_identities([locked], passphrase=lambda _path: "long words")
+    (recipient,) = load_recipients([made.recipient_text])
+    sealed = pyrage.encrypt(b"secret", [recipient.native])
+    assert pyrage.decrypt(sealed, [key.native for key in identities.keys]) == b"secret"

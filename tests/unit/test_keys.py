@@ -152,14 +152,6 @@ def test_a_passphrase_that_is_missing_or_wrong(tmp_path: Path, answer: str | Non
     assert str(path) in str(caught.value)
 
 
-def test_an_age_identity_under_a_passphrase(tmp_path: Path) -> None:
-    made = new_keys(tmp_path, "me")
-    locked = tmp_path / "locked.age"
-    locked.write_bytes(pyrage.passphrase.encrypt(made.identity.read_bytes(), "long words"))
-    identities = load_identities([locked], passphrase=lambda _path: "long words")
-    assert opens(load_recipients([made.recipient_text]), identities)
-
-
 def test_a_key_that_others_can_read_is_a_finding(tmp_path: Path) -> None:
     made = new_keys(tmp_path, "me")
     made.identity.chmod(0o644)

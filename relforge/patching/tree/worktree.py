@@ -70,9 +70,10 @@ def unpatch_to_worktree(
                     f"git worktree remove --force {folder}",
                 )
             return Unpatched(folder=target, tree=marker.tree, status="unchanged", excluded_in=None)
-        excluded = exclude(target)
-        exclude_lines(git_dir, [f"/{MARKER}".encode()])
         with applied_tree(recipe, home=home, cancel=cancel) as (tree, applied, area):
+            # From here on nothing is refused for what the patches say.
+            excluded = exclude(target)
+            exclude_lines(git_dir, [f"/{MARKER}".encode()])
             target.parent.mkdir(parents=True, exist_ok=True)
             with outer_area(area, target.parent) as outer:
                 fresh = outer / "tree"
