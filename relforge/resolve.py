@@ -50,7 +50,7 @@ def resolve_lock(
     Wheels of an earlier lock are kept while the request for packages is the same, so that locking
     again after a patch changed moves nothing else. Raises RelforgeError.
     """
-    device = project.device(release.device)
+    device = project.device(release.device).for_release(release.stack)
     sources = _sources(release, site, home, on_line, cancel)
     patches = _patches(project, release, device, site, home, sources, on_line)
     wheels, build_wheels = _packages(project, release, device, site, home, sources, on_line, cancel)

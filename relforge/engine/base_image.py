@@ -21,7 +21,7 @@ from relforge.engine.images import find_image
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
-from relforge.manifest.device import BaseImage, BootstrapBase, RegistryBase
+from relforge.manifest.facts import UNRESOLVED, BaseImage, BootstrapBase, RegistryBase
 from relforge.manifest.site import Site
 from relforge.stage import CancelToken
 from relforge.workarea import work_area
@@ -110,6 +110,8 @@ def _from_registry(
     cancel: CancelToken | None,
 ) -> BaseResult | str:
     """The registry's image as BuildKit's own, or why it cannot be had."""
+    if base.digest == UNRESOLVED:
+        return f"nobody resolved {base.reference} to a digest; write it into the device manifest"
     cli = find_cli(site.engine)
     key = content_key({"recipe": _RECIPE, "registry": base, "architecture": architecture})
     name = f"relforge-base:{key[:12]}"

@@ -42,6 +42,12 @@ class ContainerSpec(Frozen):
     network: str | None = None
     user: str | None = None
     group_add: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    ulimits: dict[str, int] = {}
+    """Soft and hard limit alike; -1 is no limit."""
+    ipc: str | None = None
+    gpus: Literal["all"] | None = None
     runtime: str | None = None
     privileged: bool = False
 

@@ -254,6 +254,7 @@ def _create(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]
 
 
 def _config(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]) -> Any:
+    from docker.types import DeviceRequest, Ulimit
     from docker.types import Mount as DockerMount
 
     api = client.api
@@ -269,6 +270,12 @@ def _config(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]
         port_bindings=bindings or None,
         network_mode=spec.network,
         group_add=list(spec.group_add) or None,
+        cap_add=list(spec.cap_add) or None,
+        security_opt=list(spec.security_opt) or None,
+        ulimits=[Ulimit(name=n, soft=v, hard=v) for n, v in spec.ulimits.items()] or None,
+        ipc_mode=spec.ipc,
+        # What `--gpus all` asks for.
+        device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if spec.gpus else None,
         runtime=spec.runtime,
         privileged=spec.privileged,
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.device import BootstrapBase
+from relforge.manifest.facts import BootstrapBase
 from relforge.stage import CancelToken
 
 _EMPTIED = (

@@ -2,88 +2,177 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
+from pydantic import model_validator
+
+from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
     DebianPackage,
     DeviceName,
-    Digest,
-    EnvName,
     Line,
     Name,
     PositiveInt,
     RelativePath,
 )
+from relforge.manifest.facts import (
+    UNKNOWN,
+    BaseImage,
+    Communication,
+    DeviceQuery,
+    Disagreement,
+    FlagGems,
+    LaunchProfile,
+    OtherImage,
+    Source,
+    Stack,
+    Unknown,
+    VisibleDevices,
+    VllmWay,
+    fact_at,
+    unknown_facts,
+)
+
+T = TypeVar("T")
 
 
 class Vendor(Frozen):
     """Who makes the device and whom to ask."""
 
-    name: str
-    contact: str | None = None
+    name: Line
+    title: Line | None = None
+    contact: Line | None = None
     public_key: str | None = None
 
 
-class RegistryBase(Frozen):
-    """A base image in a registry, by digest."""
-
-    reference: str
-    digest: Digest
-
-
-class BootstrapBase(Frozen):
-    """A base image made on this host from Debian packages, where no registry is reachable."""
-
-    suite: Name
-    variant: Literal["minbase", "buildd"] = "minbase"
-    packages: tuple[DebianPackage, ...] = ()
-
-
-class BaseImage(Frozen):
-    """The base of the image: the registry's when it can be reached, else the bootstrapped one."""
-
-    registry: RegistryBase | None = None
-    bootstrap: BootstrapBase | None = None
-
-
-class LaunchProfile(Frozen):
-    """How a container gets the device; profiles stand in order of privilege, least first."""
-
-    name: Literal["toolkit", "raw", "privileged"]
-    devices: tuple[str, ...] = ()
-    mounts: tuple[str, ...] = ()
-    group_add: tuple[str, ...] = ()
-    runtime: str | None = None
-    privileged: bool = False
-    env: dict[EnvName, Line] = {}
-
-
-class DeviceQuery(Frozen):
-    """The vendor's program that lists devices; ``None`` in the device means it has none."""
-
-    argv: tuple[str, ...]
-
-
 class Device(Frozen):
-    """One accelerator product as a deployment target."""
+    """One accelerator product as a deployment target.
+
+    Of ``stacks`` a release names one, or takes ``default_stack``. ``accelerator: false`` is a
+    processor: it has no query, no variables and no collective library of its own.
+    """
 
     kind: Literal["device"]
     name: DeviceName
     title: Line
     aliases: tuple[str, ...] = ()
     vendor: Vendor
-    architecture: Literal["amd64", "arm64", "riscv64"]
+    architecture: Literal["amd64", "arm64", "riscv64", "unknown"]
     accelerator: bool
+    sources: tuple[Source, ...] = ()
+    """Where name, vendor and architecture stand."""
     default_release: Name | None = None
-    base: BaseImage
-    template: RelativePath
-    python: str
-    apt_build: tuple[DebianPackage, ...] = ()
-    apt_runtime: tuple[DebianPackage, ...] = ()
-    flaggems_vendor: str | None = None
-    device_query: DeviceQuery | None = None
-    visible_devices_env: EnvName | None = None
-    launch_profiles: tuple[LaunchProfile, ...]
-    memory_bytes: PositiveInt | None = None
-    host_prerequisites: tuple[str, ...] = ()
+    default_stack: Name
+    stacks: dict[Name, Stack]
+    template: RelativePath = "dockerfiles/base.j2"
+    vllm: tuple[VllmWay, ...] = ()
+    other_images: tuple[OtherImage, ...] = ()
+    flaggems: FlagGems | Unknown | None = None
+    device_query: DeviceQuery | Unknown | None = None
+    visible_devices: VisibleDevices | Unknown | None = None
+    communication: Communication | Unknown | None = None
+    launch_profiles: tuple[LaunchProfile, ...] | Unknown
+    memory_bytes: PositiveInt | Unknown | None = None
+    """Of one device; None for a processor, which has the host's."""
+    host_prerequisites: tuple[Line, ...] | Unknown = ()
+    disagreements: tuple[Disagreement, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Device:
+        if self.default_stack not in self.stacks:
+            raise ValueError(f"default_stack names no stack; there are {', '.join(self.stacks)}")
+        if self.accelerator:
+            facts = ("flaggems", "device_query", "visible_devices", "communication", "memory_bytes")
+            missing = [name for name in facts if getattr(self, name) is None]
+            if missing:
+                raise ValueError(
+                    f"an accelerator says {', '.join(missing)}, or `unknown` where nobody does"
+                )
+            if not self.sources:
+                raise ValueError("an accelerator names `sources` for its name and architecture")
+            for profile in self.launch_profiles:
+                if isinstance(profile, LaunchProfile) and profile.source is None:
+                    raise ValueError(f"launch profile {profile.name!r} names no source")
+        content = self.model_dump(mode="json", exclude={"disagreements"})
+        for disagreement in self.disagreements:
+            try:
+                fact_at(content, disagreement.fact)
+            except KeyError:
+                raise ValueError(f"disagreements name no fact {disagreement.fact!r}") from None
+        return self
+
+    @property
+    def stack(self) -> Stack:
+        """The software that counts."""
+        return self.stacks[self.default_stack]
+
+    def on(self, stack: str | None) -> Device:
+        """The device with another of its stacks. Raises RelforgeError (USAGE)."""
+        if stack is None or stack == self.default_stack:
+            return self
+        if stack not in self.stacks:
+            raise RelforgeError(
+                f"device {self.name} has no stack {stack!r}",
+                code=ExitCode.USAGE,
+                why=f"it has {', '.join(self.stacks)}",
+                hint="correct stack in the release manifest, or leave it out for the default one",
+            )
+        return self.model_copy(update={"default_stack": stack})
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The paths of all facts that nobody is known to tell."""
+        return unknown_facts(self.model_dump(mode="json"))
+
+    @property
+    def python(self) -> str:
+        """Of the stack, as ``3.11``. Raises RelforgeError (USAGE) when it is unknown."""
+        return self._known(self.stack.python, "python")
+
+    @property
+    def base(self) -> BaseImage:
+        """Of the stack. Raises RelforgeError (USAGE) when it is unknown."""
+        return self._known(self.stack.base, "base")
+
+    @property
+    def apt_build(self) -> tuple[DebianPackage, ...]:
+        """The stack's Debian packages for compiling."""
+        return self.stack.apt_build
+
+    @property
+    def apt_runtime(self) -> tuple[DebianPackage, ...]:
+        """The stack's Debian packages in the image."""
+        return self.stack.apt_runtime
+
+    @property
+    def profiles(self) -> tuple[LaunchProfile, ...]:
+        """How it is launched. Raises RelforgeError (USAGE) when that is unknown."""
+        if self.launch_profiles == UNKNOWN:
+            raise self._missing("launch_profiles")
+        return tuple(p for p in self.launch_profiles if isinstance(p, LaunchProfile))
+
+    def for_release(self, stack: str | None) -> Device:
+        """The device on a release's stack, with all that building and serving need to know.
+
+        Raises RelforgeError (USAGE) for the first of these facts that is unknown.
+        """
+        device = self.on(stack)
+        if device.architecture == UNKNOWN:
+            raise device._missing("architecture")
+        _ = device.python, device.base, device.profiles
+        return device
+
+    def _known(self, value: T | Unknown, name: str) -> T:
+        if value == UNKNOWN:
+            raise self._missing(f"stacks/{self.default_stack}/{name}")
+        return value
+
+    def _missing(self, path: str) -> RelforgeError:
+        return RelforgeError(
+            f"device {self.name}: {path} is unknown",
+            code=ExitCode.USAGE,
+            where=f"manifests/devices/{self.name}.yaml: {path}",
+            why="no source is known that tells it, and the release needs it",
+            hint=f"ask {self.vendor.contact or self.vendor.name}; write it there with its source",
+        )

@@ -139,6 +139,8 @@ class Release(Frozen):
     name: Name
     model: Name
     device: DeviceName
+    stack: Name | None = None
+    """Of the device's stacks; without one its default."""
     variant: Name | None = None
     engine: Literal["vllm", "command"]
     title: Line

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from relforge.engine.containers import ContainerSpec, Mount, PublishedPort
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
-from relforge.manifest.device import Device, LaunchProfile
+from relforge.manifest.device import Device
+from relforge.manifest.facts import LaunchProfile
 from relforge.manifest.release import Release
 from relforge.serving.engines import engine_of
 
@@ -77,20 +78,27 @@ def launch_spec(
         )
     profile = _profile(release, device)
     engine = engine_of(release.engine)
+    per_node = serve.tensor_parallel * serve.pipeline_parallel * serve.data_parallel
     node = Node(
         name=name or f"relforge-{release.name}",
         image=image,
         argv=engine.argv(release, model_path),
-        env={**profile.env, **serve.env},
+        env={**_nodes_env(profile.env, per_node), **serve.env},
         shm_bytes=serve.shm_bytes,
         memory_bytes=serve.memory_bytes,
-        devices=profile.devices,
+        devices=tuple(_nodes_devices(profile.devices, per_node)),
         mounts=(
             *_weight_mounts(weights.absolute(), model_path, weight_files),
             *(_device_mount(text, device) for text in profile.mounts),
         ),
         ports=(PublishedPort(container=serve.port, host=host_port),),
         group_add=profile.group_add,
+        cap_add=profile.cap_add,
+        security_opt=profile.security_opt,
+        ulimits=profile.ulimits,
+        ipc=profile.ipc,
+        network=profile.network,
+        gpus=profile.gpus,
         runtime=profile.runtime,
         privileged=profile.privileged,
         port=serve.port,
@@ -102,6 +110,20 @@ def launch_spec(
         ready_timeout_s=serve.ready_timeout_s,
         nodes=(node,),
     )
+
+
+def _nodes_devices(devices: Iterable[str], per_node: int) -> Iterator[str]:
+    """Device files with ``{index}`` filled in, once for each accelerator of a node."""
+    for device in devices:
+        if "{index}" in device:
+            yield from (device.replace("{index}", str(index)) for index in range(per_node))
+        else:
+            yield device
+
+
+def _nodes_env(env: Mapping[str, str], per_node: int) -> dict[str, str]:
+    indices = ",".join(str(index) for index in range(per_node))
+    return {name: value.replace("{indices}", indices) for name, value in env.items()}
 
 
 def _weight_mounts(folder: Path, model_path: str, files: Iterable[str] | None) -> tuple[Mount, ...]:
@@ -128,11 +150,22 @@ def docker_argv(node: Node) -> tuple[str, ...]:
         words += ["--mount", _mount_word(mount)]
     for key, value in node.env.items():
         words += ["--env", f"{key}={value}"]
-    for option, text in (("--user", node.user), ("--runtime", node.runtime)):
+    for option, text in (
+        ("--user", node.user),
+        ("--runtime", node.runtime),
+        ("--gpus", node.gpus),
+        ("--ipc", node.ipc),
+    ):
         if text:
             words += [option, text]
-    for group in node.group_add:
-        words += ["--group-add", group]
+    for option, values in (
+        ("--group-add", node.group_add),
+        ("--cap-add", node.cap_add),
+        ("--security-opt", node.security_opt),
+        ("--ulimit", (f"{name}={value}" for name, value in node.ulimits.items())),
+    ):
+        for value in values:
+            words += [option, value]
     if node.privileged:
         words.append("--privileged")
     return (*words, "--entrypoint", node.argv[0], node.image, *node.argv[1:])
@@ -154,7 +187,8 @@ def _mount_word(mount: Mount) -> str:
 
 def _profile(release: Release, device: Device) -> LaunchProfile:
     """The profile the release names, else the device's first: the least privilege it declares."""
-    declared = {profile.name: profile for profile in device.launch_profiles}
+    profiles = device.profiles
+    declared = {profile.name: profile for profile in profiles}
     wanted = release.serve.profile
     if not declared or (wanted and wanted not in declared):
         raise RelforgeError(
@@ -165,7 +199,7 @@ def _profile(release: Release, device: Device) -> LaunchProfile:
             why=f"declared are: {', '.join(declared) or 'none'}",
             hint=f"add it to launch_profiles of the device manifest {device.name}",
         )
-    return declared[wanted] if wanted else device.launch_profiles[0]
+    return declared[wanted] if wanted else profiles[0]
 
 
 def _device_mount(text: str, device: Device) -> Mount:

@@ -12,7 +12,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import sha256_file, stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
-from relforge.manifest.device import BaseImage
+from relforge.manifest.facts import BaseImage
 from relforge.manifest.project import Project
 from relforge.manifest.release import Compiled, Precompiled
 from relforge.plan import Planning, Subject

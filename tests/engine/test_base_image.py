@@ -20,7 +20,7 @@ from relforge.engine.prune import prune_source_cache
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import sha256_file
 from relforge.frozen import canonical_json
-from relforge.manifest.device import BaseImage, BootstrapBase, RegistryBase
+from relforge.manifest.facts import BaseImage, BootstrapBase, RegistryBase
 from relforge.manifest.site import Site
 from tests.engine.conftest import Registry, docker, free_port
 

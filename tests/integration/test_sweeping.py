@@ -144,7 +144,7 @@ def test_a_killed_bootstrap_is_swept_when_any_verb_starts(tmp_path: Path) -> Non
     killed(
         "from pathlib import Path\n"
         "from relforge.engine import apt, base_image, rootfs\n"
-        "from relforge.manifest.device import BootstrapBase\n"
+        "from relforge.manifest.facts import BootstrapBase\n"
         "from relforge.manifest.site import Site\n"
         "def bootstrap(spec, root, **_):\n"
         "    (root / 'etc').mkdir(parents=True)\n"

@@ -19,9 +19,20 @@ title: Toy
 vendor: {name: Toys}
 architecture: amd64
 accelerator: false
-base: {bootstrap: {suite: bookworm}}
+default_stack: plain
+stacks:
+  plain:
+    source: this test
+    driver: none
+    sdk: []
+    base: {bootstrap: {suite: bookworm}}
+    python: "3.11"
+    torch: []
+    triton: none
+    flagtree: none
+    numpy: none
+    package_index: default
 template: dockerfiles/cpu_x86.j2
-python: "3.11"
 launch_profiles: [{name: toolkit}]
 """
 RELEASE = """\
@@ -54,7 +65,7 @@ def test_a_good_manifest_loads() -> None:
 
 def test_an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() -> None:
     error = fault(DEVICE + "acelerator: true\n", Device)
-    assert error.where == "toy.yaml:11:1"
+    assert error.where == "toy.yaml:22:1"
     assert "unknown key" in error.what
     assert error.hint == "did you mean 'accelerator'?"
 
@@ -80,7 +91,7 @@ def test_a_fault_inside_a_union_is_found_at_its_line() -> None:
 
 def test_duplicate_keys_are_refused() -> None:
     error = fault(DEVICE + "title: Again\n", Device)
-    assert error.where == "toy.yaml:11:1"
+    assert error.where == "toy.yaml:22:1"
     assert "twice" in error.what
 
 

@@ -16,6 +16,19 @@ from relforge.manifest.release import Release
 from relforge.serving.engines.base import options
 from relforge.serving.spec import LaunchSpec, Node, docker_argv, exec_script, launch_spec
 
+STACK = {
+    "source": "this test",
+    "driver": "none",
+    "sdk": [],
+    "base": {},
+    "python": "3.11",
+    "torch": [],
+    "triton": "none",
+    "flagtree": "none",
+    "numpy": "none",
+    "package_index": "default",
+}
+
 
 def device(**changes: Any) -> Device:
     return Device.model_validate(
@@ -26,9 +39,9 @@ def device(**changes: Any) -> Device:
             "vendor": {"name": "any"},
             "architecture": "amd64",
             "accelerator": False,
-            "base": {},
+            "default_stack": "plain",
+            "stacks": {"plain": STACK},
             "template": "base.j2",
-            "python": "3.11",
             "launch_profiles": [{"name": "toolkit"}],
             **changes,
         }
@@ -147,6 +160,30 @@ def test_the_least_privilege_that_is_declared_is_taken() -> None:
     with pytest.raises(RelforgeError, match="no launch profile 'toolkit'") as caught:
         spec({"profile": "toolkit"}, launch_profiles=profiles)
     assert "raw, privileged" in (caught.value.why or "")
+
+
+def test_every_accelerator_of_a_node_is_given_and_no_other() -> None:
+    profile = {
+        "name": "raw",
+        "devices": ["/dev/davinci{index}", "/dev/davinci_manager"],
+        "env": {"ASCEND_VISIBLE_DEVICES": "{indices}"},
+        "cap_add": ["SYS_PTRACE"],
+        "security_opt": ["seccomp=unconfined"],
+        "ulimits": {"memlock": -1},
+        "ipc": "host",
+        "network": "host",
+        "gpus": "all",
+    }
+    node = spec({"tensor_parallel": 2, "data_parallel": 2}, launch_profiles=[profile]).nodes[0]
+    assert node.devices == (*(f"/dev/davinci{i}" for i in range(4)), "/dev/davinci_manager")
+    assert node.env["ASCEND_VISIBLE_DEVICES"] == "0,1,2,3"
+    argv = docker_argv(node)
+    assert option(argv, "--cap-add") == ["SYS_PTRACE"]
+    assert option(argv, "--security-opt") == ["seccomp=unconfined"]
+    assert option(argv, "--ulimit") == ["memlock=-1"]
+    assert option(argv, "--ipc") == ["host"]
+    assert option(argv, "--network") == ["host"]
+    assert option(argv, "--gpus") == ["all"]
 
 
 @pytest.mark.parametrize("mount", ["relative:/x", "/a:/b:xx", "/a:/b:ro:more"])

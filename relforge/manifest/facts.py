@@ -1,0 +1,193 @@
+"""What device manifests say of hardware and its software, each fact with the place that says it.
+
+``unknown`` stands where nobody is known to say it: a release that needs the fact is refused, and
+nothing is guessed. A source is ``owner/repository:path@commit``, an address, or a document's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from relforge.frozen import Frozen
+from relforge.manifest.common import (
+    DebianPackage,
+    Digest,
+    EnvName,
+    Line,
+    Name,
+    Reason,
+)
+
+UNKNOWN: Final = "unknown"
+Unknown = Literal["unknown"]
+UNRESOLVED: Final = "unresolved"
+Source = Annotated[Line, StringConstraints(min_length=3)]
+PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]+$")]
+Address = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
+
+
+class RegistryBase(Frozen):
+    """A base image in a registry, by digest; ``unresolved`` where nobody looked it up yet."""
+
+    reference: str
+    digest: Digest | Literal["unresolved"]
+
+
+class BootstrapBase(Frozen):
+    """A base image made on this host from Debian packages, where no registry is reachable."""
+
+    suite: Name
+    variant: Literal["minbase", "buildd"] = "minbase"
+    packages: tuple[DebianPackage, ...] = ()
+
+
+class BaseImage(Frozen):
+    """The base of the image: the registry's when it can be reached, else the bootstrapped one."""
+
+    registry: RegistryBase | None = None
+    bootstrap: BootstrapBase | None = None
+
+
+class Stack(Frozen):
+    """Software that belongs together, from the host's driver up to Triton.
+
+    ``driver`` is the version that the host has to have, ``none`` where there is none. ``torch``,
+    ``triton``, ``flagtree`` and ``numpy`` are requirements; ``none`` where the stack has none of
+    its own and the release chooses.
+    """
+
+    source: Source
+    hardware: tuple[Line, ...] = ()
+    """The products it was seen on."""
+    driver: Line
+    sdk: tuple[Line, ...] | Unknown
+    base: BaseImage | Unknown
+    python: PythonVersion | Unknown
+    torch: tuple[Line, ...] | Unknown
+    triton: Line
+    flagtree: Line
+    numpy: Line
+    package_index: Address | Literal["unknown", "default"]
+    apt_build: tuple[DebianPackage, ...] = ()
+    apt_runtime: tuple[DebianPackage, ...] = ()
+
+
+class OtherImage(Frozen):
+    """An image that somebody builds on, beside the stacks' own bases."""
+
+    reference: Line
+    what: Line | None = None
+    source: Source
+
+
+class VllmWay(Frozen):
+    """One way in which vLLM is had for a device."""
+
+    how: Literal["compiled", "patched", "plugin", "vendor-image", "none"]
+    what: Line
+    source: Source
+
+
+class FlagGems(Frozen):
+    """What FlagGems calls the vendor, and PyTorch's device and dispatch key with it."""
+
+    vendor: Line
+    torch_device: Line
+    dispatch_key: Line
+    """``none`` where the vendor's PyTorch takes the place of CUDA's or the CPU's own."""
+    source: Source
+
+
+class DeviceQuery(Frozen):
+    """The vendor's program that lists devices, and how its output is read.
+
+    ``count`` matches once for each device; ``memory_used`` has a group with the memory in use, in
+    MiB. ``unknown``: nobody here has seen its output.
+    """
+
+    argv: Annotated[tuple[Line, ...], Field(min_length=1)]
+    count: Line
+    memory_used: Line
+    source: Source
+
+
+class VisibleDevices(Frozen):
+    """The variables that choose devices: for the framework, and for the container's toolkit."""
+
+    framework: EnvName | Unknown
+    toolkit: EnvName | Literal["unknown", "none"]
+    sources: tuple[Source, ...]
+
+
+class Communication(Frozen):
+    """The library for collective operations and the variables it reads."""
+
+    library: Line
+    env: tuple[EnvName, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+
+class LaunchProfile(Frozen):
+    """How a container gets the device; profiles stand in order of privilege, least first.
+
+    ``{index}`` in ``devices`` is filled in for each accelerator of a node, ``{indices}`` in a
+    variable with all of them (``0,1``).
+    """
+
+    name: Literal["toolkit", "raw", "privileged"]
+    source: Source | None = None
+    devices: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    group_add: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    ulimits: dict[Name, int] = {}
+    ipc: Literal["host"] | None = None
+    network: Literal["host"] | None = None
+    runtime: str | None = None
+    gpus: Literal["all"] | None = None
+    privileged: bool = False
+    env: dict[EnvName, Line] = {}
+
+
+class Disagreement(Frozen):
+    """Two sources that say different things of one fact, and which one counts here.
+
+    ``fact`` is the path of the value in the manifest, such as ``device_query/argv``.
+    """
+
+    fact: Line
+    source: Source
+    other: Line
+    other_source: Source
+    because: Reason
+
+
+def unknown_facts(content: Any, path: str = "") -> tuple[str, ...]:
+    """The paths of what is ``unknown`` or ``unresolved`` in a manifest's plain content."""
+    rows: Iterable[tuple[object, Any]]
+    if isinstance(content, dict):
+        rows = content.items()
+    elif isinstance(content, list | tuple):
+        rows = enumerate(content)
+    else:
+        return (path,) if content in (UNKNOWN, UNRESOLVED) else ()
+    found: list[str] = []
+    for name, value in rows:
+        found += unknown_facts(value, f"{path}/{name}" if path else str(name))
+    return tuple(found)
+
+
+def fact_at(content: Any, path: str) -> Any:
+    """The value at a path of a manifest's plain content. Raises KeyError."""
+    for part in path.split("/"):
+        if isinstance(content, list) and part.isdigit() and int(part) < len(content):
+            content = content[int(part)]
+        elif isinstance(content, dict):
+            content = content[part]
+        else:
+            raise KeyError(path)
+    return content
