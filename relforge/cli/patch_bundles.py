@@ -64,6 +64,14 @@ def seal(
     place = workplace(project, site)
     manifest = place.project.release(release)
     ref = _patch_set(manifest, patch_set)
+    if ref.repository is not None:
+        raise RelforgeError(
+            f"patch set {patch_set} lies in a git repository, not in this project",
+            code=ExitCode.USAGE,
+            why="a bundle is sealed from plain patches of the project",
+            hint="unpatch it, then `relforge patch from-tree DIR --plain` writes its patches; name "
+            "their folder as the patch set's path",
+        )
     recipients = load_recipients(recipient)
     warn_of_exposed(passphrase_file=key_passphrase_file)
     signing_key = _signing_key(sign, key_passphrase_file or place.site.key_passphrase_file)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from relforge.errors import ExitCode
+from relforge.patching.keys import new_keys
 from tests.support.flagscale import LittleFlagScale, seal, world
 from tests.support.patching import files_with_mark, flagscale_key_folder
 
@@ -156,6 +157,19 @@ def test_locking_again_without_the_key_keeps_the_pinned_tree(vendor: Vendor) -> 
     again = vendor.lock()
     assert (again.code, "is pinned, and was not tried here" in again.err) == (0, True)
     assert vendor.lock_file.read_bytes() == before
+
+
+def test_an_entry_is_not_sealed_as_if_it_were_the_projects(vendor: Vendor) -> None:
+    keys = new_keys(vendor.little.root / "seal", "v")
+    words = ("--release", RELEASE, "--patch-set", "bi-v150", "--recipient", keys.recipient)
+    out = vendor.little.root / "x.bundle"
+    refused = vendor.little.relforge(
+        *("patch", "seal", *words, "--sign", keys.signing_key, "--out", out),
+        *("--project", vendor.project),
+    )
+    assert refused.code == ExitCode.USAGE
+    assert "lies in a git repository, not in this project" in refused.err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("place", [".", "/", "..", ".git"])
