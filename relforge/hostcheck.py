@@ -17,7 +17,8 @@ from relforge.frozen import Frozen
 from relforge.manifest.site import Site
 from relforge.ui.text import size
 
-State = Literal["ok", "warning", "missing"]
+State = Literal["ok", "warning", "missing", "not-run"]
+"""``not-run``: the look could not be taken, and ``found`` says why; never as good as ``ok``."""
 
 
 class Finding(Frozen):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 
@@ -15,6 +16,7 @@ from relforge.manifest.device import Device
 from relforge.manifest.loader import load
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
+from relforge.manifest.yamlnodes import Misplaced, compose, plain
 
 
 class LockedSource(Frozen):
@@ -119,7 +121,7 @@ def load_lock(project: Project, release: Release, device: Device) -> Lock:
         raise RelforgeError(
             f"{release.name} has no lock", code=ExitCode.USAGE, where=str(path), hint=command
         )
-    lock = load(path, Lock)
+    lock = _read(path) or load(path, Lock)
     if lock.request != request_key(release, device):
         raise RelforgeError(
             f"the lock of {release.name} is stale",
@@ -129,6 +131,47 @@ def load_lock(project: Project, release: Release, device: Device) -> Lock:
             hint=command,
         )
     return lock
+
+
+def _read(path: Path) -> Lock | None:
+    """A lock as ``dump_lock`` lays it out: each of its packages, most of the file, is one line,
+    which many locks share and which is therefore read once. None for whatever looks different or
+    is wrong: ``load`` reads that, or says what is wrong with it, and where.
+    """
+    try:
+        head, found, tail = path.read_text(encoding="utf-8").partition("\nwheels:\n")
+        first, also, second = tail.partition("\nbuild_wheels:\n")
+        if not found or not also or len(head) > _LONGEST_HEAD:
+            return None
+        content = plain(cast(yaml.Node, compose(head)))
+        if not isinstance(content, dict) or {"wheels", "build_wheels"} & set(content):
+            return None
+        content["wheels"], content["build_wheels"] = _wheels(first), _wheels(second)
+        return Lock.model_validate(content)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        return None
+    except Misplaced:
+        return None
+
+
+_LONGEST_HEAD = 1 << 16
+
+
+def _wheels(text: str) -> LockedWheels:
+    """Raises ValueError, TypeError or yaml.YAMLError for what ``dump_lock`` does not write."""
+    lines = text.rstrip("\n").split("\n")
+    end = next((i for i, line in enumerate(lines) if line.startswith("  wheels:")), len(lines))
+    about = plain(cast(yaml.Node, compose("\n".join(lines[: end + 1]))))
+    if about.pop("wheels", 0) not in (None, []):
+        raise ValueError("packages stand on lines of their own")
+    return LockedWheels(**about, wheels=tuple(map(_wheel, lines[end + 1 :])))
+
+
+@lru_cache(maxsize=8192)
+def _wheel(line: str) -> LockedWheel:
+    if not line.startswith("  - {") or not line.endswith("}"):
+        raise ValueError("no line of a package")
+    return LockedWheel.model_validate(plain(cast(yaml.Node, compose(line[4:]))))
 
 
 def dump_lock(lock: Lock) -> bytes:

@@ -4,95 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Miss, Store
-from relforge.files import sha256_file
+from relforge.explaining import Explanation, changes, with_stages
 from relforge.frozen import Frozen
-from relforge.lock import Lock, load_lock
-from relforge.manifest.device import Device
-from relforge.manifest.model import Model, Reference
-from relforge.manifest.project import Project
-from relforge.manifest.release import Release
-from relforge.manifest.site import Site
-from relforge.patching.locate import LocatedPatchSet, check_against_lock, known_of, locate
-from relforge.publishing.registry import Repository
+from relforge.manifest.fileversion import known_sha256
 from relforge.stage import Resources, Skip, Stage, StageInputs, StageResult
+from relforge.subject import Subject, subject
 
-
-@dataclass(frozen=True)
-class Subject:
-    """One release with everything its manifests name, loaded and cross-checked."""
-
-    project: Project
-    release: Release
-    device: Device
-    model: Model
-    lock: Lock
-    site: Site
-    patch_sets: tuple[LocatedPatchSet, ...] = ()
-    registry: str | None = None
-    """``HOST/NAME`` of ``--registry``."""
-    dist: Path | None = None
-    """Where this run publishes; no part of any key."""
-
-    @property
-    def sealed(self) -> tuple[str, ...]:
-        """Names of the patch sets that come from bundles."""
-        return tuple(p.name for p in self.patch_sets if p.sealed)
-
-
-def subject(
-    project: Project,
-    release: Release,
-    site: Site,
-    *,
-    registry: str | None = None,
-    dist: Path | None = None,
-    allow_unsigned: bool = False,
-) -> Subject:
-    """Loads what a release names; ``allow_unsigned`` is the user's word for the bundles in it.
-
-    Raises RelforgeError: USAGE for unknown names, a stale lock or a bad registry name, SOURCE for
-    an untrusted bundle or an altered reference.
-    """
-    device = project.device(release.device).for_release(release.stack)
-    model = project.model(release.model)
-    lock = load_lock(project, release, device)
-    located = tuple(
-        locate(
-            project,
-            site,
-            device,
-            ref,
-            known=known_of(lock.patches.get(ref.name)),
-            allow_unsigned=allow_unsigned,
-        )
-        for ref in release.patch_refs
-    )
-    for patch_set in located:
-        check_against_lock(patch_set, lock.patches.get(patch_set.name), release.name)
-    if model.reference is not None:
-        _check_reference(project, model, model.reference)
-    if registry is not None:
-        Repository.parse(registry)
-    return Subject(project, release, device, model, lock, site, located, registry, dist)
-
-
-def _check_reference(project: Project, model: Model, reference: Reference) -> None:
-    """The baseline of the gates is pinned: an edited one must not pass unnoticed."""
-    path = project.path(reference.path)
-    found = sha256_file(path)
-    if found != reference.sha256:
-        raise RelforgeError(
-            f"the reference of {model.name} is not the pinned file",
-            code=ExitCode.SOURCE,
-            where=str(path),
-            why=f"the model manifest pins sha256 {reference.sha256}, found {found}",
-            hint="restore the file; if it was measured again, pin its new hash in the model",
-        )
+__all__ = ["PlanOutput", "Planning", "ReleasePlan", "Subject", "make_plan", "subject"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +36,7 @@ class Planning:
 
     def file_sha256(self, relative: str) -> str:
         """The hash of a project file."""
-        return sha256_file(self.subject.project.path(relative))
+        return known_sha256(self.subject.project.path(relative))
 
 
 class PlannedStage(Frozen):
@@ -124,6 +46,22 @@ class PlannedStage(Frozen):
     key: str | None
     status: Literal["run", "reuse", "skip"]
     because: str
+    explanation: Explanation | None = None
+    """With ``--explain``, and not for what is skipped."""
+
+
+class NotPlanned(Frozen):
+    """A release whose manifest, lock or patch set could not be used."""
+
+    release: str
+    error: str
+    where: str | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, release: str, error: RelforgeError) -> NotPlanned:
+        what = ": ".join(part for part in (error.what, error.why) if part)
+        return cls(release=release, error=what, where=error.where, exit_code=int(error.code))
 
 
 class PlannedRelease(Frozen):
@@ -137,6 +75,7 @@ class PlanOutput(Frozen):
     """What ``relforge plan --json`` prints; stable."""
 
     releases: tuple[PlannedRelease, ...]
+    not_planned: tuple[NotPlanned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,8 +102,12 @@ def make_plan(
     store: Store,
     *,
     until: str | None = None,
+    explain: bool = False,
 ) -> ReleasePlan:
-    """Computes keys and statuses in order; runs nothing and writes nothing."""
+    """Computes keys and statuses in order; runs nothing and writes nothing.
+
+    ``explain`` adds to each stage what it would do and every difference in its inputs.
+    """
     last = _position(stages, until)
     asked_for = frozenset(stage.name for stage in stages[: last + 1])
     keys: dict[str, str] = {}
@@ -184,7 +127,8 @@ def make_plan(
             skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
         elif not stage.check_only:
             add(stage, Planning(subject, dict(keys), dict(inputs), dict(skips)))
-    reused, because = _decide(subject, stages, store, keys, inputs)
+    before = store.remembered(subject.release.name)
+    reused, because = _decide(subject, stages, store, keys, inputs, before)
     at_work = [(stage, inputs[stage.name]) for stage in stages if stage.name in because]
     planning = Planning(
         subject,
@@ -200,6 +144,13 @@ def make_plan(
     lines = tuple(
         _line(stage, keys.get(stage.name), skips.get(stage.name), because) for stage in stages
     )
+    if explain:
+        lines = tuple(
+            line.model_copy(
+                update={"explanation": _explained(stage, line, planning, store, before)}
+            )
+            for stage, line in zip(stages, lines, strict=True)
+        )
     return ReleasePlan(subject, lines, inputs, reused)
 
 
@@ -209,9 +160,9 @@ def _decide(
     store: Store,
     keys: Mapping[str, str],
     inputs: Mapping[str, StageInputs],
+    before: Mapping[str, str],
 ) -> tuple[dict[str, StageResult], dict[str, str]]:
     """The results that serve again, and why each other planned stage has to run."""
-    before = store.remembered(subject.release.name)
     reused: dict[str, StageResult] = {}
     because: dict[str, str] = {}
     for stage in stages:
@@ -219,7 +170,7 @@ def _decide(
             continue
         found = store.lookup(stage.name, keys[stage.name])
         if isinstance(found, Miss):
-            because[stage.name] = _explain(stage, store, keys, inputs, before, found)
+            because[stage.name] = _reason(stage, store, keys, inputs, before, found)
             continue
         result = stage.result_type.model_validate(found.result)
         if (unusable := stage.unusable(result, subject)) is not None:
@@ -260,7 +211,7 @@ def _position(stages: Sequence[Stage[Any, Any]], until: str | None) -> int:
     return names.index(until)
 
 
-def _explain(
+def _reason(
     stage: Stage[Any, Any],
     store: Store,
     keys: Mapping[str, str],
@@ -274,38 +225,32 @@ def _explain(
     old = store.inputs_of(stage.name, old_key)
     if old is None:
         return miss.because
-    changes = differences(old, inputs[stage.name].model_dump(mode="json"))
-    return "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
+    found = [change.phrase for change in changes(old, inputs[stage.name].model_dump(mode="json"))]
+    if not found:
+        return "relforge does this stage in another way than before"
+    return "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
 
 
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """What differs between two JSON values, one phrase per place."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found: list[str] = []
-        for name in sorted({*old, *new}):
-            where = f"{path}.{name}" if path else str(name)
-            if name not in old:
-                found.append(f"{where} is new")
-            elif name not in new:
-                found.append(f"{where} is gone")
-            else:
-                found.extend(differences(old[name], new[name], where))
-        return found
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [
-            phrase
-            for index, (left, right) in enumerate(zip(old, new, strict=True))
-            for phrase in differences(left, right, f"{path}[{index}]")
-        ]
-    if old == new:
-        return []
-    return [f"{path or 'inputs'}: {_short(old)} → {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    if "\n" in text:
-        return f"text of {len(text.splitlines())} lines"
-    if len(text) in (40, 64) and all(c in "0123456789abcdef" for c in text):
-        return text[:8]
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _explained(
+    stage: Stage[Any, Any],
+    line: PlannedStage,
+    planning: Planning,
+    store: Store,
+    before: Mapping[str, str],
+) -> Explanation | None:
+    if line.status == "skip":
+        return None
+    given = planning.inputs[stage.name]
+    runs = line.status == "run"
+    old_key = before.get(stage.name) if runs and not stage.check_only else None
+    old = store.inputs_of(stage.name, old_key) if old_key is not None else None
+    return Explanation(
+        does=stage.title,
+        reads=tuple(name for name in stage.needs if name in planning.keys),
+        needs=stage.resources(given),
+        secrets=stage.secrets(given, planning.subject),
+        compared_with=old_key if old is not None else None,
+        changes=()
+        if old is None
+        else with_stages(changes(old, given.model_dump(mode="json")), before, planning.keys),
+    )

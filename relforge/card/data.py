@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from relforge.card.weights import WeightsSource, weights_source
 from relforge.frozen import Frozen
 from relforge.lock import LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
@@ -72,7 +73,7 @@ class CardData(Frozen):
     run_command: str
     request_command: str
     request_answer: str | None
-    weights_path: str
+    weights: WeightsSource
     lock_sha256: str
     host_prerequisites: tuple[str, ...]
     contact: str | None
@@ -137,7 +138,7 @@ def gather(
         ),
         serving=_serving_rows(smoke),
         evaluation=evaluation,
-        limits=_limits(device, build, smoke, skipped),
+        limits=_limits(device, model, build, smoke, skipped),
         accepted_complaints=tuple(
             Row(name=c.complaint, value=c.reason) for c in release.build.python.pip_check_exceptions
         ),
@@ -146,7 +147,7 @@ def gather(
         run_command=_run_command(release, device, build, registry),
         request_command=_request_command(release, smoke),
         request_answer=_answer(smoke),
-        weights_path=model.weights.path,
+        weights=weights_source(model),
         lock_sha256=lock_sha256,
         host_prerequisites=device.host_prerequisites,
         contact=device.vendor.contact,
@@ -191,7 +192,11 @@ def _serving_rows(smoke: SmokeResult) -> tuple[Row, ...]:
 
 
 def _limits(
-    device: Device, build: BuildResult, smoke: SmokeResult, skipped: dict[str, str]
+    device: Device,
+    model: Model,
+    build: BuildResult,
+    smoke: SmokeResult,
+    skipped: dict[str, str],
 ) -> tuple[str, ...]:
     found = [
         f"{probe.name}: not run ({probe.reason})"
@@ -199,6 +204,8 @@ def _limits(
         if probe.verdict == "not-run"
     ]
     found += [f"{stage}: not run ({reason})" for stage, reason in skipped.items()]
+    if not model.weights.files:
+        found.append("the weights were not verified: the model manifest pins no hash of them")
     if not device.accelerator and any(p.distribution == "flag_gems" for p in build.packages):
         found.append(
             "FlagGems' operators: not run (no accelerator); the package is installed, not used"

@@ -46,7 +46,12 @@ class ContainerSpec(Frozen):
     security_opt: tuple[str, ...] = ()
     ulimits: dict[str, int] = {}
     """Soft and hard limit alike; -1 is no limit."""
+    tmpfs: dict[str, str] = {}
+    """Options by path, as ``docker run --tmpfs`` takes them."""
     ipc: str | None = None
+    pid: str | None = None
+    uts: str | None = None
+    workdir: str | None = None
     gpus: Literal["all"] | None = None
     runtime: str | None = None
     privileged: bool = False

@@ -234,6 +234,19 @@ def sweep(client: DockerClient) -> tuple[str, ...]:
     return tuple(removed)
 
 
+def stop_release(client: DockerClient, release: str, run_prefix: str) -> tuple[str, ...]:
+    """Removes the containers of a release whose run id begins so; returns their names.
+
+    Whoever started them sees them end, and does not start them again.
+    """
+    removed = []
+    for found in client.api.containers(all=True, filters={"label": f"{LABEL_RELEASE}={release}"}):
+        run = (found.get("Labels") or {}).get(LABEL_RUN, "")
+        if run.startswith(run_prefix) and _remove(client, found["Id"]):
+            removed.append(found["Names"][0].lstrip("/") if found.get("Names") else found["Id"])
+    return tuple(removed)
+
+
 def _create(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
     from docker.errors import APIError, ImageNotFound
 
@@ -273,7 +286,10 @@ def _config(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]
         cap_add=list(spec.cap_add) or None,
         security_opt=list(spec.security_opt) or None,
         ulimits=[Ulimit(name=n, soft=v, hard=v) for n, v in spec.ulimits.items()] or None,
+        tmpfs=dict(spec.tmpfs) or None,
         ipc_mode=spec.ipc,
+        pid_mode=spec.pid,
+        uts_mode=spec.uts,
         # What `--gpus all` asks for.
         device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if spec.gpus else None,
         runtime=spec.runtime,
@@ -287,6 +303,7 @@ def _config(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]
         labels=dict(labels),
         ports=[(p.container, "tcp") for p in spec.ports],
         user=spec.user,
+        working_dir=spec.workdir,
         host_config=host_config,
     )
 
@@ -330,5 +347,6 @@ __all__ = [
     "PublishedPort",
     "StartFailed",
     "running",
+    "stop_release",
     "sweep",
 ]

@@ -49,7 +49,9 @@ class Store:
     def lookup(self, stage: str, key: str) -> Record | Miss:
         """The record for a key, if its outputs are still there unaltered."""
         try:
-            record = Record.model_validate_json(self._result_path(stage, key).read_bytes())
+            # Not through Path: a plan asks for every stage of every release.
+            with open(f"{self.root}/results/{stage}/{key}.json", "rb") as file:  # noqa: PTH123
+                record = Record.model_validate_json(file.read())
         except FileNotFoundError:
             return Miss(because="no result yet")
         except (OSError, ValidationError):

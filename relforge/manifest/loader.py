@@ -11,12 +11,11 @@ from pydantic import ValidationError
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
+from relforge.manifest.yamlnodes import Misplaced, compose, plain
 
 ManifestT = TypeVar("ManifestT", bound=Frozen)
 
-# libyaml's parser is ten times faster; PyYAML falls back to pure Python where it is not built in.
 _DEEPEST = 100
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load(path: Path, model: type[ManifestT]) -> ManifestT:
@@ -41,11 +40,12 @@ def parse(text: str, path: Path, model: type[ManifestT]) -> ManifestT:
     """Validates YAML text; *path* is only for messages."""
     _refuse_deep(text, path)
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = compose(text)
         if node is None:
             raise _fault(path, None, "the file is empty", f"a {model.__name__.lower()} manifest")
-        _refuse_duplicates(node, path)
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, see above
+        data = plain(node)
+    except Misplaced as error:
+        raise _fault(path, error.mark, error.what, error.why) from error
     except yaml.MarkedYAMLError as error:
         raise _fault(path, error.problem_mark, "not valid YAML", error.problem or "") from error
     except (RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
@@ -66,29 +66,17 @@ def _fault(path: Path, mark: Any, what: str, why: str, hint: str | None = None) 
 
 def _refuse_deep(text: str, path: Path) -> None:
     """libyaml ends the whole process on nesting that no manifest has."""
+    lines = text.splitlines()
+    opened = text.count("[") + text.count("{")
+    if opened <= _DEEPEST and max(map(len, lines), default=0) <= 10 * _DEEPEST:
+        return
     depth = 0
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         depth += line.count("[") + line.count("{") - line.count("]") - line.count("}")
         if depth > _DEEPEST or len(line) - len(line.lstrip()) > 10 * _DEEPEST:
             raise RelforgeError(
                 f"{path.name}: nested too deeply", code=ExitCode.USAGE, where=f"{path}:{number}"
             )
-
-
-def _refuse_duplicates(node: yaml.Node, path: Path) -> None:
-    # YAML lets a later key win silently; in a manifest that is always a mistake.
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _fault(path, key.start_mark, "a key is no plain text", "keys are names")
-            if key.value in seen:
-                raise _fault(path, key.start_mark, f"{key.value!r} stands twice", "keys are unique")
-            seen.add(key.value)
-            _refuse_duplicates(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicates(item, path)
 
 
 def _explain(
@@ -98,7 +86,11 @@ def _explain(
     rows: list[str] = []
     hint: str | None = None
     for fault in faults:
-        mark, shown, siblings = _locate(node, fault["loc"])
+        loc = fault["loc"]
+        if fault["type"] == "union_tag_invalid":
+            # The fault lies in the key that tells which kind it is.
+            loc = (*loc, str(fault.get("ctx", {}).get("discriminator", "")).strip("'"))
+        mark, shown, siblings = _locate(node, loc)
         place = f"{path}:{mark.line + 1}:{mark.column + 1}"
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name, PositiveInt, RelativePath, Sha256
-
-
-class LocalWeights(Frozen):
-    """Weights in a folder of the project, every file pinned by hash."""
-
-    kind: Literal["local"]
-    path: RelativePath
-    files: dict[RelativePath, Sha256]
-
-
-Weights = Annotated[LocalWeights, Field(discriminator="kind")]
+from relforge.manifest.weights import Reported, Weights
 
 
 class Reference(Frozen):
@@ -43,6 +31,10 @@ class Model(Frozen):
     precision: Literal["float32", "float16", "bfloat16", "fp8", "int8", "int4", "w8a8"]
     base_model: str | None = None
     base_model_relation: Literal["finetune", "quantized", "merge", "adapter"] | None = None
+    base_license: Line | None = None
+    """The licence of ``base_model``, as its own repository states it; one that is a model of the
+    project says it there."""
     languages: tuple[str, ...] = ()
     weights: Weights
     reference: Reference | None = None
+    reported: tuple[Reported, ...] = ()

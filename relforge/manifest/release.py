@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
@@ -12,12 +12,12 @@ from relforge.manifest.common import (
     EnvName,
     Line,
     Name,
-    Port,
     PositiveInt,
     Reason,
     RelativePath,
     Seconds,
 )
+from relforge.manifest.serve import Serve
 from relforge.manifest.source import PatchSetRef, SourceSpec
 
 
@@ -92,26 +92,6 @@ class Build(Frozen):
     template: RelativePath | None = None
 
 
-class Serve(Frozen):
-    """How the image serves the model."""
-
-    port: Port = 8000
-    served_name: Name
-    model_path: str = "/models/{model}"
-    args: dict[str, JsonValue] = {}
-    """Options of the engine's server, without the leading dashes; ``true`` is a bare flag."""
-    command: tuple[str, ...] = ()
-    """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
-    env: dict[EnvName, Line] = {}
-    shm_bytes: PositiveInt = 64 * 1024 * 1024
-    memory_bytes: PositiveInt | None = None
-    ready_timeout_s: Seconds = 600.0
-    profile: Literal["toolkit", "raw", "privileged"] | None = None
-    tensor_parallel: PositiveInt = 1
-    pipeline_parallel: PositiveInt = 1
-    data_parallel: PositiveInt = 1
-
-
 class Smoke(Frozen):
     """What the smoke stage asks of the served image."""
 
@@ -142,7 +122,7 @@ class Release(Frozen):
     stack: Name | None = None
     """Of the device's stacks; without one its default."""
     variant: Name | None = None
-    engine: Literal["vllm", "command"]
+    engine: Literal["vllm", "flagscale", "sglang", "paddlenlp", "command"]
     title: Line
     sources: dict[Name, SourceSpec] = {}
     patches: tuple[PatchSetRef, ...] = ()
@@ -192,6 +172,9 @@ class Release(Frozen):
             raise ValueError("engine 'command' needs serve.command")
         if self.engine != "command" and self.serve.command:
             raise ValueError(f"engine {self.engine!r} makes its own command; remove serve.command")
+        for engine in ("flagscale", "paddlenlp"):
+            if self.engine != engine and getattr(self.serve, engine) is not None:
+                raise ValueError(f"serve.{engine} is for engine {engine!r}, not {self.engine!r}")
         return self
 
     @property

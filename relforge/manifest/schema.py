@@ -17,16 +17,19 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock
     from relforge.manifest.device import Device
+    from relforge.manifest.hosts import Nodes
     from relforge.manifest.model import Model
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
+    from relforge.serving.model import LaunchOutput
 
     return {
         "device": Device,
         "model": Model,
         "release": Release,
+        "nodes": Nodes,
         "site": Site,
         "lock": Lock,
         "release-output": ReleaseOutput,
@@ -34,6 +37,7 @@ def models() -> dict[str, type[Frozen]]:
         "plan-output": PlanOutput,
         "check-output": CheckReport,
         "lint-output": LintReport,
+        "serve-output": LaunchOutput,
     }
 
 

@@ -6,6 +6,7 @@ visible in an image: whether the base came from a registry or was made here (``b
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,6 +48,28 @@ class Mirror(Frozen):
     """Credentials belong into git's own credential helpers: a URL ends in argument lists."""
 
 
+class HubSite(Frozen):
+    """How to talk to one hub; None: the hub's public address, and without a token."""
+
+    endpoint: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
+            AfterValidator(carries_no_secret),
+        ]
+        | None
+    ) = None
+    token_file: Path | None = None
+    """A file whose content is the token: a token itself never stands in a configuration."""
+
+
+class HubsSite(Frozen):
+    """The hubs that weights come from."""
+
+    huggingface: HubSite = HubSite()
+    modelscope: HubSite = HubSite()
+
+
 class Site(Frozen):
     """The whole site configuration; every path in it is absolute or relative to its own file."""
 
@@ -65,6 +88,9 @@ class Site(Frozen):
     apt_mirror: str | None = None
     extra_ca: Path | None = None
     min_free_disk_bytes: int | None = None
+    hubs: HubsSite = HubsSite()
+    weights: dict[Name, Path] = {}
+    """Folders that hold a model's weights already, by the model's name."""
 
     _file: Path | None = PrivateAttr(None)
 
@@ -74,7 +100,23 @@ class Site(Frozen):
         return self._file
 
     def read_from(self, file: Path) -> Site:
-        """The same, and it knows its file."""
-        known = self.model_copy()
+        """The same, and it knows its file; the paths of ``hubs`` and ``weights`` are absolute."""
+
+        def at(path: Path) -> Path:
+            # Without `..`, and without following links: messages show what the user wrote.
+            return Path(os.path.normpath(file.parent / path.expanduser()))
+
+        def hub(site: HubSite) -> HubSite:
+            token_file = None if site.token_file is None else at(site.token_file)
+            return site.model_copy(update={"token_file": token_file})
+
+        known = self.model_copy(
+            update={
+                "hubs": HubsSite(
+                    huggingface=hub(self.hubs.huggingface), modelscope=hub(self.hubs.modelscope)
+                ),
+                "weights": {name: at(path) for name, path in self.weights.items()},
+            }
+        )
         known._file = file
         return known

@@ -63,7 +63,9 @@ def serving_inputs(planning: Planning) -> dict[str, Any]:
             mode="json", exclude={"default_release", "vendor", "title", "aliases"}
         )
         | {"vendor": {"name": subject.device.vendor.name}, "title": ""},
-        "weights": dict(sorted(subject.model.weights.files.items())),
+        # Where nothing is pinned, the stage's key stands for what lies in the folder.
+        "weights": dict(sorted(subject.model.weights.files.items()))
+        or {"": planning.key("weights")},
     }
 
 
@@ -97,7 +99,7 @@ def launch(job: Job[Any], ctx: StageContext) -> Iterator[Launch]:
             Device.model_validate(job.inputs.device),
             image=image.id,
             weights=weights.folder,
-            weight_files=job.inputs.weights,
+            weight_files=weights.names,
             name=f"relforge-{job.env.release}-{job.stage}-{job.env.run_id[-6:]}",
         )
         yield Launch(engine, spec, build.config_digest)

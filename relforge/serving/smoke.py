@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,13 +83,7 @@ def serve_context(
     ) as container:
         base_url = _base_url(container, spec.nodes[0])
         with OpenAIClient(base_url, spec.served_name, timeout_s=request_timeout_s) as client:
-            seconds = wait_ready(
-                container,
-                client,
-                health_path=spec.health_path,
-                timeout_s=spec.ready_timeout_s,
-                cancel=cancel,
-            )
+            seconds = _wait_ready(spec, container, client, cancel)
             yield Served(base_url, container, client, seconds, log_path)
 
 
@@ -138,13 +132,7 @@ def _probe(
     base_url = _base_url(container, spec.nodes[0])
     with OpenAIClient(base_url, spec.served_name, timeout_s=settings.request_timeout_s) as client:
         target = Target(client, container, settings, tuple(reference))
-        target.wait = lambda: wait_ready(
-            container,
-            client,
-            health_path=spec.health_path,
-            timeout_s=spec.ready_timeout_s,
-            cancel=cancel,
-        )
+        target.wait = lambda: _wait_ready(spec, container, client, cancel)
         results = run_probes(target, cancel=cancel)
     streamed = target.streamed
     first_s = streamed.first_token_s if streamed else None
@@ -232,11 +220,28 @@ def _started(
         yield container
 
 
-def _base_url(container: Container, node: Node) -> str:
+def _wait_ready(
+    spec: LaunchSpec, container: Container, client: OpenAIClient, cancel: CancelToken
+) -> float:
+    """The seconds until it was ready; some engines say so on a port of its own."""
+    with ExitStack() as stack:
+        if spec.health_port is not None:
+            url = _base_url(container, spec.nodes[0], spec.health_port)
+            client = stack.enter_context(OpenAIClient(url, spec.served_name))
+        return wait_ready(
+            container,
+            client,
+            health_path=spec.health_path,
+            timeout_s=spec.ready_timeout_s,
+            cancel=cancel,
+        )
+
+
+def _base_url(container: Container, node: Node, port: int | None = None) -> str:
     address = node.ports[0].address if node.ports else "127.0.0.1"
     # Port 0, where nothing can answer, for a server that has ended already: with any other port
     # a stranger's server might be taken for it.
-    return f"http://{address}:{container.host_port(node.port) or 0}"
+    return f"http://{address}:{container.host_port(port or node.port) or 0}"
 
 
 @contextmanager

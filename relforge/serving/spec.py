@@ -1,52 +1,31 @@
-"""The launch spec: what is started to serve a release, always as a list of nodes."""
+"""From a release, its device and its hosts to the launch spec."""
 
 from __future__ import annotations
 
-import csv
-import io
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from relforge.engine.containers import ContainerSpec, Mount, PublishedPort
+from relforge.engine.container_spec import Mount, PublishedPort
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen
 from relforge.manifest.device import Device
 from relforge.manifest.facts import LaunchProfile
+from relforge.manifest.hosts import HostNode
 from relforge.manifest.release import Release
-from relforge.serving.engines import engine_of
+from relforge.manifest.serve import Tmpfs
+from relforge.serving.commands import docker_argv, exec_script, with_files
+from relforge.serving.engines import ServingEngine, engine_of
+from relforge.serving.model import LaunchSpec, Node
+from relforge.serving.mounts import (
+    apart,
+    device_mount,
+    known_mounts,
+    own_mounts,
+    refused,
+    weight_mounts,
+)
+from relforge.serving.place import Place, numbered
 
-
-class Node(ContainerSpec):
-    """One host's part of a launch: a container and the port its server listens on inside it."""
-
-    port: int
-
-
-class LaunchSpec(Frozen):
-    """Everything that is started to serve one release. The first node answers requests."""
-
-    release: str
-    served_name: str
-    health_path: str
-    ready_timeout_s: float
-    nodes: tuple[Node, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """``{"release", "nodes": [{"name", "docker_argv", "exec_script", "env"}]}``."""
-        return {
-            "release": self.release,
-            "nodes": [
-                {
-                    "name": node.name,
-                    "docker_argv": list(docker_argv(node)),
-                    "exec_script": exec_script(node),
-                    "env": dict(node.env),
-                }
-                for node in self.nodes
-            ],
-        }
+_SHM = "/dev/shm"  # noqa: S108 (a path in the container)
 
 
 def launch_spec(
@@ -58,58 +37,149 @@ def launch_spec(
     weight_files: Iterable[str] | None = None,
     name: str | None = None,
     host_port: int | None = None,
+    hosts: Sequence[HostNode] | None = None,
+    mounts: Mapping[str, Path] | None = None,
 ) -> LaunchSpec:
     """The launch of *release* from *image* (id or digest) with the weights in folder *weights*.
 
     The folder is mounted read-only at ``serve.model_path``, and that is the path the server is
     told: they cannot differ. With ``weight_files`` these are mounted, one by one, and nothing else
     that may lie beside them: what was not pinned does not take part. ``host_port`` None lets the
-    engine choose a free one. Raises RelforgeError (USAGE) when the release asks for what its device
-    or relforge does not have.
+    engine choose a free one. ``hosts`` are in order of rank; without them the launch is of as many
+    hosts as the release asks for, of which nothing is known. ``mounts`` are host paths for the
+    release's mounts, by name, before those of the hosts and of the manifest. Raises RelforgeError
+    (USAGE) when the release asks for what its device, hosts or relforge does not have.
     """
     serve = release.serve
     model_path = serve.model_path.replace("{model}", release.model)
     if not model_path.startswith("/"):
-        raise RelforgeError(
+        raise refused(
+            release,
             f"serve.model_path {model_path!r} is not an absolute path",
-            code=ExitCode.USAGE,
-            where=f"release {release.name}",
             hint="give a path inside the container, such as /models/{model}",
         )
     profile = _profile(release, device)
+    if serve.nodes > 1 and "host" not in (serve.network, profile.network):
+        raise refused(
+            release,
+            f"{serve.nodes} nodes cannot reach each other from the engine's own network",
+            why="ranks talk on ports that they choose themselves",
+            hint="set serve.network to host",
+        )
+    places = _places(release, name, hosts)
+    known_mounts(release, places[0].hosts, mounts or {})
     engine = engine_of(release.engine)
-    per_node = serve.tensor_parallel * serve.pipeline_parallel * serve.data_parallel
-    node = Node(
-        name=name or f"relforge-{release.name}",
+    files = tuple(weight_files) if weight_files is not None else None
+    nodes = tuple(
+        _node(
+            release,
+            profile,
+            engine,
+            place,
+            image=image,
+            model_path=model_path,
+            mounts=(
+                *(device_mount(text, device) for text in profile.mounts),
+                *own_mounts(release, place.host, mounts or {}),
+            ),
+            weights=(Path(place.host.weights or weights.absolute()), files),
+            host_port=host_port,
+            host=place.host.name if hosts is not None or len(places) > 1 else "",
+        )
+        for place in places
+    )
+    health_port = engine.health_port(release)
+    return LaunchSpec(
+        release=release.name,
+        served_name=serve.served_name,
+        health_path=engine.health_path,
+        health_port=None if health_port == serve.port else health_port,
+        ready_timeout_s=serve.ready_timeout_s,
+        nodes=nodes,
+    )
+
+
+def _places(
+    release: Release, name: str | None, hosts: Sequence[HostNode] | None
+) -> tuple[Place, ...]:
+    serve = release.serve
+    given = tuple(hosts) if hosts is not None else numbered(serve.nodes, release)
+    return tuple(
+        Place(
+            release=release.name,
+            container=name or f"relforge-{release.name}",
+            rank=rank,
+            hosts=given,
+            accelerators=serve.accelerators // serve.nodes,
+        )
+        for rank in range(len(given))
+    )
+
+
+def _node(
+    release: Release,
+    profile: LaunchProfile,
+    engine: ServingEngine,
+    place: Place,
+    *,
+    image: str,
+    model_path: str,
+    mounts: tuple[Mount, ...],
+    weights: tuple[Path, tuple[str, ...] | None],
+    host_port: int | None,
+    host: str,
+) -> Node:
+    serve = release.serve
+    server = engine.command(release, model_path, place)
+    network = serve.network or profile.network
+    env = {**profile.env, **serve.env}
+    folder, files = weights
+    if server.writes_weights:
+        weighty: tuple[Mount, ...] = (Mount(host=folder, container=model_path, read_only=False),)
+    else:
+        weighty = weight_mounts(folder, model_path, files)
+    ports = dict.fromkeys((serve.port, engine.health_port(release)))
+    return Node(
+        name=place.container,
+        host=host,
+        address=place.host.address,
+        context=place.host.context,
         image=image,
-        argv=engine.argv(release, model_path),
-        env={**_nodes_env(profile.env, per_node), **serve.env},
-        shm_bytes=serve.shm_bytes,
+        argv=with_files(server.argv, server.files),
+        env={
+            **server.env,
+            **{key: place.fill(value, f"serve.env.{key}") for key, value in env.items()},
+        },
+        shm_bytes=None if _SHM in serve.tmpfs else serve.shm_bytes,
         memory_bytes=serve.memory_bytes,
-        devices=tuple(_nodes_devices(profile.devices, per_node)),
-        mounts=(
-            *_weight_mounts(weights.absolute(), model_path, weight_files),
-            *(_device_mount(text, device) for text in profile.mounts),
+        devices=_distinct(_nodes_devices((*profile.devices, *serve.devices), place.accelerators)),
+        mounts=apart(release, (*weighty, *mounts)),
+        tmpfs={path: _tmpfs_options(tmpfs) for path, tmpfs in serve.tmpfs.items()},
+        # On the host's own network every port is reachable as it is.
+        ports=()
+        if network == "host"
+        else tuple(
+            PublishedPort(container=port, host=host_port if port == serve.port else None)
+            for port in ports
         ),
-        ports=(PublishedPort(container=serve.port, host=host_port),),
         group_add=profile.group_add,
-        cap_add=profile.cap_add,
-        security_opt=profile.security_opt,
-        ulimits=profile.ulimits,
-        ipc=profile.ipc,
-        network=profile.network,
+        cap_add=_distinct((*profile.cap_add, *serve.cap_add)),
+        security_opt=_distinct((*profile.security_opt, *serve.security_opt)),
+        ulimits={**profile.ulimits, **serve.ulimits},
+        ipc=serve.ipc or profile.ipc,
+        pid=serve.pid,
+        uts=serve.uts,
+        workdir=serve.workdir,
+        network=network,
         gpus=profile.gpus,
         runtime=profile.runtime,
         privileged=profile.privileged,
         port=serve.port,
     )
-    return LaunchSpec(
-        release=release.name,
-        served_name=serve.served_name,
-        health_path=engine.health_path,
-        ready_timeout_s=serve.ready_timeout_s,
-        nodes=(node,),
-    )
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _nodes_devices(devices: Iterable[str], per_node: int) -> Iterator[str]:
@@ -121,68 +191,9 @@ def _nodes_devices(devices: Iterable[str], per_node: int) -> Iterator[str]:
             yield device
 
 
-def _nodes_env(env: Mapping[str, str], per_node: int) -> dict[str, str]:
-    indices = ",".join(str(index) for index in range(per_node))
-    return {name: value.replace("{indices}", indices) for name, value in env.items()}
-
-
-def _weight_mounts(folder: Path, model_path: str, files: Iterable[str] | None) -> tuple[Mount, ...]:
-    if files is None:
-        return (Mount(host=folder, container=model_path),)
-    return tuple(Mount(host=folder / f, container=f"{model_path}/{f}") for f in sorted(files))
-
-
-def docker_argv(node: Node) -> tuple[str, ...]:
-    """The ``docker run`` command that starts the node the way relforge does."""
-    words = ["docker", "run", "--rm", "--name", node.name]
-    for port in node.ports:
-        host = "" if port.host is None else str(port.host)
-        words += ["--publish", f"{port.address}:{host}:{port.container}"]
-    if node.network:
-        words += ["--network", node.network]
-    if node.shm_bytes is not None:
-        words += ["--shm-size", str(node.shm_bytes)]
-    if node.memory_bytes is not None:
-        words += ["--memory", str(node.memory_bytes)]
-    for device in node.devices:
-        words += ["--device", device]
-    for mount in node.mounts:
-        words += ["--mount", _mount_word(mount)]
-    for key, value in node.env.items():
-        words += ["--env", f"{key}={value}"]
-    for option, text in (
-        ("--user", node.user),
-        ("--runtime", node.runtime),
-        ("--gpus", node.gpus),
-        ("--ipc", node.ipc),
-    ):
-        if text:
-            words += [option, text]
-    for option, values in (
-        ("--group-add", node.group_add),
-        ("--cap-add", node.cap_add),
-        ("--security-opt", node.security_opt),
-        ("--ulimit", (f"{name}={value}" for name, value in node.ulimits.items())),
-    ):
-        for value in values:
-            words += [option, value]
-    if node.privileged:
-        words.append("--privileged")
-    return (*words, "--entrypoint", node.argv[0], node.image, *node.argv[1:])
-
-
-def exec_script(node: Node) -> str:
-    """The same server as a shell script for inside a container that runs already."""
-    exports = [f"export {key}={shlex.quote(value)}" for key, value in node.env.items()]
-    return "\n".join(["#!/bin/sh", "set -eu", *exports, f"exec {shlex.join(node.argv)}", ""])
-
-
-def _mount_word(mount: Mount) -> str:
-    # The engine's client reads this word as one line of CSV, so a comma in a path is quoted.
-    fields = ["type=bind", f"source={mount.host}", f"target={mount.container}"]
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields + ["readonly"] * mount.read_only)
-    return line.getvalue()
+def _tmpfs_options(tmpfs: Tmpfs) -> str:
+    exec_ = "exec" if tmpfs.executable else "noexec"
+    return f"rw,nosuid,nodev,{exec_},size={tmpfs.size_bytes}"
 
 
 def _profile(release: Release, device: Device) -> LaunchProfile:
@@ -202,18 +213,4 @@ def _profile(release: Release, device: Device) -> LaunchProfile:
     return declared[wanted] if wanted else profiles[0]
 
 
-def _device_mount(text: str, device: Device) -> Mount:
-    parts = text.split(":")
-    if len(parts) == 1:
-        parts = [text, text]
-    if (
-        len(parts) > 3
-        or not all(part.startswith("/") for part in parts[:2])
-        or (len(parts) == 3 and parts[2] not in ("ro", "rw"))
-    ):
-        raise RelforgeError(
-            f"the mount {text!r} is not host[:container[:ro|rw]] with absolute paths",
-            code=ExitCode.USAGE,
-            where=f"device {device.name}, launch_profiles.mounts",
-        )
-    return Mount(host=Path(parts[0]), container=parts[1], read_only=parts[2:] == ["ro"])
+__all__ = ["LaunchSpec", "Node", "docker_argv", "exec_script", "launch_spec"]

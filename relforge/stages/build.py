@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
-from relforge.files import sha256_file, stamp
+from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
 from relforge.manifest.facts import BaseImage
+from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.project import Project
 from relforge.manifest.release import Compiled, Precompiled
 from relforge.plan import Planning, Subject
@@ -129,7 +130,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             files=files,
             wheels_sha256=content_key(lock.wheels),
             build_wheels_sha256=content_key(lock.build_wheels),
-            tools={p.name: sha256_file(p) for p in sorted(tools.iterdir()) if p.is_file()},
+            tools={p.name: known_sha256(p) for p in sorted(tools.iterdir()) if p.is_file()},
             source_date_epoch=lock.source_date_epoch,
             labels=labels(subject),
             image_name=f"relforge/{release.name.lower()}:{content_key(lock)[:12]}",

@@ -29,6 +29,7 @@ from relforge.engine.client import connect
 from relforge.engine.containers import (
     LABEL_OWNER,
     LABEL_RUN,
+    ContainerSpec,
     Mount,
     PublishedPort,
     running,
@@ -372,8 +373,9 @@ with running(client, spec, run_id=sys.argv[2], release="r", log_path=Path(sys.ar
 
 @contextlib.contextmanager
 def owner_process(image: str, run_id: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    whole = node(image, run_id, "/usr/bin/sleep", "120").model_dump(mode="json")
-    whole.pop("port")
+    whole = node(image, run_id, "/usr/bin/sleep", "120").model_dump(
+        mode="json", include=set(ContainerSpec.model_fields)
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", OWNER_PROGRAM, json.dumps(whole), run_id, str(tmp_path / "log")],
         stdout=subprocess.PIPE,

@@ -13,9 +13,10 @@ from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evidence.runs import list_runs
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
+from relforge.explaining import changes, differences, with_stages
 from relforge.files import stamp
 from relforge.manifest.site import Site
-from relforge.plan import Planning, ReleasePlan, Subject, differences, make_plan
+from relforge.plan import Planning, ReleasePlan, Subject, make_plan
 from relforge.runner import Outcome, Runner
 from relforge.stage import (
     CancelToken,
@@ -141,9 +142,15 @@ def stages(values: tuple[int, ...] = (1, 2)) -> tuple[Stage[Any, Any], ...]:
     return (Look(), Add(values), Never(), Double())
 
 
-def planned(home: Path, values: tuple[int, ...] = (1, 2), until: str | None = None) -> ReleasePlan:
+def planned(
+    home: Path,
+    values: tuple[int, ...] = (1, 2),
+    until: str | None = None,
+    *,
+    explain: bool = False,
+) -> ReleasePlan:
     subject: Any = _Subject()
-    return make_plan(subject, stages(values), Store(home), until=until)
+    return make_plan(subject, stages(values), Store(home), until=until, explain=explain)
 
 
 def run(home: Path, plan: ReleasePlan, events: list[Event] | None = None) -> Outcome:
@@ -293,3 +300,66 @@ def test_differences_name_places() -> None:
         "a[1].b: 2 → 3",
         "c is new",
     ]
+
+
+def test_differences_of_lists_are_told_by_name_where_members_have_one() -> None:
+    old = {"wheels": [{"name": "a", "version": "1"}, {"name": "b", "version": "1"}]}
+    new = {"wheels": [{"name": "b", "version": "2"}, {"name": "c", "version": "1"}]}
+    assert differences(old, new) == [
+        "wheels[a] is gone",
+        "wheels[b].version: 1 → 2",
+        "wheels[c] is new",
+    ]
+    swapped = {"wheels": old["wheels"][::-1]}
+    assert differences(old, swapped) != [], "another order is a difference"
+    assert differences({"a": [1]}, {"a": [1, 2]}) == ["a: [1] → [1, 2]"]
+
+
+def test_a_changed_text_shows_its_lines() -> None:
+    (change,) = changes({"dockerfile": "a\nb\nc"}, {"dockerfile": "a\nx\nc"})
+    assert change.phrase == "dockerfile: text of 3 lines → text of 3 lines"
+    assert change.diff == ("@@ -2 +2 @@", "-b", "+x")
+
+
+def test_explain_says_what_a_stage_does_and_follows_a_change_to_its_cause(tmp_path: Path) -> None:
+    run(tmp_path, planned(tmp_path))
+    assert all(stage.explanation is None for stage in planned(tmp_path, (1, 5)).stages)
+    plan = planned(tmp_path, (1, 5), explain=True)
+    told = {stage.name: stage.explanation for stage in plan.stages}
+    assert told["never"] is None
+    add, double = told["add"], told["double"]
+    assert add is not None
+    assert double is not None
+    assert add.does == "addition"
+    assert add.secrets == ("identities",)
+    assert [(c.where, c.before, c.now) for c in add.changes] == [("values[1]", "2", "5")]
+    assert double.reads == ("add",)
+    assert double.needs.engine
+    assert double.compared_with is not None
+    assert len(double.changes) == 1
+
+
+def test_explain_compares_nothing_on_a_first_run_and_where_nothing_changed(tmp_path: Path) -> None:
+    first = planned(tmp_path, explain=True)
+    assert [s.explanation.compared_with for s in first.stages if s.explanation] == [None] * 3
+    run(tmp_path, planned(tmp_path))
+    again = planned(tmp_path, explain=True)
+    assert [s.explanation.changes for s in again.stages if s.explanation] == [()] * 3
+
+
+def test_a_key_that_changed_names_its_stage() -> None:
+    found = changes({"build_key": "a", "other": "a"}, {"build_key": "b", "other": "c"})
+    told = with_stages(found, {"build": "a"}, {"build": "b"})
+    assert [(change.where, change.stage) for change in told] == [
+        ("build_key", "build"),
+        ("other", None),
+    ]
+
+
+def test_a_stage_of_another_revision_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, planned(tmp_path))
+    monkeypatch.setattr(Add, "revision", 2)
+    plan = planned(tmp_path)
+    assert plan.stages[1].because == "relforge does this stage in another way than before"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.serving.engines import command, vllm
+from relforge.serving.engines import command, flagscale, paddlenlp, sglang, vllm
 from relforge.serving.engines.base import ServingEngine
 
 _ENGINES: dict[str, ServingEngine] = {
     "vllm": vllm.Vllm(),
+    "flagscale": flagscale.FlagScale(),
+    "sglang": sglang.Sglang(),
+    "paddlenlp": paddlenlp.PaddleNLP(),
     "command": command.Command(),
 }
 

@@ -1,12 +1,25 @@
-"""What a serving engine is to relforge: something that turns a release into a server's argv."""
+"""What a serving engine is to relforge: something that turns a release into a server's command."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
 from relforge.manifest.release import Release
+from relforge.serving.place import Place
+
+
+class ServerCommand(Frozen):
+    """One node's server. ``files`` are texts that it reads, by absolute path in the container."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+    files: dict[str, str] = {}
+    writes_weights: bool = False
+    """It puts files into the folder of the weights itself."""
 
 
 class ServingEngine(Protocol):
@@ -16,11 +29,24 @@ class ServingEngine(Protocol):
     def health_path(self) -> str:
         """Answers 200 when the server says it is ready."""
 
-    def argv(self, release: Release, model_path: str) -> tuple[str, ...]:
-        """The server's whole command inside the container, serving the folder *model_path*.
+    def health_port(self, release: Release) -> int:
+        """The port that answers it."""
 
-        Raises RelforgeError (USAGE) when the manifest sets an option that relforge sets itself.
+    def command(self, release: Release, model_path: str, place: Place) -> ServerCommand:
+        """The server of the node at *place*, serving the folder *model_path*.
+
+        Raises RelforgeError (USAGE) when the manifest sets an option that relforge sets itself, or
+        asks for something that the engine, or relforge with it, cannot do.
         """
+
+
+class OnePort:
+    """Engines that answer all requests on ``serve.port``."""
+
+    health_path = "/health"
+
+    def health_port(self, release: Release) -> int:
+        return release.serve.port
 
 
 def options(args: Mapping[str, object]) -> Iterator[str]:
@@ -35,10 +61,38 @@ def options(args: Mapping[str, object]) -> Iterator[str]:
             yield f"--no-{name}"
         else:
             yield f"--{name}"
-            yield _word(value)
+            yield as_word(value)
 
 
-def _word(value: object) -> str:
+def as_word(value: object) -> str:
+    """An option's value as one word of a command line; lists and mappings are JSON."""
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, separators=(",", ":"), sort_keys=True)
     return str(value)
+
+
+def refuse_own(release: Release, own: Mapping[str, str]) -> None:
+    """Raises RelforgeError (USAGE) when ``serve.args`` sets an option that relforge sets itself.
+
+    *own* maps such options to the fields of the manifest that say the same.
+    """
+    for name in release.serve.args:
+        field = own.get(name.replace("_", "-"))
+        if field is not None:
+            raise RelforgeError(
+                f"serve.args sets {name!r}, which relforge sets itself",
+                code=ExitCode.USAGE,
+                where=f"release {release.name}",
+                hint=f"use {field} instead",
+            )
+
+
+def cannot(release: Release, what: str, why: str, hint: str) -> NoReturn:
+    """Raises RelforgeError (USAGE): the engine does not do what the release asks for."""
+    raise RelforgeError(
+        f"engine {release.engine!r}: {what}",
+        code=ExitCode.USAGE,
+        where=f"release {release.name}, serve",
+        why=why,
+        hint=hint,
+    )

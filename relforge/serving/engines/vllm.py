@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.release import Release
-from relforge.serving.engines.base import options
+from relforge.serving.engines.base import (
+    OnePort,
+    ServerCommand,
+    cannot,
+    options,
+    refuse_own,
+)
+from relforge.serving.place import Place
 
-_OWN = {
+OWN = {
     "model": "serve.model_path",
     "host": "(always all interfaces of the container)",
     "port": "serve.port",
@@ -14,30 +20,25 @@ _OWN = {
     "tensor-parallel-size": "serve.tensor_parallel",
     "pipeline-parallel-size": "serve.pipeline_parallel",
     "data-parallel-size": "serve.data_parallel",
+    "data-parallel-size-local": "serve.nodes",
+    "data-parallel-start-rank": "serve.nodes",
+    "data-parallel-address": "the address of the first node in the nodes file",
+    "data-parallel-rpc-port": "serve.rendezvous_port",
+    "headless": "serve.nodes",
 }
 
 
-class Vllm:
-    """``vllm serve PATH`` with the manifest's options behind relforge's own."""
+class Vllm(OnePort):
+    """``vllm serve PATH`` with the manifest's options behind relforge's own.
 
-    health_path = "/health"
+    Several nodes share the data-parallel ranks: the first answers requests, the others are
+    headless (vLLM, docs/serving/data_parallel_deployment.md, "Internal Load Balancing").
+    """
 
-    def argv(self, release: Release, model_path: str) -> tuple[str, ...]:
+    def command(self, release: Release, model_path: str, place: Place) -> ServerCommand:
         serve = release.serve
-        for name in serve.args:
-            if name.replace("_", "-") in _OWN:
-                raise RelforgeError(
-                    f"serve.args sets {name!r}, which relforge sets itself",
-                    code=ExitCode.USAGE,
-                    where=f"release {release.name}",
-                    hint=f"use {_OWN[name.replace('_', '-')]} instead",
-                )
-        parallel = {
-            "tensor-parallel-size": serve.tensor_parallel,
-            "pipeline-parallel-size": serve.pipeline_parallel,
-            "data-parallel-size": serve.data_parallel,
-        }
-        return (
+        refuse_own(release, OWN)
+        argv = (
             "vllm",
             "serve",
             model_path,
@@ -47,6 +48,36 @@ class Vllm:
             "0.0.0.0",  # noqa: S104 (inside the container; published on loopback only)
             "--port",
             str(serve.port),
-            *options({name: size for name, size in parallel.items() if size > 1}),
+            *options(self._sizes(release)),
+            *(self._shared(release, place) if serve.nodes > 1 else ()),
             *options(serve.args),
         )
+        return ServerCommand(argv=argv)
+
+    @staticmethod
+    def _sizes(release: Release) -> dict[str, object]:
+        serve = release.serve
+        sizes = {
+            "tensor-parallel-size": serve.tensor_parallel,
+            "pipeline-parallel-size": serve.pipeline_parallel,
+            "data-parallel-size": serve.data_parallel,
+        }
+        return {name: size for name, size in sizes.items() if size > 1}
+
+    @staticmethod
+    def _shared(release: Release, place: Place) -> tuple[str, ...]:
+        serve = release.serve
+        local, rest = divmod(serve.data_parallel, serve.nodes)
+        if rest:
+            cannot(
+                release,
+                f"{serve.nodes} nodes cannot share {serve.data_parallel} data-parallel ranks",
+                "each node runs whole ranks; one rank does not span nodes here",
+                f"make serve.data_parallel a multiple of {serve.nodes}",
+            )
+        words: dict[str, object] = {"data-parallel-size-local": local}
+        if place.rank:
+            words = {"headless": True, **words, "data-parallel-start-rank": place.rank * local}
+        words["data-parallel-address"] = place.address_of(0)
+        words["data-parallel-rpc-port"] = serve.rendezvous_port
+        return tuple(options(words))

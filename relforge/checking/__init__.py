@@ -1,0 +1,220 @@
+"""Validates a whole project without running anything: every fault, not only the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from relforge.checking import rules
+from relforge.checking.places import Keys, device_fact, is_exact, named_in, place
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
+from relforge.lock import lock_path
+from relforge.manifest.device import Device
+from relforge.manifest.fileversion import known_sha256
+from relforge.manifest.model import Model
+from relforge.manifest.project import Project
+from relforge.manifest.release import Release
+from relforge.manifest.site import Site
+from relforge.manifest.weights import LocalWeights
+from relforge.plan import subject
+from relforge.rendering import render_dockerfile
+from relforge.serving.place import example_hosts
+from relforge.serving.spec import launch_spec
+
+ResultT = TypeVar("ResultT")
+
+
+class Fault(Frozen):
+    """One thing that is wrong, with its place."""
+
+    subject: str
+    where: str | None
+    message: str
+    hint: str | None
+
+
+class CheckReport(Frozen):
+    """What was checked, and what is wrong with it."""
+
+    checked: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+
+def check_project(project: Project, site: Site) -> CheckReport:
+    """Loads every device, model and release; checks each against itself and against the others,
+    and locks, patch sets, templates and launches."""
+    return _Check(project, site).report()
+
+
+class _Check:
+    def __init__(self, project: Project, site: Site) -> None:
+        self.project, self.site = project, site
+        self.checked: list[str] = []
+        self.faults: list[Fault] = []
+        self.known: set[tuple[str | None, str]] = set()
+
+    def report(self) -> CheckReport:
+        project = self.project
+        devices: dict[str, Device] = {}
+        for name, file in project.device_files.items():
+            device = self.attempt(f"device {name}", partial(project.device, name), file)
+            if device is not None:
+                devices[name] = device
+        if len(devices) == len(project.device_files):
+            self.attempt("devices", lambda: project.devices)
+        for name, device in devices.items():
+            self.device(device, project.device_files[name])
+        models: dict[str, Model] = {}
+        for name, file in project.model_files.items():
+            model = self.attempt(f"model {name}", partial(project.model, name), file)
+            if model is not None:
+                models[name] = model
+        for name, model in models.items():
+            self.model(model, models, project.model_files[name])
+        for name, file in project.release_files.items():
+            release = self.attempt(f"release {name}", partial(project.release, name), file)
+            if release is not None:
+                self.release(release, devices, file)
+        return CheckReport(checked=tuple(dict.fromkeys(self.checked)), faults=tuple(self.faults))
+
+    def attempt(
+        self,
+        name: str,
+        action: Callable[[], ResultT],
+        file: Path | None = None,
+        keys: Keys = ("name",),
+    ) -> ResultT | None:
+        """What *action* gives; a fault of it stands where *keys* are in *file*, unless it says."""
+        self.checked.append(name)
+        try:
+            return action()
+        except RelforgeError as error:
+            message = error.what if not error.why else f"{error.what}: {error.why}"
+            where = error.where
+            if (fact := device_fact(where)) and fact[0] in self.project.device_files:
+                where = place(self.project.device_files[fact[0]], fact[1])
+            elif file is not None and not is_exact(where):
+                where = place(file, named_in(error, keys))
+                if error.where and error.where not in where and "/" in error.where:
+                    message += f" ({error.where})"
+            self.fault(name, where, message, error.hint)
+            return None
+
+    def fault(self, name: str, where: str | None, message: str, hint: str | None) -> None:
+        # Several releases meet one fault of a device, and one fault can be met in two ways.
+        same = {(where, message), (name, message)}
+        if not same & self.known:
+            self.known |= same
+            self.faults.append(Fault(subject=name, where=where, message=message, hint=hint))
+
+    def contradictions(self, name: str, found: Iterable[rules.Contradiction], file: Path) -> None:
+        for one in found:
+            self.fault(name, place(file, one.keys), f"{one.what}: {one.why}", one.hint)
+
+    def device(self, device: Device, file: Path) -> None:
+        name, project = f"device {device.name}", self.project
+        self.contradictions(name, rules.of_device(device), file)
+        self.attempt(name, lambda: project.path(device.template), file, ("template",))
+        if device.vendor.public_key is not None:
+            from relforge.patching.keys import load_signer
+
+            key = device.vendor.public_key.encode()
+            self.attempt(
+                name, lambda: load_signer(device.vendor.name, key), file, ("vendor", "public_key")
+            )
+        if device.default_release is not None:
+            self.attempt(name, lambda: project.default_release(device), file, ("default_release",))
+
+    def model(self, model: Model, models: dict[str, Model], file: Path) -> None:
+        name, weights = f"model {model.name}", model.weights
+        self.contradictions(name, rules.of_model(model, models), file)
+        if isinstance(weights, LocalWeights):
+            for path, digest in weights.files.items():
+                self.attempt(
+                    name,
+                    partial(_pinned, self.project, f"{weights.path}/{path}", digest, model.name),
+                    file,
+                    ("weights", "files", path),
+                )
+        if (reference := model.reference) is not None:
+            self.attempt(
+                name,
+                partial(_pinned, self.project, reference.path, reference.sha256, model.name),
+                file,
+                ("reference", "sha256"),
+            )
+
+    def release(self, release: Release, devices: dict[str, Device], file: Path) -> None:
+        name, project = f"lock of {release.name}", self.project
+        known = self.attempt(name, lambda: project.device(release.device), file, ("device",))
+        model = self.attempt(name, lambda: project.model(release.model), file, ("model",))
+        if known is None or model is None or known.name not in devices:
+            return
+        device = self.attempt(name, lambda: known.for_release(release.stack), file, ("stack",))
+        self.contradictions(name, rules.of_release(release, known, model), file)
+        for number, ref in enumerate(release.patches):
+            if ref.repository is None and ref.name not in self.site.patch_sets:
+                self.attempt(
+                    name, partial(project.path, ref.path), file, ("patches", number, "path")
+                )
+        template = release.build.template
+        if template is not None:
+            self.attempt(name, lambda: project.path(template), file, ("build", "template"))
+        self.attempt(name, partial(_evaluation, project, release), file, ("evaluation", "task"))
+        if device is None:
+            return
+        weights = Path("/weights")
+        self.attempt(
+            name,
+            lambda: launch_spec(
+                release, device, image=_NO_IMAGE, weights=weights, hosts=example_hosts(release)
+            ),
+            file,
+            ("serve",),
+        )
+        lock = lock_path(project, release)
+        loaded = self.attempt(
+            name,
+            lambda: subject(project, release, self.site),
+            lock if lock.is_file() else file,
+            ("request",),
+        )
+        if loaded is not None:
+            self.attempt(name, lambda: render_dockerfile(loaded), file, ("build",))
+
+
+_NO_IMAGE = "sha256:" + "0" * 64
+
+
+def _pinned(project: Project, path: str, digest: str, model: str) -> Any:
+    """Raises RelforgeError (SOURCE) when a file that a model pins is missing or another one."""
+    file = project.path(path)
+    if not file.is_file() or (found := known_sha256(file)) != digest:
+        raise RelforgeError(
+            f"{model}: {path} is " + ("not the pinned file" if file.is_file() else "missing"),
+            code=ExitCode.SOURCE,
+            where=str(file),
+            why=f"the manifest pins sha256 {digest}, found {found}" if file.is_file() else None,
+            hint="restore the file; if the change is meant, pin its new hash in the model",
+        )
+
+
+def _evaluation(project: Project, release: Release) -> None:
+    """Raises RelforgeError (USAGE) when the task cannot be read, or has too few questions."""
+    from relforge.evaluation.task import read_questions, read_task
+
+    if release.evaluation is None:
+        return
+    path = project.path(release.evaluation.task)
+    questions = read_questions(path, read_task(path))
+    if len(questions) < release.evaluation.questions:
+        raise RelforgeError(
+            f"evaluation.questions of {release.name} is more than its task has",
+            code=ExitCode.USAGE,
+            where=str(path),
+            why=f"{release.evaluation.questions} asked, {len(questions)} there",
+            hint="lower evaluation.questions in the release",
+        )

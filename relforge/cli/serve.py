@@ -1,0 +1,127 @@
+"""``relforge serve``: how a release is started on its nodes."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relforge.cli.common import (
+    DeviceOption,
+    ProjectOption,
+    ReleaseOption,
+    SiteOption,
+    select,
+    to_stderr,
+    workplace,
+)
+from relforge.cli.serve_launch import launch_of
+from relforge.errors import ExitCode, RelforgeError
+from relforge.serving.place import hosts_of
+from relforge.serving.rendering import Form, as_text, only, rendered, write
+from relforge.serving.spec import LaunchSpec
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Printed(str, Enum):
+    """The forms of a launch."""
+
+    shell = "shell"
+    compose = "compose"
+    json = "json"
+
+
+@app.command()
+def serve(
+    device: DeviceOption = None,
+    release: ReleaseOption = None,
+    print_: Annotated[
+        Printed | None,
+        typer.Option(
+            "--print", help="Start nothing: a script, a Compose file or JSON for each node."
+        ),
+    ] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End what another relforge serve of it started.")
+    ] = False,
+    nodes: Annotated[
+        str | None,
+        typer.Option("--nodes", help="A nodes file, or their number.", metavar="FILE|COUNT"),
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option("--node", help="Only this node.", metavar="NAME")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write a file for each node.", metavar="DIR")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", help="The image (default: the one built here).", metavar="REF"),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Folder of the weights on the nodes.", metavar="DIR"),
+    ] = None,
+    mount: Annotated[
+        list[str] | None,
+        typer.Option("--mount", help="Host path of a mount of the release.", metavar="NAME=/PATH"),
+    ] = None,
+    project: ProjectOption = None,
+    site: SiteOption = None,
+) -> None:
+    """Starts a release on its nodes and serves until it is ended; or prints how it is started.
+
+    Ctrl-C, or --stop from elsewhere, ends it and removes its containers. With --print nothing is
+    started: without --out the whole launch is one JSON object, or one node a script or a Compose
+    file.
+    """
+    place = workplace(project, site)
+    chosen = select(place.project, devices=device, releases=release, models=None)
+    if len(chosen) != 1:
+        raise RelforgeError(
+            f"one release is launched at a time, and {len(chosen)} are named",
+            code=ExitCode.USAGE,
+            hint="name one with --release",
+        )
+    if print_ is None and (out is not None or node is not None):
+        raise _misfit("--out and --node belong to --print")
+    if print_ is not None and stop:
+        raise _misfit("--print starts nothing that --stop could end")
+    hosts = hosts_of(nodes, chosen[0]) if nodes is not None else None
+    if stop:
+        from relforge.cli.serve_run import end
+
+        end(place, chosen[0].name, hosts)
+        return
+    spec = launch_of(place, chosen[0], hosts=hosts, image=image, weights=weights, mount=mount or [])
+    if print_ is None:
+        from relforge.cli.serve_run import run
+
+        run(place, spec)
+    else:
+        _print(spec, print_.value, node, out)
+
+
+def _print(spec: LaunchSpec, form: Form, node: str | None, out: Path | None) -> None:
+    wanted = spec.nodes if node is None else (only(spec, node),)
+    if out is not None:
+        for path in write(spec, wanted, form, out):
+            to_stderr(f"wrote {path}")
+    elif form == "json" and node is None:
+        sys.stdout.write(as_text(spec))
+    elif len(wanted) == 1:
+        sys.stdout.write(rendered(spec, wanted[0], form))
+    else:
+        raise RelforgeError(
+            f"the launch of {spec.release} has {len(wanted)} nodes, each with a file of its own",
+            code=ExitCode.USAGE,
+            hint="add --out DIR, or choose one with --node NAME",
+        )
+
+
+def _misfit(what: str) -> RelforgeError:
+    return RelforgeError(what, code=ExitCode.USAGE, hint="relforge serve --help")

@@ -1,0 +1,144 @@
+"""How a release is served: the ``serve`` section of its manifest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
+
+from relforge.frozen import Frozen
+from relforge.manifest.common import EnvName, Line, Name, Port, PositiveInt, Seconds
+
+# What `docker run --mount` and `--tmpfs` take: no comma or colon, which separate there.
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^,:\x00-\x1f\x7f]*$", max_length=1024)]
+Capability = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+DeviceFile = Annotated[
+    str, StringConstraints(pattern=r"^/dev/[^,:\s]+(:/dev/[^,:\s]+(:[rwm]{1,3})?)?$")
+]
+
+
+def _climbs(path: str) -> str:
+    if ".." in path.split("/"):
+        raise ValueError("must not climb with '..'")
+    return path
+
+
+ContainerPath = Annotated[AbsolutePath, AfterValidator(_climbs)]
+
+
+class ServeMount(Frozen):
+    """A path of the host inside the container, beside the weights.
+
+    Without ``host`` the path is the site's: ``--mount NAME=PATH``, or ``mounts`` of the node in the
+    nodes file.
+    """
+
+    name: Name
+    container: ContainerPath
+    host: AbsolutePath | None = None
+    read_only: bool = True
+
+
+class Tmpfs(Frozen):
+    """Memory mounted as a folder; never set-user-id, never device files."""
+
+    size_bytes: PositiveInt
+    executable: bool = False
+
+
+class FlagScale(Frozen):
+    """What FlagScale's runner is told beside the engine's arguments.
+
+    ``before_start`` are argv lists that run in the server's shell first, such as
+    ``[source, /opt/conda/bin/activate, inference]``. The rest is for several nodes: the port of
+    ssh, and what Ray calls an accelerator (``gpu``, ``cpu``, or a name such as ``npu``).
+    """
+
+    name: Name | None = None
+    """Of the two configuration files; without one that of the model."""
+    before_start: tuple[Annotated[tuple[Line, ...], Field(min_length=1)], ...] = ()
+    ssh_port: Port = 22
+    resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "gpu"
+
+
+class PaddleNLP(Frozen):
+    """What PaddleNLP's serving image is told beside its variables.
+
+    ``static_graph`` names a graph built by PaddleNLP, which the image downloads into the mounted
+    folder; without one the folder itself holds the exported graph.
+    """
+
+    static_graph: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$")]
+        | None
+    ) = None
+    health_port: Port = 8110
+
+
+class Serve(Frozen):
+    """How the image serves the model, on one node or on several.
+
+    Values of ``env`` may name what differs between nodes: {address}, {interface},
+    {interfaces.NAME}, {node}, {rank}, {first_address}, {addresses}, and {indices} of the node's
+    accelerators; ``{{address}}`` stands for the text ``{address}``.
+    """
+
+    port: Port = 8000
+    served_name: Name
+    model_path: str = "/models/{model}"
+    args: dict[str, JsonValue] = {}
+    """Options of the engine's server, without the leading dashes; ``true`` is a bare flag."""
+    command: tuple[str, ...] = ()
+    """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
+    env: dict[EnvName, Line] = {}
+    shm_bytes: PositiveInt = 64 * 1024 * 1024
+    memory_bytes: PositiveInt | None = None
+    ready_timeout_s: Seconds = 600.0
+    profile: Literal["toolkit", "raw", "privileged"] | None = None
+    tensor_parallel: PositiveInt = 1
+    pipeline_parallel: PositiveInt = 1
+    data_parallel: PositiveInt = 1
+    """Of all nodes together, as the other two are."""
+    nodes: PositiveInt = 1
+    rendezvous_port: Port = 29550
+    """Of the first node, where the ranks of several nodes find each other."""
+    network: Literal["host"] | None = None
+    ipc: Literal["host"] | None = None
+    pid: Literal["host"] | None = None
+    uts: Literal["host"] | None = None
+    devices: tuple[DeviceFile, ...] = ()
+    """Device files beside those of the device's launch profile."""
+    cap_add: tuple[Capability, ...] = ()
+    security_opt: tuple[Line, ...] = ()
+    ulimits: dict[Name, Annotated[int, Field(ge=-1)]] = {}
+    """Soft and hard limit alike; -1 is no limit."""
+    tmpfs: dict[ContainerPath, Tmpfs] = {}
+    """``/dev/shm`` here takes the place of ``shm_bytes``."""
+    mounts: tuple[ServeMount, ...] = ()
+    workdir: ContainerPath | None = None
+    flagscale: FlagScale | None = None
+    paddlenlp: PaddleNLP | None = None
+
+    @property
+    def accelerators(self) -> int:
+        """Ranks of all nodes together, each on an accelerator of its own."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Serve:
+        if self.accelerators % self.nodes:
+            raise ValueError(
+                f"tensor x pipeline x data parallel is {self.accelerators}, which "
+                f"{self.nodes} nodes cannot share evenly"
+            )
+        if "/dev/shm" in self.tmpfs and "shm_bytes" in self.model_fields_set:  # noqa: S108
+            raise ValueError("tmpfs /dev/shm and shm_bytes say the same thing; keep one of them")
+        for what, values in (
+            ("mounts name", [mount.name for mount in self.mounts]),
+            ("a container path of mounts and tmpfs", [m.container for m in self.mounts]
+             + list(self.tmpfs)),
+        ):  # fmt: skip
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{what} stands twice: {', '.join(twice)}")
+        return self

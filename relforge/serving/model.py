@@ -1,0 +1,72 @@
+"""The launch spec as data: what is started to serve a release, always as a list of nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relforge.engine.container_spec import ContainerSpec
+from relforge.frozen import Frozen
+from relforge.serving.commands import docker_argv, exec_script
+
+
+class Node(ContainerSpec):
+    """One host's part of a launch: a container and the port its server listens on inside it."""
+
+    port: int
+    host: str = ""
+    """The host's name in the nodes file; empty: the one where commands are typed."""
+    address: str | None = None
+    """Of the host, where the nodes file tells it."""
+    context: str | None = None
+    """Address of the Docker host, where commands are not typed on the node itself."""
+
+
+class LaunchNode(Frozen):
+    """One node in the output of ``relforge serve --print json``.
+
+    ``docker_argv`` starts the container; ``exec_script`` starts the same server inside a container
+    that runs already, and ``env`` is what it exports.
+    """
+
+    name: str
+    docker_argv: tuple[str, ...]
+    exec_script: str
+    env: dict[str, str]
+
+
+class LaunchOutput(Frozen):
+    """What ``relforge serve --print json`` prints; stable. Nodes are in order of rank."""
+
+    release: str
+    nodes: tuple[LaunchNode, ...]
+
+
+class LaunchSpec(Frozen):
+    """Everything that is started to serve one release. The first node answers requests."""
+
+    release: str
+    served_name: str
+    health_path: str
+    health_port: int | None = None
+    """Inside the container; None: the port that answers requests."""
+    ready_timeout_s: float
+    nodes: tuple[Node, ...]
+
+    @property
+    def output(self) -> LaunchOutput:
+        return LaunchOutput(
+            release=self.release,
+            nodes=tuple(
+                LaunchNode(
+                    name=node.host or node.name,
+                    docker_argv=docker_argv(node),
+                    exec_script=exec_script(node),
+                    env=dict(node.env),
+                )
+                for node in self.nodes
+            ),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"release", "nodes": [{"name", "docker_argv", "exec_script", "env"}]}``."""
+        return self.output.model_dump(mode="json")
