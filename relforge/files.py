@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
-from relforge.stage import CancelToken, Output
+from relforge.frozen import Frozen
 
 _CHUNK = 1 << 20
 _LOCK_POLL_S = 0.1
@@ -77,6 +78,16 @@ def sha256_file(path: Path) -> str:
         while chunk := handle.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class Output(Frozen):
+    """A file that a result owns. ``path`` is absolute; the stamp makes a cheap no-change check."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
 
 
 def stamp(path: Path, *, sha256: str | None = None) -> Output:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from relforge import redact
+from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.stage import CancelToken
 
 Argv = Sequence[str | Path]
 _POLL_S = 0.2

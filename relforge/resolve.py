@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import Lock, LockedPatchSet, LockedSource, LockedWheels, lock_path, request_key
 from relforge.manifest.device import Device
@@ -25,7 +26,6 @@ from relforge.patching.stored import (
     place_of,
     read_stored,
 )
-from relforge.stage import CancelToken
 
 if TYPE_CHECKING:
     from relforge.gitio import Git

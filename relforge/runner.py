@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evidence.runs import Run, RunFolder, StageEntry, new_run_id
 from relforge.evidence.store import Miss, Store
@@ -16,7 +17,6 @@ from relforge.files import held_lock
 from relforge.manifest.site import Site
 from relforge.plan import PlannedStage, ReleasePlan
 from relforge.stage import (
-    CancelToken,
     Event,
     Job,
     Stage,

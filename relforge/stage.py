@@ -1,4 +1,4 @@
-"""What a stage is: typed inputs, one frozen result, and a cancel token with an event stream.
+"""What a stage is: typed inputs, one frozen result, and an event stream; it can be cancelled.
 
 A stage runs the same in this process, in a pool or on another host: everything it reads is in
 its picklable ``Job``; the only things from outside are the ``StageContext``'s two channels.
@@ -6,7 +6,6 @@ its picklable ``Job``; the only things from outside are the ``StageContext``'s t
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from relforge import redact
-from relforge.errors import Cancelled
+from relforge.cancel import CancelToken
+from relforge.files import Output
 from relforge.frozen import Frozen, content_key
 from relforge.manifest.site import Site
 
@@ -64,16 +64,6 @@ def in_turn(needs: Iterable[Resources]) -> Resources:
     return total
 
 
-class Output(Frozen):
-    """A file that a result owns. ``path`` is absolute; the stamp makes a cheap no-change check."""
-
-    path: Path
-    sha256: str
-    size_bytes: int
-    mtime_ns: int
-    inode: int
-
-
 class StageResult(Frozen):
     """What every stage returns; subclasses add their own fields."""
 
@@ -111,32 +101,6 @@ class Job(Generic[InputsT]):
     inputs: InputsT
     upstream: Mapping[str, StageResult]
     env: StageEnv
-
-
-class CancelToken:
-    """Set once by Ctrl-C, a time limit or a failing neighbour; stages ask it between steps."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.reason = ""
-
-    def cancel(self, reason: str) -> None:
-        self.reason = self.reason or reason
-        self._event.set()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._event.is_set()
-
-    def check(self) -> None:
-        """Raises Cancelled when the token is set."""
-        if self._event.is_set():
-            raise Cancelled(self.reason)
-
-    def sleep(self, seconds: float) -> None:
-        """Waits, but wakes at once and raises Cancelled when the token is set."""
-        if self._event.wait(seconds):
-            raise Cancelled(self.reason)
 
 
 StageStatus = Literal["ran", "reused", "skipped", "failed"]

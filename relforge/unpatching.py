@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.patching.bundle.header import origin_of
 from relforge.patching.locate import recipe_for
 from relforge.patching.stored import UNVERIFIED, StoredPatches, fetch_place
 from relforge.patching.tree.destination import Destination, one_archive, write_tree
 from relforge.patching.tree.folder import Unpatched
 from relforge.plan import Subject
-from relforge.stage import CancelToken
 
 
 def unpatch_release(

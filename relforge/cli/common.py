@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import (
     Project,
@@ -25,7 +26,6 @@ from relforge.manifest.project import (
 )
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
-from relforge.stage import CancelToken
 from relforge.workarea import sweep
 
 ProjectOption = Annotated[

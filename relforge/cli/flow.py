@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.cli.common import (
     Workplace,
     interruptible,
@@ -24,7 +25,6 @@ from relforge.patching.keys import load_identities, passphrase_from
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.runner import Outcome, Runner
-from relforge.stage import CancelToken
 from relforge.stages.preflight import PreflightInputs
 from relforge.ui import summary
 from relforge.ui.console import make_listener

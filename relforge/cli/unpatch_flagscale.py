@@ -12,11 +12,11 @@ from relforge.cli.flagscale_words import FlagScaleWords
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
+    from relforge.cancel import CancelToken
     from relforge.patching.flagscale.found import Found
     from relforge.patching.flagscale.repository import Repository
     from relforge.patching.source import Trust
     from relforge.patching.tree.folder import Unpatched
-    from relforge.stage import CancelToken
 
 
 def unpatch_flagscale(words: FlagScaleWords, place: Workplace, *, as_json: bool) -> None:

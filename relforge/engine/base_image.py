@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
 from relforge.engine.buildx import BuildRequest, build, build_into_engine
 from relforge.engine.cli import DockerCli, find_cli
@@ -23,7 +24,6 @@ from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
 from relforge.manifest.facts import UNRESOLVED, BaseImage, BootstrapBase, RegistryBase
 from relforge.manifest.site import Site
-from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
 LABEL_KEY = "org.relforge.base-key"

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.engine.cli import DockerCli, EngineFacts, engine_facts, find_cli
 from relforge.engine.images import EngineImage, find_image, load_into_engine
 from relforge.engine.layout import ImageFacts, normalise, replace_folder
@@ -28,7 +29,6 @@ from relforge.files import cannot_write, write_atomic
 from relforge.frozen import Frozen
 from relforge.leftovers import owned_folder
 from relforge.manifest.site import EngineSite
-from relforge.stage import CancelToken
 
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _EXCERPT = re.compile(r"^(?P<file>\S+):(?P<line>\d+)$")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.engine.cli import DockerCli, find_cli
 from relforge.engine.layout import ImageFacts, describe, to_docker_archive
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.site import EngineSite
-from relforge.stage import CancelToken
 
 
 class EngineImage(Frozen):

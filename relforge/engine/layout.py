@@ -15,11 +15,11 @@ import tarfile
 from pathlib import Path
 from typing import IO, Any
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, remove_tree, sync_folder
 from relforge.frozen import Frozen, canonical_json
 from relforge.leftovers import REPLACED, owned_folder
-from relforge.stage import CancelToken
 
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFESTS = (

@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.engine.cli import DockerCli, find_cli
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.site import EngineSite
-from relforge.stage import CancelToken
 
 _TIMEOUT_S = 300.0
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.facts import BootstrapBase
-from relforge.stage import CancelToken
 
 _EMPTIED = (
     "dev",

@@ -8,11 +8,11 @@ from typing import Annotated, Protocol
 
 from pydantic import Field, model_validator
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.task import Task
 from relforge.frozen import Frozen
 from relforge.manifest.common import PositiveInt, Seconds, Sha256
-from relforge.stage import CancelToken
 
 
 class Outcome(Frozen):

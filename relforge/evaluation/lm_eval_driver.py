@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.interface import (
     EvaluationRequest,
@@ -30,7 +31,6 @@ from relforge.evaluation.lm_eval_worker import WorkerRequest
 from relforge.evaluation.task import Question, Task, read_questions, read_task, reasons, select
 from relforge.files import write_atomic
 from relforge.frozen import Frozen
-from relforge.stage import CancelToken
 
 TOOL = "lm-eval"
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from relforge.files import altered, sha256_file, stamp, write_atomic
+from relforge.files import Output, altered, sha256_file, stamp, write_atomic
 from relforge.frozen import Frozen, sha256_hex
-from relforge.stage import Output, StageResult
+from relforge.stage import StageResult
 
 
 class Record(Frozen):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write
 from relforge.gitio.entries import (
@@ -29,7 +30,6 @@ from relforge.gitio.entries import (
 )
 from relforge.gitio.importing import Feeder
 from relforge.gitio.writing import WrittenTree, write_folder
-from relforge.stage import CancelToken
 
 TIMEOUT_S = 900.0
 _DISK_FULL = (os.strerror(errno.ENOSPC).encode(), b"Out of diskspace")  # git runs with LC_ALL=C

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git, TreeEntry
 from relforge.manifest.device import Device
@@ -24,7 +25,6 @@ from relforge.patching.flagscale.entry import EntryPatches, StoredFile, is_patch
 from relforge.patching.flagscale.names import PATCH, ROOT_BACKEND, SEALED
 from relforge.patching.series import SERIES, read_series_text
 from relforge.patching.source import PatchSetInfo, PatchSource, PatchStream, Trust
-from relforge.stage import CancelToken
 
 _LEGACY_BASE = re.compile(r"[0-9a-f]{7,40}")
 

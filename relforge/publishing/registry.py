@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.engine.cli import DockerCli, find_cli
 from relforge.engine.images import load_into_engine
 from relforge.engine.layout import describe
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.site import EngineSite
-from relforge.stage import CancelToken
 
 # The grammar of the distribution specification; a host is told from a name as Docker does it.
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from relforge.cancel import CancelToken
 from relforge.errors import RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.release import Smoke
@@ -18,7 +19,7 @@ from relforge.serving.client import Answer, OpenAIClient, ServerFault, Streamed
 from relforge.serving.diagnosis import Cause, diagnose, last_words
 from relforge.serving.reference import GreedyText
 from relforge.serving.wait import NotReady, ServerProcess
-from relforge.stage import CancelToken, Verdict
+from relforge.stage import Verdict
 
 # A server whose engine died of a request takes a while to end itself: vLLM 0.32 about 5 s.
 _DEATH_GRACE_S = 8.0

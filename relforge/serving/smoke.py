@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relforge.cancel import CancelToken
 from relforge.engine.containers import Container, ContainerState, StartFailed, running
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.frozen import Frozen
@@ -19,7 +20,7 @@ from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
 from relforge.serving.reference import GreedyText
 from relforge.serving.spec import LaunchSpec, Node
 from relforge.serving.wait import NotReady, wait_ready
-from relforge.stage import CancelToken, Verdict
+from relforge.stage import Verdict
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relforge.cancel import CancelToken
 from relforge.engine.client import connect
 from relforge.engine.containers import Container, ContainerState, running, stop_release
 from relforge.errors import ExitCode, RelforgeError
@@ -18,7 +19,6 @@ from relforge.manifest.site import EngineSite
 from relforge.serving.client import OpenAIClient
 from relforge.serving.model import LaunchSpec, Node
 from relforge.serving.wait import wait_ready
-from relforge.stage import CancelToken
 
 if TYPE_CHECKING:
     from docker import DockerClient

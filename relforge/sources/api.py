@@ -8,13 +8,13 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from relforge.cancel import CancelToken
 from relforge.files import held_lock, write_atomic
 from relforge.frozen import Frozen, content_key
 from relforge.gitio import Git, init_store
 from relforge.manifest.common import Commit, Sha256, TreeHash
 from relforge.manifest.site import Site
 from relforge.manifest.source import ArchiveSource, GitSource, WheelSource
-from relforge.stage import CancelToken
 
 _REVISION = 1  # raised when the same spec would give another result
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import Site
 from relforge.manifest.source import ArchiveSource, WheelSource
 from relforge.sources import filestore
 from relforge.sources.places import Places, shown
-from relforge.stage import CancelToken
 
 if TYPE_CHECKING:
     from unearth import Link

@@ -18,6 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, write_atomic
 from relforge.frozen import content_key
@@ -29,7 +30,6 @@ from relforge.sources import filestore
 from relforge.sources.fetch import PackageFile, fetch_package, open_client
 from relforge.sources.places import Places, shown, why_unreachable
 from relforge.sources.wheel import wanted
-from relforge.stage import CancelToken
 
 _RESOLVE_TIMEOUT_S = 1800.0
 _REQUIREMENTS = "requirements.txt"

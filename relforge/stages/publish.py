@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import cast
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import stamp
+from relforge.files import Output, stamp
 from relforge.plan import Planning, Subject
-from relforge.stage import Job, Output, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
 from relforge.stages.evaluate import EvaluateResult

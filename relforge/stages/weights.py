@@ -7,12 +7,12 @@ from typing import Literal
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
-from relforge.files import stamp
+from relforge.files import Output, stamp
 from relforge.frozen import Frozen
 from relforge.manifest.project import Project
 from relforge.manifest.weights import LocalWeights, OnRequestWeights, PinnedFile
 from relforge.plan import Planning, Subject
-from relforge.stage import Job, Output, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.ui.text import size
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from relforge import proc, redact
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import write_atomic
 from relforge.frozen import Frozen
 from relforge.manifest.site import HubSite, Site
-from relforge.stage import CancelToken
 from relforge.weights.asking import Request
 from relforge.weights.faults import Asked, Hub, Repository, hub_error
 

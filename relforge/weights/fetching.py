@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, held_lock, sha256_file
 from relforge.manifest.site import Site
 from relforge.manifest.weights import PinnedFile
-from relforge.stage import CancelToken
 from relforge.ui.text import size
 from relforge.weights.client import HubClient, Listed
 from relforge.weights.faults import Repository

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import stamp
-from relforge.stage import CancelToken, Output
+from relforge.files import Output, stamp
 
 
 def pinned_files(

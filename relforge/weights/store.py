@@ -13,9 +13,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from relforge.files import altered, cannot_write, sha256_file, stamp, sync_folder, write_atomic
+from relforge.files import (
+    Output,
+    altered,
+    cannot_write,
+    sha256_file,
+    stamp,
+    sync_folder,
+    write_atomic,
+)
 from relforge.leftovers import owned_folder, remove
-from relforge.stage import Output
 
 
 class WeightStore:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from relforge.cancel import CancelToken
 from relforge.engine.client import connect
 from relforge.lock import Lock, dump_lock, request_key
 from relforge.manifest.loader import load
@@ -17,7 +18,6 @@ from relforge.manifest.project import find_project
 from relforge.manifest.release import Release, Smoke
 from relforge.serving.smoke import run_smoke
 from relforge.serving.spec import launch_spec
-from relforge.stage import CancelToken
 from tests.e2e.conftest import CHECKOUT, containers, relforge, write_site
 
 pytestmark = pytest.mark.timeout(900)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.engine.buildx import BuildRequest, build
 from relforge.engine.cli import DockerCli, EngineFacts, find_cli
 from relforge.engine.images import find_image, load_into_engine, unpacked_bytes
@@ -19,7 +20,6 @@ from relforge.engine.layout import verify
 from relforge.engine.prune import prune_source_cache
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.site import EngineSite
-from relforge.stage import CancelToken
 from tests.engine.conftest import docker
 
 Make = Callable[..., BuildRequest]

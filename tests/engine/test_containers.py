@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.engine.client import connect
 from relforge.engine.containers import (
     LABEL_OWNER,
@@ -40,7 +41,6 @@ from relforge.manifest.release import Smoke
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import NotReady, SmokeReport, run_smoke, serve_context
 from relforge.serving.spec import LaunchSpec, Node, docker_argv
-from relforge.stage import CancelToken
 
 if TYPE_CHECKING:
     from docker import DockerClient

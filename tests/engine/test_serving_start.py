@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.engine.client import engine_host
 from relforge.engine.containers import LABEL_RELEASE, PublishedPort
 from relforge.errors import Cancelled, ExitCode, RelforgeError
@@ -24,7 +25,6 @@ from relforge.manifest.site import EngineSite
 from relforge.serving.model import LaunchSpec, Node
 from relforge.serving.start import RUN_PREFIX, serving, stop
 from relforge.serving.wait import NotReady
-from relforge.stage import CancelToken
 from tests.engine.test_containers import FAKE, PORT, engine, image, launch, node
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evaluation.compare import compare
 from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.interface import EvaluationRequest
 from relforge.evaluation.lm_eval_driver import LmEval, child_env, completions_url, result_of
 from relforge.evaluation.task import Question, Task, read_questions, read_task, select
-from relforge.stage import CancelToken
 
 PROJECT = Path(__file__).resolve().parents[2]
 TASK_FILE = PROJECT / "examples" / "tasks" / "tiny_adder_addition.yaml"

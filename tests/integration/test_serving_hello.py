@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.engine.containers import ContainerState
 from relforge.manifest.release import Smoke
 from relforge.serving.client import OpenAIClient, ServerFault
 from relforge.serving.probes import Target, run_probes
 from relforge.serving.reference import read_greedy_texts
 from relforge.serving.wait import wait_ready
-from relforge.stage import CancelToken
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 MODEL = HELLO / "model"

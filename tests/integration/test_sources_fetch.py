@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from relforge import redact
+from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.site import PythonSite, Site
 from relforge.manifest.source import ArchiveSource, WheelSource
 from relforge.sources import filestore, places
 from relforge.sources.fetch import PackageFile, fetch_package
 from relforge.sources.places import parse_pip_config
-from relforge.stage import CancelToken
 from tests.support.sources import Index, black_hole, closed_port, sdist, wheel
 
 FAST = Site(python=PythonSite(index_timeout_s=1.0))

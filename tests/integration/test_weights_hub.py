@@ -21,9 +21,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode
 from relforge.manifest.site import HubSite, HubsSite, Site
-from relforge.stage import CancelToken
 from tests.fakes.hub import FakeHub, Repo
 from tests.support.weights import (
     REVISION,

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relforge.cancel import CancelToken
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.manifest.model import Model
 from relforge.manifest.site import Site
 from relforge.plan import ReleasePlan, make_plan
 from relforge.runner import Outcome, Runner
-from relforge.stage import CancelToken, StageLine
+from relforge.stage import StageLine
 from relforge.stages.weights import Weights, WeightsResult
 
 REVISION = "a" * 40

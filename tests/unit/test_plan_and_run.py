@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evidence.runs import list_runs
 from relforge.evidence.store import Store
@@ -19,7 +20,6 @@ from relforge.manifest.site import Site
 from relforge.plan import Planning, ReleasePlan, Subject, make_plan
 from relforge.runner import Outcome, Runner
 from relforge.stage import (
-    CancelToken,
     Event,
     Job,
     Resources,

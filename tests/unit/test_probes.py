@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.engine.containers import ContainerState
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.release import Smoke
@@ -15,7 +16,6 @@ from relforge.serving.client import OpenAIClient
 from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
 from relforge.serving.reference import GreedyText, read_greedy_texts
 from relforge.serving.wait import NotReady, wait_ready
-from relforge.stage import CancelToken
 from tests.fakes.openai_server import FakeServer, Fault
 
 REFERENCE = (

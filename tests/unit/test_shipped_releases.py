@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from relforge.cancel import CancelToken
 from relforge.checking import check_project
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
@@ -16,7 +17,7 @@ from relforge.manifest.site import Site
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.rendering import render_dockerfile
-from relforge.stage import CancelToken, Job, Resources, StageContext, StageEnv
+from relforge.stage import Job, Resources, StageContext, StageEnv
 from relforge.stages.preflight import Preflight, PreflightInputs
 
 ROOT = builtin_root()

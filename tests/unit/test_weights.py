@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.record import _portable
 from relforge.evidence.store import Store
@@ -21,7 +22,6 @@ from relforge.manifest.site import Site
 from relforge.pipeline import STAGES
 from relforge.plan import make_plan, subject
 from relforge.runner import Runner
-from relforge.stage import CancelToken
 from relforge.stages.weights import Weights
 from relforge.weights.store import WeightStore
 from tests.support.weights import Toy, from_hub, model, pins, planned, result_of, run, served

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.patching.edits.carried import carried_recipe
@@ -34,7 +35,6 @@ from relforge.patching.source import Diff, Patch, Recipe, Trust
 from relforge.patching.tree.apply import apply_patches
 from relforge.patching.tree.making import applied_tree
 from relforge.patching.tree.marker import Marker, edits, required_marker
-from relforge.stage import CancelToken
 from relforge.workarea import outer_area
 
 _NUMBER = re.compile(r"^(?:.*/)?(\d{1,8})[-_.]")

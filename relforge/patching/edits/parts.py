@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import write_atomic
 from relforge.frozen import Frozen, canonical_json
@@ -35,7 +36,6 @@ from relforge.patching.source import (
 )
 from relforge.patching.tree.apply import apply_patches
 from relforge.patching.tree.making import patch_set_at
-from relforge.stage import CancelToken
 
 PARTS = "parts.json"
 OVERLAID = "0001-vendor.patch"

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.patching.edits.fromtree import diff_of, unproved
@@ -41,7 +42,6 @@ from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, Graft, PatchSource, Trust
 from relforge.patching.tree.apply import apply_patches
 from relforge.patching.tree.changes import shown_path
-from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
 __all__ = ["Conflict", "RebaseConflict", "Rebased", "rebased"]

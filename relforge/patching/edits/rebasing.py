@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.manifest.project import Project
@@ -16,7 +17,6 @@ from relforge.manifest.source import GitSource
 from relforge.patching.edits.rebase import Base
 from relforge.patching.source import PatchSetInfo
 from relforge.patching.tree.worktree import repository_git_dir
-from relforge.stage import CancelToken
 
 _FULL = re.compile(r"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")
 _HEX = re.compile(r"^[0-9a-f]{4,64}$")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.patching.flagscale.create_legacy import Created
@@ -31,7 +32,6 @@ from relforge.patching.flagscale.submodules import gitlink, own_repositories
 from relforge.patching.flagscale.workshop import Workshop, applied, not_proven
 from relforge.patching.flagscale.writing import NewFile, put_folder
 from relforge.patching.source import Diff
-from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
 _WHOLE = "diff"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.flagscale.create_current import (
     NewEntry,
@@ -17,7 +18,6 @@ from relforge.patching.flagscale.development import lays_whole_files
 from relforge.patching.flagscale.names import PATCH, ROOT_BACKEND, extension_of
 from relforge.patching.flagscale.repository import Repository
 from relforge.patching.flagscale.writing import NewFile, put_folder
-from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.flagscale.keypair import KeyPair
 from relforge.patching.flagscale.legacy import devices_with, hetero_line
@@ -26,7 +27,6 @@ from relforge.patching.flagscale.workshop import EVERYTHING, Workshop, applied, 
 from relforge.patching.flagscale.writing import NewFile, put_folder, put_line
 from relforge.patching.source import Diff, Whitespace
 from relforge.patching.tree.apply import AppliedTree
-from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
 _NOT_PUBLISHED = ("hardware", HETERO)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import sha256_hex
 from relforge.gitio import Git
@@ -20,7 +21,6 @@ from relforge.patching.flagscale.entry import EntryPatches
 from relforge.patching.flagscale.names import extension_of, extensions_of, folder_of
 from relforge.patching.source import Diff, Graft, PatchSetInfo, PatchStream, Trust, Whitespace
 from relforge.patching.tree.apply import apply_patches
-from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
 DELETED = "deleted_files.txt"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import sha256_hex
 from relforge.gitio import Git, TreeEntry
 from relforge.manifest.site import Site
-from relforge.stage import CancelToken
 
 _HEX = re.compile(r"[0-9a-fA-F]{4,64}")
 _SHORTEST = 8

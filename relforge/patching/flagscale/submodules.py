@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.manifest.site import Site
 from relforge.patching.flagscale.names import folder_of
 from relforge.patching.flagscale.repository import Repository, submodule_at
 from relforge.patching.source import Graft
-from relforge.stage import CancelToken
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.patching.keys import keyfiles
 from relforge.patching.source import Diff, Whitespace
 from relforge.patching.tree.apply import AppliedTree, apply_patches
-from relforge.stage import CancelToken
 
 EVERYTHING = "**"
 _ALL = ":(top)"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from relforge.cancel import CancelToken
 from relforge.errors import RelforgeError
 from relforge.files import remove_tree
 from relforge.gitio import Git
@@ -23,7 +24,6 @@ from relforge.patching.lint.model import Finding, finding, shortened
 from relforge.patching.lint.objects import Look, Unit
 from relforge.patching.source import Diff, Graft, Whitespace
 from relforge.patching.tree.apply import apply_patches
-from relforge.stage import CancelToken
 
 # What `git apply --whitespace=fix` may change: ends of lines, spaces before tabs, blank lines.
 _WHITESPACE = re.compile(rb"^\+(?:|.*[ \t\r\v\f]|.* \t.*)$", re.MULTILINE)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import TreeEntry
 from relforge.gitio.entries import GITLINK
@@ -25,7 +26,6 @@ from relforge.patching.lint.entries import check_entries
 from relforge.patching.lint.history import Answer, answers, check_hetero, check_history, requests
 from relforge.patching.lint.model import Finding, LintReport, finding, report
 from relforge.patching.lint.objects import Look, Unit
-from relforge.stage import CancelToken
 from relforge.workarea import work_area
 
 _KEY_MARKS = ("PRIVATE KEY-----", "AGE-SECRET-KEY-1")

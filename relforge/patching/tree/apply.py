@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relforge import proc
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git, neutral_attributes
 from relforge.patching.mailbox import EncodedDiff, pieces
@@ -28,7 +29,6 @@ from relforge.patching.tree.changes import (
     shown_path,
     touched_paths,
 )
-from relforge.stage import CancelToken
 
 __all__ = ["AppliedTree", "FileChange", "apply_patches", "repository_objects", "shown_path"]
 

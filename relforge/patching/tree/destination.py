@@ -6,13 +6,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle.header import Origin
 from relforge.patching.source import Recipe
 from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
 from relforge.patching.tree.tarball import unpatch_to_stream, unpatch_to_tar
 from relforge.patching.tree.worktree import unpatch_to_worktree
-from relforge.stage import CancelToken
 
 
 @dataclass(frozen=True)

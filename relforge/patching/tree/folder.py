@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.frozen import Frozen, sha256_hex
@@ -25,7 +26,6 @@ from relforge.patching.tree.marker import (
     write_marker,
 )
 from relforge.patching.tree.place import exclude, marker_of_target, put_in_place, safe_target
-from relforge.stage import CancelToken
 from relforge.workarea import outer_area
 
 _LOCK_WAIT_S = 600.0

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import Sha256, TreeHash
@@ -14,7 +15,6 @@ from relforge.patching.flagscale.entry import patches_at
 from relforge.patching.series import SERIES, read_series
 from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStream, Recipe
 from relforge.patching.tree.apply import AppliedTree, apply_patches
-from relforge.stage import CancelToken
 from relforge.workarea import outer_area, work_area
 
 

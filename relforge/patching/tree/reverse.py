@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.patching.bundle.header import GitOrigin, PackageOrigin
 from relforge.patching.source import Graft, Recipe
 from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
 from relforge.patching.tree.marker import Base, required_marker
-from relforge.stage import CancelToken
 
 
 def reverse(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder
 from relforge.gitio import Git
@@ -17,7 +18,6 @@ from relforge.gitio.entries import GITLINK, LINK, TreeEntry, refuse_unsafe
 from relforge.gitio.writing import folders_of
 from relforge.patching.source import Recipe
 from relforge.patching.tree.making import Tree, applied_tree
-from relforge.stage import CancelToken
 from relforge.workarea import outer_area
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, write_atomic
 from relforge.frozen import sha256_hex
@@ -30,7 +31,6 @@ from relforge.patching.tree.place import (
     put_in_place,
     safe_target,
 )
-from relforge.stage import CancelToken
 from relforge.workarea import outer_area
 
 _LOCK_WAIT_S = 600.0
