@@ -18,7 +18,8 @@ class Frozen(BaseModel):
 
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces (the subset of RFC 8785 that our data needs)."""
-    return _ENCODER.encode(value).encode()
+    # A file name that is not UTF-8 keeps its very bytes.
+    return _ENCODER.encode(value).encode("utf-8", "surrogateescape")
 
 
 def _plain(value: Any) -> Any:

@@ -181,7 +181,10 @@ def to_stderr(line: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        text = json.dumps(value, indent=2)  # a file name that is not UTF-8, escaped
+    sys.stdout.write(f"{text}\n")
 
 
 @contextmanager

@@ -28,6 +28,15 @@ def dispatch(verb: str, words: list[str]) -> int:
             else (f"did you mean 'relforge {near[0]}'?" if near else "relforge --help"),
         )
         return _report(unknown)
+    if "" in words:
+        # Most often a variable that is not set; as a path it would be the current folder.
+        before = words[words.index("") - 1] if words[0] else verb
+        empty = RelforgeError(
+            f"an empty word stands after {before}",
+            code=ExitCode.USAGE,
+            hint="is a variable in the command unset?",
+        )
+        return _report(empty)
     try:
         from typer.main import get_command
 

@@ -185,6 +185,8 @@ class FlagScaleWords:
             or self.no_init_submodule
             or self.no_force
             or self.no_fs_extension
+            or self.whitespace != "exact"
+            or self.mode is not None
         )
 
     @property

@@ -167,9 +167,11 @@ def open_(
 ) -> None:
     """Opens a bundle: its plain patches and their series, in a new folder only you can read."""
     from relforge.patching.bundle import open_to_folder
+    from relforge.patching.edits.writeset import refuse_inside_tree
     from relforge.patching.source import Trust
 
     place = with_keys(workplace(project, site), key_path, key_passphrase_file)
+    refuse_inside_tree(directory, "--dir")
     trust = Trust(tuple(_signers(place)), _identities(place), allow_unsigned)
     read = open_to_folder(bundle, directory, trust, home=place.home)
     if json_:

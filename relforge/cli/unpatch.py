@@ -80,6 +80,12 @@ def unpatch(
 
     With --status or --reverse nothing is applied: the DIRs named are looked at, or taken back.
     """
+    if status and (reverse or worktree or tar is not None or directory is not None):
+        raise RelforgeError(
+            "--status only looks, and stands alone",
+            code=ExitCode.USAGE,
+            hint="relforge unpatch --status DIR",
+        )
     if status:
         state.status(folders or (), as_json=json_)
         return
@@ -124,9 +130,10 @@ def unpatch(
     if words.given:
         if device or release:
             raise RelforgeError(
-                "a release and an entry of FlagScale's repository are named at once",
+                "a release is named together with what is for an entry of FlagScale's repository",
                 code=ExitCode.USAGE,
-                hint="name either --device or --release, or --device-type",
+                hint="name either --device or --release, or --device-type with --whitespace, "
+                "--expect-tree and the like",
             )
         from relforge.cli.unpatch_flagscale import unpatch_flagscale
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,6 +87,12 @@ def _check(words: FlagScaleWords) -> None:
             )
     if words.expect_trees and len(words.expect_trees) != max(1, len(words.device_types)):
         raise _usage("--expect-tree takes one tree per device", "name as many trees as devices")
+    for tree in words.expect_trees:
+        if re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", tree) is None:
+            raise _usage(
+                f"--expect-tree {tree}: this is no tree hash",
+                "give it in full: 40 lower-case hexadecimal digits, as unpatch prints it",
+            )
 
 
 def _find(

@@ -93,6 +93,11 @@ def destination(
     """Where the trees go. Raises RelforgeError (USAGE) for options that do not go together."""
     from relforge.patching.tree.destination import Destination
 
+    if worktree and discard_edits:
+        raise _usage(
+            "a worktree is never replaced, so --discard-edits has nothing to discard there",
+            "git worktree remove --force DIR, then the same command without the option",
+        )
     if worktree and tar is not None:
         raise _usage("--worktree and --tar exclude each other", "leave one of them away")
     if release and worktree and repo is None:

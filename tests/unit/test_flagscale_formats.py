@@ -169,3 +169,10 @@ def test_a_history_of_aliases_within_aliases_is_refused_before_it_is_written_out
     with pytest.raises(RelforgeError) as caught:
         read_history(bomb, "history")
     assert caught.value.code is ExitCode.SOURCE
+
+
+def test_a_commit_of_digits_stays_what_it_is() -> None:
+    data = b"Other_X1:\n  train:\n    FlagScale: [0123, 1e10]\n    vllm:\n"
+    history = read_history(data, "x")
+    assert history == {"Other_X1": {"train": {"FlagScale": ["0123", "1e10"], "vllm": []}}}
+    assert read_history(write_history(history), "x") == history

@@ -30,6 +30,7 @@ from relforge.patching.keys import Identities, Recipient
 from relforge.patching.series import PlainPatches
 from relforge.patching.source import Diff, Ships
 from relforge.patching.tree.apply import apply_patches
+from relforge.patching.tree.private_keys import refuse_private_keys
 from relforge.workarea import UNFINISHED, sweep_unfinished, work_area
 
 _CHUNK = 1 << 18
@@ -78,6 +79,8 @@ def seal(
             work=area,
             per_patch=True,
         )
+        after = {change.after for changes in applied.per_patch for change in changes}
+        refuse_private_keys(applied.git, applied.tree, after)
     rows = zip(patches.patch_set.patches, applied.per_patch, strict=True)
     index = BundleIndex(
         patches=tuple(IndexedPatch(**dict(patch), files=files) for patch, files in rows)

@@ -35,6 +35,7 @@ from relforge.patching.source import Diff, Patch, Recipe, Trust
 from relforge.patching.tree.apply import apply_patches
 from relforge.patching.tree.making import applied_tree
 from relforge.patching.tree.marker import Marker, edits, required_marker
+from relforge.patching.tree.private_keys import refuse_private_keys
 from relforge.workarea import outer_area
 
 _NUMBER = re.compile(r"^(?:.*/)?(\d{1,8})[-_.]")
@@ -87,6 +88,8 @@ def from_tree(
     sealed = carried is not None and carried.sealed
     with applied_tree(recipe, home=home, cancel=cancel) as (tree, applied, area):
         edited = edited_tree(applied, folder, found, area)
+        mine = {(edit.after or "").rpartition(" ")[2] for edit in found}
+        refuse_private_keys(applied.git, edited, mine)
         parts = parts_of(recipe.git_dir, recipe.base_tree, recipe.grafts)
         splitting = Splitting(applied.git, parts, area / "split")
         before = splitting.split(tree.tree)

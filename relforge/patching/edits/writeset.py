@@ -8,10 +8,27 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write
 from relforge.patching.series import SERIES, PlainPatches, check_patch_name, read_series
+from relforge.patching.tree.marker import tree_around
+
+
+def refuse_inside_tree(out: Path, option: str) -> None:
+    """Raises RelforgeError (SOURCE) for a place inside a patched tree.
+
+    Patches that lie there would be taken for the user's edits.
+    """
+    if (tree := tree_around(out)) is not None:
+        raise RelforgeError(
+            "the patch set would lie inside a patched tree",
+            code=ExitCode.SOURCE,
+            where=str(out),
+            why=f"{tree} is one, and what lies in it counts as an edit of it",
+            hint=f"name a folder outside of it with {option}",
+        )
 
 
 def refuse_existing(out: Path, option: str = "--out") -> None:
-    """Raises RelforgeError (SOURCE) unless *out* is new or an empty folder."""
+    """Raises RelforgeError (SOURCE) unless *out* is new or empty, and outside of patched trees."""
+    refuse_inside_tree(out, option)
     try:
         free = not out.is_symlink() and (not out.exists() or not any(out.iterdir()))
     except NotADirectoryError:

@@ -27,12 +27,17 @@ class DiffYaml(Frozen):
     backends_version: dict[str, str] = {}
 
 
-def load_yaml(data: bytes, where: str) -> Any:
-    """Plain YAML of at most 1 MiB. Raises RelforgeError (SOURCE)."""
+def load_yaml(data: bytes, where: str, *, texts: bool = False) -> Any:
+    """Plain YAML of at most 1 MiB; with ``texts`` every scalar as it stands, also ``0123``.
+
+    Raises RelforgeError (SOURCE).
+    """
     if len(data) > _LARGEST:
         raise unreadable(where, "it is larger than 1 MiB")
     try:
-        return yaml.safe_load(data.decode())
+        # BaseLoader makes strings, lists and mappings, and nothing else.
+        loader = yaml.BaseLoader if texts else yaml.SafeLoader
+        return yaml.load(data.decode(), Loader=loader)  # noqa: S506
     # PyYAML passes on what int(), date() and deep nesting raise.
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError, OverflowError) as error:
         first = (str(error).splitlines() or ["it is no YAML"])[0]

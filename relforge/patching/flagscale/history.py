@@ -16,19 +16,20 @@ History = dict[str, dict[str, dict[str, list[str]]]]
 
 def read_history(data: bytes, where: str) -> History:
     """Reads the file. Raises RelforgeError (SOURCE)."""
-    content = load_yaml(data, where)
-    if content is None:
+    content = load_yaml(data, where, texts=True)
+    if not content:
         return {}
     result: History = {}
     for device, by_task in _mapping(content, where, "the file").items():
         for task, by_backends in _mapping(by_task, where, device).items():
             for key, commits in _mapping(by_backends, where, f"{device}: {task}").items():
-                if not isinstance(commits, (list, type(None))):
+                if commits and not isinstance(commits, list):
                     raise unreadable(where, f"{device}: {task}: {key} is no list")
+                listed = commits if isinstance(commits, list) else []
                 # Nested lists behind YAML aliases would grow without end when written out.
-                if any(not isinstance(commit, (str, int)) for commit in commits or ()):
+                if any(not isinstance(commit, (str, int)) for commit in listed):
                     raise unreadable(where, f"{device}: {task}: {key} lists no commit ids")
-                named = [str(commit).strip() for commit in commits or ()]
+                named = [str(commit).strip() for commit in listed]
                 result.setdefault(device, {}).setdefault(task, {})[key] = named
     return result
 

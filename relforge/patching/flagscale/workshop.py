@@ -10,9 +10,9 @@ from pathlib import Path
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
-from relforge.patching.keys import keyfiles
 from relforge.patching.source import Diff, Whitespace
 from relforge.patching.tree.apply import AppliedTree, apply_patches
+from relforge.patching.tree.private_keys import looks_private, would_publish
 
 EVERYTHING = "**"
 _ALL = ":(top)"
@@ -121,15 +121,8 @@ class Workshop:
             if status == "D":
                 continue
             done = self.git.run("cat-file", "blob", blob, check=False)
-            start = done.stdout[: 1 << 16].lstrip()
-            looks = start.startswith(b"-----BEGIN ") or b"AGE-SECRET-KEY-1" in start
-            if done.returncode == 0 and looks and keyfiles.is_private(start):
-                raise RelforgeError(
-                    "the patch would publish a private key",
-                    code=ExitCode.SOURCE,
-                    where=path,
-                    hint="take the file out of the change, then run the same command again",
-                )
+            if done.returncode == 0 and looks_private(done.stdout):
+                raise would_publish(path)
 
 
 def applied(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle.header import Origin
 from relforge.patching.source import Recipe
 from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
+from relforge.patching.tree.making import Tree
 from relforge.patching.tree.tarball import unpatch_to_stream, unpatch_to_tar
 from relforge.patching.tree.worktree import unpatch_to_worktree
 
@@ -93,5 +95,27 @@ def _archive(
             hint="redirect it: relforge unpatch --tar - ... | docker build -",
         )
     else:
-        tree = unpatch_to_stream(sys.stdout.buffer, recipe, home=home, epoch=epoch, cancel=cancel)
+        tree = _streamed(recipe, home=home, epoch=epoch, cancel=cancel)
     return Unpatched(folder=tar, tree=tree, status="written", excluded_in=None)
+
+
+def _streamed(recipe: Recipe, *, home: Path, epoch: int, cancel: CancelToken | None) -> Tree:
+    """The archive on stdout; a reader that goes away early has half of it, and is told."""
+    if sys.stdout.name == os.devnull:  # the program was started with stdout closed
+        raise _no_reader("stdout is closed")
+    try:
+        tree = unpatch_to_stream(sys.stdout.buffer, recipe, home=home, epoch=epoch, cancel=cancel)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise _no_reader("its reader went away before its end") from error
+    return tree
+
+
+def _no_reader(why: str) -> RelforgeError:
+    return RelforgeError(
+        "the archive was not written whole",
+        code=ExitCode.ENVIRONMENT,
+        where="stdout",
+        why=why,
+        hint="look at the program that reads it, or write a file: --tar FILE",
+    )

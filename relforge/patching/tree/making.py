@@ -17,6 +17,8 @@ from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStre
 from relforge.patching.tree.apply import AppliedTree, apply_patches
 from relforge.workarea import outer_area, work_area
 
+_PINNED = "--expect-tree, the manifest or the lock"
+
 
 class Tree(Frozen):
     """A source with its patch set applied."""
@@ -90,7 +92,9 @@ def applied_tree(
         info = stream.info if stream else None
         if stream is not None and info is not None and info.result_tree is not None:
             check_meant_for(info, recipe, where=stream.where)
-            _is_expected(info.result_tree, recipe.expected_tree, "the manifest or lock")
+            _is_expected(
+                info.result_tree, recipe.expected_tree, "--expect-tree, the manifest or the lock"
+            )
         applied = apply_patches(
             recipe.git_dir,
             recipe.base_tree,
@@ -102,7 +106,7 @@ def applied_tree(
             cancel=cancel,
         )
         _is_expected(applied.tree, info.result_tree if info else None, "the bundle's signed header")
-        _is_expected(applied.tree, recipe.expected_tree, "the manifest or lock")
+        _is_expected(applied.tree, recipe.expected_tree, _PINNED)
         tree = Tree(
             tree=applied.tree,
             base_tree=applied.base_tree,

@@ -299,3 +299,8 @@ def _mode_and_blob(full: bytes, info: os.stat_result, hash_digits: int) -> str:
     else:
         return "special"
     return f"{mode} {blob_hash(content, hash_digits)}"
+
+
+def tree_around(path: Path) -> Path | None:
+    """The patched tree that a path, which need not exist, lies in."""
+    return next((one for one in path.absolute().parents if (one / MARKER).is_file()), None)

@@ -125,6 +125,8 @@ def exclude(target: Path) -> Path | None:
         if common is None:
             continue
         inside = target.relative_to(parent).as_posix()
+        if "\n" in inside:
+            raise not_there(target, "git cannot leave out a name with a line end (info/exclude)")
         escaped = re.sub(r"([\\*?\[\]])", r"\\\1", inside)
         # The second pattern covers the moment before the finished tree is renamed.
         return exclude_lines(common, [f"/{escaped}/".encode(), f"{OUTER_PREFIX}*/".encode()])
