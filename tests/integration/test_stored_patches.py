@@ -86,6 +86,7 @@ def vendor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Vendor:
     little = world(tmp_path, monkeypatch, capsys)
+    monkeypatch.delenv("RELFORGE_SITE")  # the project has its own
     project = tmp_path / "project"
     shutil.copytree(CHECKOUT / "examples" / "hello", project)
     devices = project / "manifests" / "devices"

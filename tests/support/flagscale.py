@@ -234,7 +234,10 @@ def world(
     """A little FlagScale, and a home and current folder of its own."""
     monkeypatch.setenv("RELFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("RELFORGE_SITE", raising=False)
+    # A checkout that ran the quickstart has a site configuration, which must not count here.
+    site = tmp_path / "site.yaml"
+    site.write_text("kind: site\n")
+    monkeypatch.setenv("RELFORGE_SITE", str(site))
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

@@ -268,6 +268,9 @@ def test_the_counts_are_those_of_the_findings(faulty: dict[str, LintReport]) -> 
 @pytest.fixture
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     monkeypatch.setenv("RELFORGE_HOME", str(tmp_path / "home"))
+    # A checkout that ran the quickstart has a site configuration, which must not count here.
+    (tmp_path / "site.yaml").write_text("kind: site\n")
+    monkeypatch.setenv("RELFORGE_SITE", str(tmp_path / "site.yaml"))
     monkeypatch.chdir(tmp_path)
     one = Checkout(tmp_path / "FlagScale")
     one.entry("A_X1/FlagScale", CHANGE)
