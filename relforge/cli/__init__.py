@@ -55,13 +55,13 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script; exits with a documented code."""
     words = sys.argv[1:] if argv is None else argv
     _prepare_streams()
+    code = 0
     try:
         code = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output went away; nothing of ours is wrong.
+        # The reader of our output went away; what was wrong before that stays wrong.
         _discard_output()
-        code = 0
     except OSError as error:
         _discard_output()
         sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
