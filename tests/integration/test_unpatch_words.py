@@ -132,3 +132,16 @@ def test_a_private_key_is_neither_sealed_nor_taken_from_a_tree(
     with pytest.raises(RelforgeError, match="would publish a private key"):
         world_with_it.seal_again(tmp_path / "x.bundle")
     assert not (tmp_path / "x.bundle").exists()
+
+
+def test_a_name_that_git_cannot_leave_out_is_no_place_for_a_tree(little: LittleFlagScale) -> None:
+    little.legacy("bi_V150", little.mailbox)
+    exclude = little.fs.path / ".git" / "info" / "exclude"
+    before = exclude.read_bytes() if exclude.exists() else None
+    target = little.fs.path / "new\nline"
+    words = ("--device-type", "bi_V150", "--commit-id", little.b8, "--dir", target)
+    done = little.unpatch(*words)
+    assert done.code == ExitCode.SOURCE
+    assert "a name with a line end" in done.err
+    assert (exclude.read_bytes() if exclude.exists() else None) == before
+    assert not target.exists()
