@@ -210,7 +210,7 @@ def _keys(folder: Path | None, passphrase_file: Path | None, target: Path) -> Ke
 
     if folder is None:
         return None
-    refuse_inside(folder, target / "hardware")
+    refuse_inside(folder, target)
     return key_pair(folder, passphrase=passphrase_from(passphrase_file), on_line=to_stderr)
 
 

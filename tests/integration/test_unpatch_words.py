@@ -145,3 +145,17 @@ def test_a_name_that_git_cannot_leave_out_is_no_place_for_a_tree(little: LittleF
     assert "a name with a line end" in done.err
     assert (exclude.read_bytes() if exclude.exists() else None) == before
     assert not target.exists()
+
+
+def test_no_new_key_pair_is_made_where_git_would_take_it(little: LittleFlagScale) -> None:
+    little.fs.commit({"flagscale/more.py": b"x = 1\n"})
+    words = ("--device-type", "A_X100", "--base-commit-id", little.base)
+    keys = little.fs.path / "k"
+    done = little.relforge("patch", *words, "--key-path", keys, "--repo", little.fs.path)
+    assert done.code == ExitCode.SOURCE
+    assert "would publish the private key" in done.err
+    assert not keys.exists()
+    outside = little.root / "made"
+    done = little.relforge("patch", *words, "--key-path", outside, "--repo", little.fs.path)
+    assert done.code == 0, done.err
+    assert (outside / "private_key.pem").is_file()

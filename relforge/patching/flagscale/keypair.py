@@ -99,13 +99,21 @@ def _new(folder: Path, on_line: Callable[[str], None]) -> KeyPair:
     return KeyPair(private.public_key(), ((folder / PRIVATE, private),))
 
 
-def refuse_inside(folder: Path, hardware: Path) -> None:
-    """Raises RelforgeError (SOURCE) for a key folder where entries are published from."""
-    if folder.resolve().is_relative_to(hardware.resolve()):
+def refuse_inside(folder: Path, repository: Path) -> None:
+    """Raises RelforgeError (SOURCE) for a key folder from which the private key would be published.
+
+    That is any below ``hardware/``, and elsewhere in the repository one whose keys are yet to be
+    made: a pair that is there already may be left out of git by its owner.
+    """
+    place = folder.resolve()
+    published = place.is_relative_to((repository / "hardware").resolve())
+    new = place.is_relative_to(repository.resolve()) and not (place / PUBLIC).exists()
+    if published or new:
         raise RelforgeError(
-            "the keys lie where patches are published from",
+            "the keys would lie where patches are published from",
             code=ExitCode.SOURCE,
             where=str(folder),
-            why="whoever commits hardware/ would publish the private key",
-            hint="move the folder out of the repository, then name it with --key-path",
+            why=f"whoever commits {'hardware/' if published else 'everything'} would publish the "
+            "private key",
+            hint="name a folder outside of the repository with --key-path",
         )
