@@ -55,6 +55,17 @@ class Tmpfs(Frozen):
     executable: bool = False
 
 
+class TreeConfig(Frozen):
+    """The configuration of a model that FlagScale's own tree has, in the image.
+
+    ``folder`` has ``serve/<name>.yaml``. Its parallel sizes count, and ``serve.args`` change or add
+    to the rest.
+    """
+
+    folder: ContainerPath
+    source: Source
+
+
 class FlagScale(Frozen):
     """What FlagScale's runner is told beside the engine's arguments.
 
@@ -66,6 +77,8 @@ class FlagScale(Frozen):
     name: Name | None = None
     """Of the two configuration files; without one that of the model."""
     before_start: tuple[Annotated[tuple[Line, ...], Field(min_length=1)], ...] = ()
+    tree_config: TreeConfig | None = None
+    """None: the model's file is written from this manifest."""
     ssh_port: Port = 22
     resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "gpu"
 
@@ -226,6 +239,13 @@ class Serve(Frozen):
                 f"tensor x pipeline x data parallel is {self.accelerators}, which "
                 f"{self.nodes} nodes cannot share evenly"
             )
+        if self.flagscale is not None and self.flagscale.tree_config is not None:
+            own = [name for name in _PARALLEL if name in self.model_fields_set]
+            if own or self.nodes > 1:
+                raise ValueError(
+                    "flagscale.tree_config says how the model is shared, on one node: leave out "
+                    + ", ".join([*own, *(["nodes"] if self.nodes > 1 else [])])
+                )
         if "/dev/shm" in self.tmpfs and "shm_bytes" in self.model_fields_set:  # noqa: S108
             raise ValueError("tmpfs /dev/shm and shm_bytes say the same thing; keep one of them")
         if bool(self.groups) != (self.proxy is not None):

@@ -13,11 +13,14 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     StringConstraints,
     model_serializer,
+    model_validator,
 )
+from typing_extensions import Self
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Reason, RelativePath, Sha256
+from relforge.manifest.facts import UNRESOLVED
 
 RepositoryId = Annotated[
     str,
@@ -74,19 +77,31 @@ class _NotInProject(Frozen):
         )
 
 
-class HuggingFaceWeights(_NotInProject):
+class _OnHub(_NotInProject):
+    """``revision: unresolved``, without files, until somebody has pinned what the hub has."""
+
+    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={})
+    repository: RepositoryId
+    revision: str
+
+    @model_validator(mode="after")
+    def _pinned_whole(self) -> Self:
+        if (self.revision == UNRESOLVED) != (not self.pinned):
+            raise ValueError("a revision and the files that it has are pinned together")
+        return self
+
+
+class HuggingFaceWeights(_OnHub):
     """Files of a model repository on the Hugging Face Hub, or a mirror of it."""
 
     kind: Literal["huggingface"]
-    repository: RepositoryId
-    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+    revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unresolved)$")]
 
 
-class ModelScopeWeights(_NotInProject):
+class ModelScopeWeights(_OnHub):
     """Files of a model repository on ModelScope; ``revision`` is a commit or a tag."""
 
     kind: Literal["modelscope"]
-    repository: RepositoryId
     revision: Annotated[
         str,
         StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
@@ -107,8 +122,21 @@ class OnRequestWeights(_NotInProject):
     pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={})
 
 
+class ServerWeights(_NotInProject):
+    """What the server in the image fetches itself, such as a graph that was built ahead.
+
+    Nothing pins it, and every record says so. It goes into the folder that the site configuration
+    names for the model, or into one below relforge's home.
+    """
+
+    kind: Literal["by-server"]
+    what: Reason
+    source: Reason
+    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={}, max_length=0)
+
+
 Weights = Annotated[
-    LocalWeights | HuggingFaceWeights | ModelScopeWeights | OnRequestWeights,
+    LocalWeights | HuggingFaceWeights | ModelScopeWeights | OnRequestWeights | ServerWeights,
     Field(discriminator="kind"),
 ]
 
