@@ -156,6 +156,7 @@ class Proxy(Frozen):
     source: Source
 
 
+_SHM_BYTES = 64 * 1024 * 1024  # the engine's own
 _PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel")
 _OF_GROUP = {"port", "nodes", *_PARALLEL}
 
@@ -176,7 +177,7 @@ class Serve(Frozen):
     command: tuple[str, ...] = ()
     """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
     env: dict[EnvName, Line] = {}
-    shm_bytes: PositiveInt = 64 * 1024 * 1024
+    shm_bytes: PositiveInt = _SHM_BYTES
     memory_bytes: PositiveInt | None = None
     ready_timeout_s: Seconds = 600.0
     profile: Literal["toolkit", "raw", "privileged"] | None = None
@@ -234,25 +235,25 @@ class Serve(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Serve:
-        if self.accelerators % self.nodes:
+        if not self.groups and self.accelerators % self.nodes:
             raise ValueError(
                 f"tensor x pipeline x data parallel is {self.accelerators}, which "
                 f"{self.nodes} nodes cannot share evenly"
             )
         if self.flagscale is not None and self.flagscale.tree_config is not None:
-            own = [name for name in _PARALLEL if name in self.model_fields_set]
+            own = [name for name in _PARALLEL if getattr(self, name) != 1]
             if own or self.nodes > 1:
                 raise ValueError(
                     "flagscale.tree_config says how the model is shared, on one node: leave out "
                     + ", ".join([*own, *(["nodes"] if self.nodes > 1 else [])])
                 )
-        if "/dev/shm" in self.tmpfs and "shm_bytes" in self.model_fields_set:  # noqa: S108
+        if "/dev/shm" in self.tmpfs and self.shm_bytes != _SHM_BYTES:  # noqa: S108
             raise ValueError("tmpfs /dev/shm and shm_bytes say the same thing; keep one of them")
         if bool(self.groups) != (self.proxy is not None):
             raise ValueError("proxy and groups belong together")
         if self.groups:
             total = sum(group.nodes for group in self.groups)
-            own = [name for name in _PARALLEL if name in self.model_fields_set]
+            own = [name for name in _PARALLEL if getattr(self, name) != 1]
             if own or total != self.nodes:
                 raise ValueError(
                     f"groups have {total} nodes together and say how each is parallel: set nodes: "
