@@ -162,6 +162,7 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
     yield from _ports(release)
     yield from _accelerators(release, device)
     yield from _graph(release, model)
+    yield from _keys(release, device)
     quantization = release.serve.args.get("quantization")
     if quantization in _NEEDS_QUANTIZED_WEIGHTS and model.precision in _FLOATS:
         yield Contradiction(
@@ -184,6 +185,18 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
             "the gate compares with recorded answers, question by question",
             "add reference to the model, or remove evaluation and say why under skip.evaluate",
         )
+
+
+def _keys(release: Release, device: Device) -> Iterator[Contradiction]:
+    for number, patch_set in enumerate(release.patches):
+        sealed = patch_set.path.endswith((".bundle", ".encrypted"))
+        if sealed and patch_set.key_contact is None and device.vendor.contact is None:
+            yield Contradiction(
+                ("patches", number),
+                f"nobody is named who hands out the key of {patch_set.name}",
+                "it is sealed, and whoever has no key has to know whom to ask",
+                "set key_contact there, or vendor.contact of the device",
+            )
 
 
 def _graph(release: Release, model: Model) -> Iterator[Contradiction]:

@@ -161,7 +161,12 @@ def _from_archive(
         loaded = load_requested(base, architecture, cli=cli, site=site, cancel=cancel)
         lock = home / "work" / f"base-{key[:12]}.lock"
         with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
-            _copy_pulled(loaded.id, name, key, home, site, ctx_line, cancel)
+            # BuildKit takes no image by its id alone.
+            given = f"relforge-given:{key[:12]}"
+            proc.run(
+                cli.argv("tag", loaded.id, given), code=ExitCode.ENVIRONMENT, env=cli.environment
+            )
+            _copy_pulled(given, name, key, home, site, ctx_line, cancel)
     return BaseResult(
         how="archive",
         reference=name,

@@ -235,6 +235,8 @@ class Serve(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Serve:
+        if bool(self.groups) != (self.proxy is not None):
+            raise ValueError("proxy and groups belong together")
         if not self.groups and self.accelerators % self.nodes:
             raise ValueError(
                 f"tensor x pipeline x data parallel is {self.accelerators}, which "
@@ -249,8 +251,6 @@ class Serve(Frozen):
                 )
         if "/dev/shm" in self.tmpfs and self.shm_bytes != _SHM_BYTES:  # noqa: S108
             raise ValueError("tmpfs /dev/shm and shm_bytes say the same thing; keep one of them")
-        if bool(self.groups) != (self.proxy is not None):
-            raise ValueError("proxy and groups belong together")
         if self.groups:
             total = sum(group.nodes for group in self.groups)
             own = [name for name in _PARALLEL if getattr(self, name) != 1]

@@ -5,6 +5,7 @@ Whatever the kind, ``files`` says which file has which SHA-256; only what is pin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,10 +13,10 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_serializer,
-    model_validator,
 )
-from typing_extensions import Self
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
@@ -51,14 +52,16 @@ class LocalWeights(Frozen):
 
 
 class _NotInProject(Frozen):
-    """What the kinds have in common whose files lie in no folder of the project."""
+    """What the kinds have in common whose files lie in no folder of the project.
 
-    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", min_length=1)
+    Each has ``pinned`` as its last field, so that what stands before can decide about it.
+    """
 
     @property
     def files(self) -> dict[str, str]:
         """The SHA-256 of each pinned file, as ``LocalWeights.files`` has it."""
-        return {path: file.sha256 for path, file in self.pinned.items()}
+        pinned: Mapping[str, PinnedFile] = vars(self)["pinned"]
+        return {path: file.sha256 for path, file in pinned.items()}
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -80,15 +83,19 @@ class _NotInProject(Frozen):
 class _OnHub(_NotInProject):
     """``revision: unresolved``, without files, until somebody has pinned what the hub has."""
 
-    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={})
     repository: RepositoryId
     revision: str
+    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={}, validate_default=True)
 
-    @model_validator(mode="after")
-    def _pinned_whole(self) -> Self:
-        if (self.revision == UNRESOLVED) != (not self.pinned):
+    @field_validator("pinned")
+    @classmethod
+    def _pinned_whole(
+        cls, pinned: dict[str, PinnedFile], info: ValidationInfo
+    ) -> dict[str, PinnedFile]:
+        revision = info.data.get("revision")
+        if revision is not None and (revision == UNRESOLVED) != (not pinned):
             raise ValueError("a revision and the files that it has are pinned together")
-        return self
+        return pinned
 
 
 class HuggingFaceWeights(_OnHub):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -35,7 +36,8 @@ class BuiltPackage(Frozen):
     distribution: str
     tree: str
     native: str
-    """``compiled`` here, ``precompiled`` elsewhere, ``prebuilt`` as a whole, or ``none``."""
+    """``compiled`` here or by the tree's own ``scripts``, ``precompiled`` elsewhere, ``prebuilt``
+    as a whole, or ``none``."""
     native_from: str | None = None
     """For precompiled code: the wheel it came from, with its sha256."""
 
@@ -46,6 +48,7 @@ class BuiltPackage(Frozen):
         return {
             "compiled": "compiled in this build",
             "prebuilt": "prebuilt wheel, packed again",
+            "scripts": "built by the tree's own scripts",
             "none": "none",
         }[self.native]
 
@@ -72,6 +75,8 @@ class BuildInputs(StageInputs):
     image_name: str
     pip_check_exceptions: tuple[str, ...]
     sealed_sources: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    """Distributions that have to add a device to vLLM."""
     unshipped: tuple[str, ...]
     """Patched sources whose Python files the image may not ship."""
 
@@ -147,6 +152,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             sealed_sources=tuple(
                 sorted(p.source for p in subject.patch_sets if p.sealed and p.source in used)
             ),
+            plugins=tuple(p.distribution for p in release.build.packages if p.plugin),
             unshipped=tuple(sorted(p.source for p in release.patches if p.ships != "python")),
         )
 
@@ -251,6 +257,7 @@ class Build(Stage[BuildInputs, BuildResult]):
                     .read_bytes()
                 )
                 _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
+                _check_plugins(report["plugins"], inputs.plugins, env.release)
                 built = build(request, site=env.site.engine, ctx_line=ctx.line, cancel=ctx.cancel)
         from relforge.engine.images import unpacked_bytes
 
@@ -360,6 +367,24 @@ def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
         path = area / "apt-sources.list"
         path.write_text(text)
         yield {SECRET_ID: path}
+
+
+def _check_plugins(found: dict[str, list[str]], wanted: tuple[str, ...], release: str) -> None:
+    """vLLM takes a device from an entry point; without one it serves, on another device."""
+    registered = {_canonical(name) for name in found}
+    for name in wanted:
+        if _canonical(name) not in registered:
+            raise RelforgeError(
+                f"{name} is built as a plugin and registers nothing with vLLM",
+                code=ExitCode.BUILD,
+                where=f"release {release}, build.packages",
+                why="the installed package has no entry point in a group vllm.*",
+                hint="correct its source, or leave plugin out for this package",
+            )
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:
