@@ -4,8 +4,8 @@ The hubs' client libraries keep state of their own (tokens, caches, progress bar
 cannot be stopped); all of that stays in here and ends with the process. The request is one JSON
 object with the fields of Request; it carries the token, which must reach neither an argument list
 nor the environment. The answer is one JSON object on stdout: ``{"files": [...]}`` for ``look``,
-``{"revision": ...}`` for ``revision``, ``{}`` for ``fetch``, or ``{"error": {"kind", "text"}}`` with
-a kind of HubFault's.
+``{"revision": ...}`` for ``revision``, ``{}`` for ``fetch``, or ``{"error": {"kind", "text"}}``
+with a kind of HubFault's.
 
 Only the standard library is imported up here, so that a missing extra can still be reported.
 """
