@@ -24,6 +24,8 @@ from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
 from relforge.manifest.facts import UNRESOLVED, BaseImage, BootstrapBase, RegistryBase
 from relforge.manifest.site import Site
+from relforge.network import PROXY_HINT, Proxy, proxies_for
+from relforge.sources.places import proxy_of, shown, why_unreachable
 from relforge.workarea import work_area
 
 LABEL_KEY = "org.relforge.base-key"
@@ -294,8 +296,15 @@ def _make(
         root = work / "root"
         started = rootfs.now()
         mirror = apt.bootstrap_mirror(spec.suite, site)
+        _refuse_silent_mirror(mirror or apt.default_mirror(), site)
         rootfs.bootstrap(
-            spec, root, architecture=architecture, mirror=mirror, line=ctx_line, cancel=cancel
+            spec,
+            root,
+            architecture=architecture,
+            mirror=mirror,
+            environment=rootfs.environment(site, work),
+            line=ctx_line,
+            cancel=cancel,
         )
         status = (root / "var/lib/dpkg/status").read_text()
         rootfs.normalise(root, started=started, apt_sources=apt.image_sources(spec.suite, mirror))
@@ -308,6 +317,22 @@ def _make(
         (work / "rootfs.tar").replace(kept / "context" / "rootfs.tar")
         write_atomic(kept / "base.json", canonical_json(made))
     return made
+
+
+def _refuse_silent_mirror(mirror: str | None, site: Site) -> None:
+    # wget itself tries for many minutes.
+    if mirror is None:
+        return
+    proxies = proxies_for(mirror, Proxy.of(site))
+    if why := why_unreachable(mirror, site.python.index_timeout_s, proxies=proxies):
+        check = "check the network, or name another mirror (apt_mirror in the site configuration)"
+        raise RelforgeError(
+            "the Debian mirror cannot be reached",
+            code=ExitCode.ENVIRONMENT,
+            where=f"{shown(mirror)}, for debootstrap",
+            why=why,
+            hint=f"{PROXY_HINT}; else {check}" if proxy_of(mirror, proxies) else check,
+        )
 
 
 def _read(path: Path, key: str) -> _Made | None:
