@@ -17,8 +17,8 @@ from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
 from relforge.engine.buildx import BuildRequest, build, build_into_engine
 from relforge.engine.cli import DockerCli, find_cli
-from relforge.engine.client import connect
 from relforge.engine.images import find_image
+from relforge.engine.pulling import NotHad, Place, pull
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
@@ -30,22 +30,30 @@ from relforge.workarea import work_area
 
 LABEL_KEY = "org.relforge.base-key"
 _RECIPE = 1
-_ASK_TIMEOUT_S = 4
 _LOCK_WAIT_S = 1800.0
 _DOCKERFILE = 'FROM scratch\nADD rootfs.tar /\nCMD ["/bin/sh"]\n'
 
 
 class BaseResult(Frozen):
     """``reference`` goes into FROM. ``digest`` is the manifest's: the registry's own where it came
-    from one. ``packages`` are Debian's (name, version), empty for an image without them. ``key`` is
-    the content key of what was declared."""
+    from one. ``place`` is where that was pulled from, a mirror perhaps; None for a bootstrapped
+    base, and where nobody noted it. ``packages`` are Debian's (name, version), empty for an image
+    without them. ``key`` is the content key of what was declared."""
 
     how: Literal["registry", "bootstrap"]
     reference: str
     digest: str
+    place: str | None = None
     packages: tuple[tuple[str, str], ...] = ()
     key: str
     reused: bool = False
+
+
+class _Pulled(Frozen):
+    """What is kept beside the copy of a registry's image."""
+
+    key: str
+    place: str
 
 
 class _Made(Frozen):
@@ -83,16 +91,7 @@ def ensure_base(
         unreachable = found
         ctx_line(f"registry of the base image: {unreachable}")
     if base.bootstrap is None or site.base_image == "registry":
-        named = base.registry
-        raise RelforgeError(
-            "no base image can be had",
-            code=ExitCode.ENVIRONMENT,
-            where=f"{named.reference}@{named.digest}" if named else "the device's base image",
-            why=unreachable if named else "the device manifest declares no registry",
-            hint="make the registry reachable for the engine"
-            if base.bootstrap is None
-            else "set base_image: auto in the site configuration, or make the registry reachable",
-        )
+        raise _nothing_had(base, site, unreachable)
     return _bootstrapped(
         base.bootstrap,
         architecture=architecture,
@@ -100,6 +99,23 @@ def ensure_base(
         home=home,
         ctx_line=ctx_line,
         cancel=cancel,
+    )
+
+
+def _nothing_had(base: BaseImage, site: Site, unreachable: str) -> RelforgeError:
+    named = base.registry
+    place = Place.of(named.reference, named.digest, site) if named else None
+    reach = "make the registry reachable for the engine"
+    if place is not None and place.asked != place.named:
+        reach = f"{reach}, or correct registry_mirrors in {site.file or 'the site configuration'}"
+    return RelforgeError(
+        "no base image can be had",
+        code=ExitCode.ENVIRONMENT,
+        where=str(place or "the device's base image"),
+        why=unreachable if place else "the device manifest declares no registry",
+        hint=reach
+        if base.bootstrap is None
+        else f"{reach}; or set base_image: auto in the site configuration",
     )
 
 
@@ -119,48 +135,26 @@ def _from_registry(
     name = f"relforge-base:{key[:12]}"
     copy = find_image(name, cli=cli)
     reused = copy is not None and copy.labels.get(LABEL_KEY) == key
+    note = home / "base" / key / "pulled.json"
     if not reused:
-        reference = f"{base.reference}@{base.digest}"
-        if why := _pulled(reference, cli, site, ctx_line, cancel):
-            return why
+        place = Place.of(base.reference, base.digest, site)
+        had = pull(place, site=site, line=ctx_line, cancel=cancel)
+        if isinstance(had, NotHad):
+            return had.why
         lock = home / "work" / f"base-{key[:12]}.lock"
         with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
-            _copy_pulled(reference, name, key, home, site, ctx_line, cancel)
+            _copy_pulled(had, name, key, home, site, ctx_line, cancel)
+            # Not a label of the copy: every image on it would inherit that.
+            write_atomic(note, canonical_json(_Pulled(key=key, place=had)))
     return BaseResult(
         how="registry",
         reference=name,
         digest=base.digest,
+        place=_place(note, key),
         packages=_ask_image(name, cli),
         key=key,
         reused=reused,
     )
-
-
-def _pulled(
-    reference: str,
-    cli: DockerCli,
-    site: Site,
-    ctx_line: Callable[[str], None],
-    cancel: CancelToken | None,
-) -> str | None:
-    """Pulls an image that is not there yet; returns why it cannot be had."""
-    if find_image(reference, cli=cli) is not None:
-        return None
-    if why := _unreachable(reference, site):
-        return why
-    ctx_line(f"pulling {reference}")
-    done = proc.run(
-        cli.argv("pull", reference),
-        code=ExitCode.ENVIRONMENT,
-        env=cli.environment,
-        check=False,
-        cancel=cancel,
-        on_line=ctx_line,
-    )
-    if done.returncode == 0:
-        return None
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"docker pull ended with {done.returncode}"
 
 
 def _copy_pulled(
@@ -211,26 +205,6 @@ def _env_line(pair: str) -> str:
     for sign in ("\\", '"', "$"):
         value = value.replace(sign, f"\\{sign}")
     return f'{name}="{value}"'
-
-
-def _unreachable(reference: str, site: Site) -> str | None:
-    # The engine asks the registry for the manifest: seconds, where a pull would retry for long.
-    from docker.errors import DockerException
-    from requests import RequestException
-
-    client = connect(site.engine)
-    try:
-        client.api.timeout = _ASK_TIMEOUT_S
-        client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
-    except RequestException as error:
-        if "timed out" in str(error).lower():
-            return f"no answer within {_ASK_TIMEOUT_S} s"
-        return str(error)
-    except DockerException as error:
-        return str(getattr(error, "explanation", None) or error)
-    finally:
-        client.close()
-    return None
 
 
 def _bootstrapped(
@@ -317,6 +291,14 @@ def _make(
         (work / "rootfs.tar").replace(kept / "context" / "rootfs.tar")
         write_atomic(kept / "base.json", canonical_json(made))
     return made
+
+
+def _place(note: Path, key: str) -> str | None:
+    try:
+        pulled = _Pulled.model_validate_json(note.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return pulled.place if pulled.key == key else None
 
 
 def _refuse_silent_mirror(mirror: str | None, site: Site) -> None:

@@ -87,6 +87,8 @@ class BuildResult(StageResult):
     layers: tuple[str, ...]
     base_how: str
     base_digest: str
+    base_place: str | None = None
+    """Where a registry's base was pulled from: that registry, or the site's mirror of it."""
     packages: tuple[BuiltPackage, ...]
     python: str
     python_packages: dict[str, str]
@@ -232,6 +234,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             layers=tuple(layer.digest for layer in built.image.layers),
             base_how=base.how,
             base_digest=base.digest,
+            base_place=base.place,
             packages=inputs.packages,
             python=report["python"],
             python_packages=report["packages"],
