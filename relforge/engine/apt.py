@@ -18,7 +18,6 @@ from relforge.manifest.site import Site
 _IN_RELEASE = re.compile(r"^'(?P<uri>\S+)/dists/(?P<suite>[^/']+)(?:/updates)?/InRelease'")
 _DEFAULT = re.compile(r'^\s*DEF_MIRROR="?(?P<uri>[a-z]+://[^"\s]+)"?', re.MULTILINE)
 _ROLLING = ("sid", "unstable", "testing", "experimental")
-SECRET_ID = "apt_sources"  # noqa: S105 (the name of a mount)
 
 
 def bootstrap_mirror(suite: str, site: Site) -> str | None:

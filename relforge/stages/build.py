@@ -179,6 +179,10 @@ class Build(Stage[BuildInputs, BuildResult]):
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.engine.base_image import ensure_base
         from relforge.engine.buildx import BuildRequest, build, export_target
+        from relforge.engine.cli import engine_facts
+        from relforge.engine.jobs import max_jobs
+        from relforge.engine.site_secrets import site_secrets
+        from relforge.network import Proxy
 
         inputs, env = job.inputs, job.env
         base_spec = BaseImage.model_validate(inputs.base)
@@ -190,8 +194,14 @@ class Build(Stage[BuildInputs, BuildResult]):
             ctx_line=ctx.line,
             cancel=ctx.cancel,
         )
-        suite = base_spec.bootstrap.suite if base_spec.bootstrap else ""
-        with _contexts(job, ctx) as contexts, _apt_secret(suite, job) as secrets:
+        suite = base_spec.bootstrap.suite if base_spec.bootstrap else None
+        jobs = max_jobs(engine_facts(env.site.engine), env.site)
+        ctx.line(f"compile jobs at once: {jobs}")
+        proxy = Proxy.of(env.site)
+        with (
+            _contexts(job, ctx) as contexts,
+            site_secrets(env.site, env.home, suite=suite, max_jobs=jobs) as secrets,
+        ):
             request = BuildRequest(
                 dockerfile=job.upstream["render"].outputs[0].path,
                 context=env.run_dir / "empty-context",
@@ -211,6 +221,7 @@ class Build(Stage[BuildInputs, BuildResult]):
                         target="report",
                         dest=env.run_dir / "report",
                         site=env.site.engine,
+                        proxy=proxy,
                         ctx_line=ctx.line,
                         cancel=ctx.cancel,
                     )
@@ -218,7 +229,13 @@ class Build(Stage[BuildInputs, BuildResult]):
                     .read_bytes()
                 )
                 _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
-                built = build(request, site=env.site.engine, ctx_line=ctx.line, cancel=ctx.cancel)
+                built = build(
+                    request,
+                    site=env.site.engine,
+                    proxy=proxy,
+                    ctx_line=ctx.line,
+                    cancel=ctx.cancel,
+                )
         from relforge.engine.images import unpacked_bytes
 
         return BuildResult(
@@ -293,23 +310,6 @@ def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Pa
         contexts["build-wheels"] = sources.build_wheels
         contexts["tools"] = project.path(TOOLS)
         yield contexts
-
-
-@contextmanager
-def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
-    """The site's Debian mirror for build steps; a secret mount leaves no trace in any layer."""
-    from relforge.engine.apt import SECRET_ID, build_sources
-    from relforge.workarea import work_area
-
-    text = build_sources(suite, job.env.site) if suite else None
-    if text is None:
-        yield {}
-        return
-    # In a work area, so that credentials in it go after kill -9 too.
-    with work_area(job.env.home, "apt") as area:
-        path = area / "apt-sources.list"
-        path.write_text(text)
-        yield {SECRET_ID: path}
 
 
 def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:
