@@ -153,7 +153,10 @@ class _Check:
         model = self.attempt(name, lambda: project.model(release.model), file, ("model",))
         if known is None or model is None or known.name not in devices:
             return
-        device = self.attempt(name, lambda: known.for_release(release.stack), file, ("stack",))
+        builds = release.build.image is None
+        device = self.attempt(
+            name, lambda: known.for_release(release.stack, builds=builds), file, ("stack",)
+        )
         self.contradictions(name, rules.of_release(release, known, model), file)
         for number, ref in enumerate(release.patches):
             if ref.repository is None and ref.name not in self.site.patch_sets:

@@ -35,6 +35,10 @@ def lock(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 2 when a lock is stale.")
     ] = False,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="What cannot be had here stays unresolved, and is said."),
+    ] = False,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -44,7 +48,7 @@ def lock(
     Packages that a lock has already stay at their versions unless the manifest changed.
     """
     from relforge.lock import dump_lock, lock_path, write_lock
-    from relforge.resolve import resolve_lock
+    from relforge.resolving import resolve_lock
 
     place = workplace(project, site)
     chosen = select(place.project, devices=device, releases=release, models=model, everything=all_)
@@ -58,6 +62,7 @@ def lock(
                 home=place.home,
                 on_line=to_stderr,
                 cancel=cancel,
+                partial=partial,
             )
             path = lock_path(place.project, manifest)
             same = path.exists() and path.read_bytes() == dump_lock(made)

@@ -17,12 +17,19 @@ from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
 from relforge.engine.buildx import BuildRequest, build, build_into_engine
 from relforge.engine.cli import DockerCli, find_cli
+from relforge.engine.given_image import load_requested
 from relforge.engine.images import find_image
 from relforge.engine.pulling import NotHad, Place, pull
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
-from relforge.manifest.facts import UNRESOLVED, BaseImage, BootstrapBase, RegistryBase
+from relforge.manifest.facts import (
+    UNRESOLVED,
+    BaseImage,
+    BootstrapBase,
+    RegistryBase,
+    RequestedImage,
+)
 from relforge.manifest.site import Site
 from relforge.network import PROXY_HINT, Proxy, proxies_for
 from relforge.sources.places import proxy_of, shown, why_unreachable
@@ -40,7 +47,7 @@ class BaseResult(Frozen):
     base, and where nobody noted it. ``packages`` are Debian's (name, version), empty for an image
     without them. ``key`` is the content key of what was declared."""
 
-    how: Literal["registry", "bootstrap"]
+    how: Literal["registry", "bootstrap", "archive"]
     reference: str
     digest: str
     place: str | None = None
@@ -83,6 +90,8 @@ def ensure_base(
     A registry is asked by the engine and given 4 s to answer. Raises RelforgeError (ENVIRONMENT)
     when neither way works. Raises Cancelled; no work folder is left behind.
     """
+    if base.on_request is not None:
+        return _from_archive(base.on_request, architecture, site, home, ctx_line, cancel)
     unreachable = "the site configuration asks for a bootstrapped base"
     if base.registry is not None and site.base_image != "bootstrap":
         found = _from_registry(base.registry, architecture, site, home, ctx_line, cancel)
@@ -151,6 +160,35 @@ def _from_registry(
         reference=name,
         digest=base.digest,
         place=_place(note, key),
+        packages=_ask_image(name, cli),
+        key=key,
+        reused=reused,
+    )
+
+
+def _from_archive(
+    base: RequestedImage,
+    architecture: str,
+    site: Site,
+    home: Path,
+    ctx_line: Callable[[str], None],
+    cancel: CancelToken | None,
+) -> BaseResult:
+    """The image that somebody handed out, as BuildKit's own."""
+    key = content_key({"recipe": _RECIPE, "on_request": base, "architecture": architecture})
+    name = f"relforge-base:{key[:12]}"
+    cli = find_cli(site.engine)
+    copy = find_image(name, cli=cli)
+    reused = copy is not None and copy.labels.get(LABEL_KEY) == key
+    if not reused:
+        loaded = load_requested(base, architecture, cli=cli, site=site, cancel=cancel)
+        lock = home / "work" / f"base-{key[:12]}.lock"
+        with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
+            _copy_pulled(loaded.id, name, key, home, site, ctx_line, cancel)
+    return BaseResult(
+        how="archive",
+        reference=name,
+        digest=base.digest,
         packages=_ask_image(name, cli),
         key=key,
         reused=reused,

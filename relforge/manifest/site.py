@@ -39,7 +39,7 @@ class PythonSite(Frozen):
 
     find_links: tuple[str, ...] = ()
     torch_cpu_index: str | None = None
-    index_timeout_s: float = 5.0
+    index_timeout_s: float = 15.0
 
 
 class Mirror(Frozen):
@@ -181,6 +181,8 @@ class Site(Frozen):
     hubs: HubsSite = HubsSite()
     weights: dict[Name, Path] = {}
     """Folders that hold a model's weights already, by the model's name."""
+    images: dict[str, Path] = {}
+    """Archives (of ``docker save``) of images on request, by the reference in the manifest."""
 
     _file: Path | None = PrivateAttr(None)
 
@@ -190,7 +192,8 @@ class Site(Frozen):
         return self._file
 
     def read_from(self, file: Path) -> Site:
-        """The same, and it knows its file; the paths of ``hubs`` and ``weights`` are absolute."""
+        """The same, and it knows its file; ``hubs``, ``weights`` and ``images`` have absolute
+        paths."""
 
         def at(path: Path) -> Path:
             # Without `..`, and without following links: messages show what the user wrote.
@@ -206,6 +209,7 @@ class Site(Frozen):
                     huggingface=hub(self.hubs.huggingface), modelscope=hub(self.hubs.modelscope)
                 ),
                 "weights": {name: at(path) for name, path in self.weights.items()},
+                "images": {name: at(path) for name, path in self.images.items()},
             }
         )
         known._file = file

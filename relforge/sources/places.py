@@ -56,14 +56,19 @@ class Places:
     timeout_s: float
 
     @classmethod
-    def of(cls, site: Site) -> Places:
-        """pip's places and the site's. Raises RelforgeError (ENVIRONMENT)."""
+    def of(cls, site: Site, index: str | None = None) -> Places:
+        """pip's places and the site's, and ``index`` beside them.
+
+        Raises RelforgeError (ENVIRONMENT) when the proxy's password cannot be read.
+        """
         pip = pip_config()
         indexes: tuple[str, ...] = ()
         if not pip.no_index:
             indexes = (pip.index_url or default_index(), *pip.extra_index_urls)
         if site.python.torch_cpu_index:
             indexes += (site.python.torch_cpu_index,)
+        if index is not None and not pip.no_index:
+            indexes += (index,)
         find_links = (*pip.find_links, *site.python.find_links)
         for url in (*indexes, *find_links, *([pip.proxy] if pip.proxy else [])):
             hide_credentials(url)

@@ -22,7 +22,7 @@ from relforge.files import held_lock, write_atomic
 from relforge.frozen import content_key
 from relforge.leftovers import owned_folder
 from relforge.lock import LockedWheel, LockedWheels
-from relforge.manifest.release import PythonPackages
+from relforge.manifest.build import PythonPackages
 from relforge.manifest.site import Site
 from relforge.network import CA_VARIABLES, PROXY_HINT, ca_bundle
 from relforge.sources import filestore
@@ -55,9 +55,12 @@ def resolve(
     build: bool = False,
     machine: str = "x86_64",
     glibc_minor: int = 36,
+    index: str | None = None,
     cancel: CancelToken | None = None,
 ) -> LockedWheels:
     """Resolves requirements under their constraints to wheels, by pip's own resolver.
+
+    ``index`` is a package index that is asked beside the site's places.
 
     ``build`` takes the packages' ``build_requirements`` instead of ``requirements``. Excluded
     packages are left out, and so is what only they asked for. pip evaluates markers for the Python
@@ -80,7 +83,7 @@ def resolve(
             argv += ["--platform", tag]
         argv += ["--target", str(folder / "none"), "--report", str(folder / "report.json")]
         argv += ["-r", str(folder / "wanted.txt"), "-c", str(folder / "constraints.txt")]
-        links, env, missing = _pip_environment(Places.of(site), ctx_line, folder)
+        links, env, missing = _pip_environment(Places.of(site, index), ctx_line, folder)
         ctx_line(f"resolving {len(roots)} requirements for Python {python_version}")
         proc.run(
             [*argv, *links],
@@ -96,6 +99,7 @@ def resolve(
     return LockedWheels(
         python_version=python_version,
         machine=machine,
+        index=index,
         wheels=_closure(report, roots, excluded),
     )
 
@@ -309,7 +313,7 @@ def _fetch_all(
 ) -> list[Path]:
     files = home / "store" / "files"
 
-    with open_client(Places.of(site)) as client, ThreadPoolExecutor(jobs) as pool:
+    with open_client(Places.of(site, locked.index)) as client, ThreadPoolExecutor(jobs) as pool:
 
         def fetch(wheel: LockedWheel) -> Path:
             return fetch_package(

@@ -12,10 +12,11 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
+from relforge.lock import Lock
+from relforge.manifest.build import Compiled, Precompiled
 from relforge.manifest.facts import BaseImage
 from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.project import Project
-from relforge.manifest.release import Compiled, Precompiled
 from relforge.plan import Planning, Subject
 from relforge.rendering import labels
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
@@ -55,7 +56,10 @@ class BuildInputs(StageInputs):
     dockerfile_sha256: str
     architecture: str
     base: dict[str, Any]
+    """What the image stands on, or, with ``given``, is."""
     base_choice: str
+    given: bool = False
+    """The image is somebody else's, taken as it is."""
     trees: dict[str, str]
     packages: tuple[BuiltPackage, ...]
     files: dict[str, str]
@@ -90,7 +94,8 @@ class BuildResult(StageResult):
     base_place: str | None = None
     """Where a registry's base was pulled from: that registry, or the site's mirror of it."""
     packages: tuple[BuiltPackage, ...]
-    python: str
+    python: str | None
+    """None for an image that was taken as it is: nothing was read back from it."""
     python_packages: dict[str, str]
     debian_packages: dict[str, str]
     pip_check: tuple[str, ...]
@@ -110,6 +115,8 @@ class Build(Stage[BuildInputs, BuildResult]):
 
         subject = planning.subject
         release, lock = subject.release, subject.lock
+        if release.build.image is not None:
+            return self._given(subject)
         rendered = cast(RenderInputs, planning.inputs["render"])
         packages = tuple(self._packages(planning))
         used = {p.source for p in packages}
@@ -125,7 +132,7 @@ class Build(Stage[BuildInputs, BuildResult]):
         return BuildInputs(
             dockerfile_sha256=sha256_hex(rendered.dockerfile.encode()),
             architecture=subject.device.architecture,
-            base=subject.device.base.model_dump(mode="json"),
+            base=pinned_base(subject.device.base, lock).model_dump(mode="json"),
             base_choice=subject.site.base_image,
             trees={name: lock.tree(name) for name in sorted(used)},
             packages=packages,
@@ -135,7 +142,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             tools={p.name: known_sha256(p) for p in sorted(tools.iterdir()) if p.is_file()},
             source_date_epoch=lock.source_date_epoch,
             labels=labels(subject),
-            image_name=f"relforge/{release.name.lower()}:{content_key(lock)[:12]}",
+            image_name=_image_name(subject),
             pip_check_exceptions=tuple(
                 e.complaint for e in release.build.python.pip_check_exceptions
             ),
@@ -143,6 +150,30 @@ class Build(Stage[BuildInputs, BuildResult]):
                 sorted(p.source for p in subject.patch_sets if p.sealed and p.source in used)
             ),
             unshipped=tuple(sorted(p.source for p in release.patches if p.ships != "python")),
+        )
+
+    def _given(self, subject: Subject) -> BuildInputs:
+        given, lock = subject.release.build.image, subject.lock
+        assert given is not None
+        base = pinned_base(BaseImage(registry=given.registry, on_request=given.on_request), lock)
+        return BuildInputs(
+            dockerfile_sha256="",
+            architecture=subject.device.architecture,
+            base=base.model_dump(mode="json"),
+            base_choice="registry",
+            given=True,
+            trees={},
+            packages=(),
+            files={},
+            wheels_sha256="",
+            build_wheels_sha256="",
+            tools={},
+            source_date_epoch=lock.source_date_epoch,
+            labels={},
+            image_name=_image_name(subject),
+            pip_check_exceptions=(),
+            sealed_sources=(),
+            unshipped=(),
         )
 
     def key(self, inputs: BuildInputs) -> str:
@@ -185,6 +216,10 @@ class Build(Stage[BuildInputs, BuildResult]):
         from relforge.network import Proxy
 
         inputs, env = job.inputs, job.env
+        if inputs.given:
+            from relforge.stages.taken import take_image
+
+            return take_image(job, ctx)
         base_spec = BaseImage.model_validate(inputs.base)
         base = ensure_base(
             base_spec,
@@ -267,6 +302,24 @@ class Build(Stage[BuildInputs, BuildResult]):
 
     def outcome(self, result: BuildResult) -> str:
         return f"{result.image_digest[:19]}, {size(result.compressed_bytes)}"
+
+
+def pinned_base(base: BaseImage, lock: Lock) -> BaseImage:
+    """The base with the digest that the lock has for it, where the device manifest has none."""
+    if lock.image is None:
+        return base
+    pin = {"digest": lock.image.digest}
+    registry, on_request = base.registry, base.on_request
+    return base.model_copy(
+        update={
+            "registry": registry and registry.model_copy(update=pin),
+            "on_request": on_request and on_request.model_copy(update=pin),
+        }
+    )
+
+
+def _image_name(subject: Subject) -> str:
+    return f"relforge/{subject.release.name.lower()}:{content_key(subject.lock)[:12]}"
 
 
 def _pruned_afterwards(

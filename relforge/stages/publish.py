@@ -70,8 +70,9 @@ class Publish(Stage[PublishInputs, PublishResult]):
         evidence = {
             "smoke.json": smoke.outputs[0].path,
             "server.log": smoke.outputs[1].path,
-            "Dockerfile": job.upstream["render"].outputs[0].path,
         }
+        if (rendered := job.upstream.get("render")) is not None:
+            evidence["Dockerfile"] = rendered.outputs[0].path
         if evaluation is not None:
             evidence["evaluation.json"] = evaluation.outputs[0].path
         # The registry first: a folder whose card names an image that is not there helps nobody.

@@ -16,8 +16,8 @@ import pytest
 from relforge import redact
 from relforge.engine import rootfs
 from relforge.errors import ExitCode, RelforgeError
+from relforge.manifest.build import PythonPackages
 from relforge.manifest.facts import BootstrapBase
-from relforge.manifest.release import PythonPackages
 from relforge.manifest.site import HubSite, HubsSite, ProxySite, PythonSite, Site
 from relforge.manifest.source import ArchiveSource, GitSource
 from relforge.network import child_environment

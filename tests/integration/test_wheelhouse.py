@@ -12,7 +12,7 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import LockedWheel, LockedWheels
-from relforge.manifest.release import PythonPackages
+from relforge.manifest.build import PythonPackages
 from relforge.manifest.site import PythonSite, Site
 from relforge.sources import places
 from relforge.sources.wheelhouse import (
