@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -32,7 +34,8 @@ _THIS_HOST = ("localhost", "127.0.0.1", "::1")
 class Proxy:
     """The site's proxy. The addresses carry user and password where it wants them.
 
-    ``direct`` are hosts and domains that are reached without it; this host is always one.
+    ``direct`` are hosts and domains that are reached without it; this host and the engine's are
+    always among them.
     """
 
     http: str | None = field(repr=False)
@@ -45,10 +48,12 @@ class Proxy:
         if site.proxy is None:
             return None
         login = _login(site.proxy, site.file)
+        engine = urlsplit(site.engine.host or os.environ.get("DOCKER_HOST") or "").hostname
+        direct = (*site.proxy.no_proxy, *_THIS_HOST, *([engine] if engine else []))
         return cls(
             http=_with_login(site.proxy.http, login),
             https=_with_login(site.proxy.https, login),
-            direct=(*site.proxy.no_proxy, *_THIS_HOST),
+            direct=tuple(dict.fromkeys(direct)),
         )
 
     def for_url(self, url: str) -> dict[str, str]:
@@ -59,16 +64,13 @@ class Proxy:
         both = {"http": self.http, "https": self.https}
         return {scheme: proxy for scheme, proxy in both.items() if proxy}
 
-    def environment(self, *, direct: Iterable[str] = ()) -> dict[str, str]:
-        """The variables for a child process, in both spellings; what is not set is emptied.
-
-        ``direct`` are further hosts that it reaches without the proxy.
-        """
+    def environment(self) -> dict[str, str]:
+        """The variables for a child process, in both spellings; what is not set is emptied."""
         values = {
             "http_proxy": self.http or "",
             "https_proxy": self.https or "",
             "all_proxy": "",
-            "no_proxy": ",".join((*self.direct, *direct)),
+            "no_proxy": ",".join(self.direct),
         }
         return values | {name.upper(): value for name, value in values.items()}
 
@@ -91,6 +93,13 @@ def child_environment(site: Site, folder: Path) -> dict[str, str]:
         bundle = str(ca_bundle(site.extra_ca, folder))
         env |= dict.fromkeys(CA_VARIABLES, bundle)
     return env
+
+
+@contextmanager
+def for_children(site: Site) -> Iterator[dict[str, str]]:
+    """``child_environment`` in a folder that lives as long as this is open."""
+    with tempfile.TemporaryDirectory(prefix="relforge-network-") as folder:
+        yield child_environment(site, Path(folder))
 
 
 def ca_bundle(extra_ca: Path, folder: Path, *, usual: str | None = None) -> Path:

@@ -17,7 +17,6 @@ import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from relforge import proc
 from relforge.cancel import CancelToken
@@ -208,7 +207,7 @@ def _argv(
         {**request.args, "SOURCE_DATE_EPOCH": str(request.source_date_epoch)}.items()
     ):
         argv += ["--build-arg", f"{key}={value}"]
-    for name, value in sorted(_proxy_environment(cli, proxy).items()):
+    for name, value in sorted((proxy.environment() if proxy else {}).items()):
         if value:
             argv += ["--build-arg", name]
     for name, path in sorted(request.secrets.items()):
@@ -220,14 +219,6 @@ def _argv(
     if request.no_cache:
         argv += ["--no-cache"]
     return argv
-
-
-def _proxy_environment(cli: DockerCli, proxy: Proxy | None) -> dict[str, str]:
-    if proxy is None:
-        return {}
-    # The client reads these variables for itself, too; the engine it reaches as before.
-    engine = urlsplit(cli.environment.get("DOCKER_HOST", "")).hostname
-    return proxy.environment(direct=[engine] if engine else [])
 
 
 _COMPRESSION = ("compression=zstd", "oci-mediatypes=true")
@@ -263,7 +254,7 @@ def _run(
             done = proc.run(
                 argv,
                 code=ExitCode.BUILD,
-                env={**cli.environment, **_proxy_environment(cli, proxy)},
+                env={**cli.environment, **(proxy.environment() if proxy else {})},
                 check=False,
                 cancel=cancel,
                 on_line=progress.feed,

@@ -15,7 +15,7 @@ from relforge.engine.cli import DockerCli, find_cli
 from relforge.engine.client import connect
 from relforge.engine.images import find_image
 from relforge.errors import ExitCode
-from relforge.manifest.site import Site
+from relforge.manifest.site import Site, replaced
 
 _ASK_TIMEOUT_S = 4
 
@@ -48,11 +48,8 @@ class NotHad:
 def mirrored(reference: str, site: Site) -> str:
     """The reference with the longest matching prefix of ``registry_mirrors`` replaced."""
     full = _full_name(reference)
-    matching = [mirror for mirror in site.registry_mirrors if full.startswith(mirror.prefix)]
-    if not matching:
-        return reference
-    best = max(matching, key=lambda mirror: len(mirror.prefix))
-    return best.to + full[len(best.prefix) :]
+    place = replaced(full, site.registry_mirrors)
+    return reference if place == full else place
 
 
 def pull(

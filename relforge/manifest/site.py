@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,20 +35,22 @@ class TrustedKey(Frozen):
     public_key: Path
 
 
-class PythonSite(Frozen):
-    """Where wheels come from, beside what pip itself is configured with."""
-
-    find_links: tuple[str, ...] = ()
-    torch_cpu_index: str | None = None
-    index_timeout_s: float = 15.0
-
-
 class Mirror(Frozen):
     """A URL prefix and what to use in its place."""
 
     prefix: Annotated[str, StringConstraints(min_length=1)]
     to: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
-    """Credentials belong into git's own credential helpers: a URL ends in argument lists."""
+    """Credentials belong into git's credential helpers, or netrc: a URL ends in argument lists."""
+
+
+class PythonSite(Frozen):
+    """Where wheels come from, beside what pip itself is configured with."""
+
+    find_links: tuple[str, ...] = ()
+    torch_cpu_index: str | None = None
+    index_mirrors: tuple[Mirror, ...] = ()
+    """For the indexes that device manifests name; what pip is configured with is the host's own."""
+    index_timeout_s: float = 15.0
 
 
 _REGISTRY = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/[a-z0-9._/-]*"
@@ -82,6 +85,15 @@ def _without_login(url: str) -> str:
 
 
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def replaced(address: str, mirrors: Iterable[Mirror | RegistryMirror]) -> str:
+    """The address with the longest matching prefix replaced, or as it is where none matches."""
+    matching = [mirror for mirror in mirrors if address.startswith(mirror.prefix)]
+    if not matching:
+        return address
+    best = max(matching, key=lambda mirror: len(mirror.prefix))
+    return best.to + address[len(best.prefix) :]
 
 
 def _one_host(text: str) -> str:

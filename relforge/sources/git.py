@@ -13,7 +13,7 @@ from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.gitio import Git
-from relforge.manifest.site import Site
+from relforge.manifest.site import Site, replaced
 from relforge.network import PROXY_HINT, Proxy, ca_bundle, proxies_for
 from relforge.proc import Done
 from relforge.sources.places import hide_credentials, proxy_of, shown, why_unreachable
@@ -95,11 +95,7 @@ def fetch_branches(
 
 def mirrored(url: str, site: Site) -> str:
     """The URL with the longest matching prefix of ``git_mirrors`` replaced."""
-    matching = [mirror for mirror in site.git_mirrors if url.startswith(mirror.prefix)]
-    if not matching:
-        return url
-    best = max(matching, key=lambda mirror: len(mirror.prefix))
-    return best.to + url[len(best.prefix) :]
+    return replaced(url, site.git_mirrors)
 
 
 def _fetch_all(

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from relforge import proc, redact
 from relforge.errors import ExitCode
-from relforge.manifest.site import Site
+from relforge.manifest.site import Site, replaced
 from relforge.network import Proxy, proxies_for
 
 _PORTS = {"http": 80, "https": 443, "git": 9418, "ssh": 22}
@@ -68,7 +68,7 @@ class Places:
         if site.python.torch_cpu_index:
             indexes += (site.python.torch_cpu_index,)
         if index is not None and not pip.no_index:
-            indexes += (index,)
+            indexes += (replaced(index, site.python.index_mirrors),)
         find_links = (*pip.find_links, *site.python.find_links)
         for url in (*indexes, *find_links, *([pip.proxy] if pip.proxy else [])):
             hide_credentials(url)

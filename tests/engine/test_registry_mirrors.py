@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,12 +12,17 @@ import pytest
 
 from relforge.engine.base_image import BaseResult, ensure_base
 from relforge.engine.cli import DockerCli
+from relforge.engine.given_image import digest_of, take
 from relforge.engine.images import find_image
 from relforge.engine.pulling import mirrored
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.facts import BaseImage, RegistryBase
-from relforge.manifest.site import RegistryMirror, Site
-from tests.engine.conftest import Registry, docker, free_port
+from relforge.manifest.site import ProxySite, RegistryMirror, Site
+from relforge.network import for_children
+from relforge.publishing.registry import remote_digest
+from tests.engine.conftest import Registry, docker, free_port, running
+from tests.fakes.proxy import FakeProxy
+from tests.support.tls import self_signed
 
 Push = Callable[[str], RegistryBase]
 
@@ -152,3 +158,48 @@ def test_references_are_completed_before_they_are_compared(reference: str, place
         ("host:5000/", "m.example/five/"),
     )
     assert mirrored(reference, site) == place
+
+
+def test_an_image_that_is_taken_as_it_is_comes_from_the_mirror_too(
+    push: Push, registry: Registry, cli: DockerCli, tmp_path: Path
+) -> None:
+    there = push("given/team/whole:v1")
+    wanted = RegistryBase(reference="vendor.invalid/team/whole:v1", digest=there.digest)
+    site = mirrors(("vendor.invalid/", f"{registry.host}/given/"))
+    assert digest_of(wanted, "amd64", site) == there.digest
+    name = f"relforge-test-given:{secrets.token_hex(6)}"
+    taken = take(
+        wanted, architecture="amd64", image_name=name, layout=tmp_path / "layout", site=site
+    )
+    assert taken.place == f"{registry.host}/given/team/whole@{there.digest}"
+    assert (taken.how, taken.image.digest) == ("registry", there.digest)
+    forget(cli, name)
+
+
+def test_reading_a_registry_goes_through_the_sites_proxy_with_its_certificates(
+    push: Push, registry: Registry, cli: DockerCli, tmp_path: Path
+) -> None:
+    """What the client reads by itself; pushing and pulling is the engine's, with its settings."""
+    there = push("team/proxied:v1")
+    certificate, _ = self_signed(tmp_path, "registry.invalid")
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(registry.data)}},
+        "http": {
+            "addr": f"127.0.0.1:{(port := free_port())}",
+            "tls": {"certificate": str(certificate), "key": str(tmp_path / "key.pem")},
+        },
+    }
+    (tmp_path / "config.yml").write_text(json.dumps(config))
+    with (
+        running(["docker-registry", "serve", str(tmp_path / "config.yml")], port, tmp_path / "log"),
+        FakeProxy({"registry.invalid:443": port}) as proxy,
+    ):
+        settings = ProxySite(https=proxy.url)
+        reference = f"registry.invalid/team/proxied@{there.digest}"
+        with for_children(Site(proxy=settings)) as network, pytest.raises(RelforgeError) as caught:
+            remote_digest(reference, network=network)
+        assert "its certificate is not accepted" in (caught.value.why or "")
+        with for_children(Site(proxy=settings, extra_ca=certificate)) as network:
+            assert remote_digest(reference, network=network) == there.digest
+    assert set(proxy.asked) == {"CONNECT registry.invalid:443"}

@@ -9,7 +9,7 @@ import pytest
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import load_site
-from relforge.manifest.site import ProxySite, RegistryMirror, Site
+from relforge.manifest.site import EngineSite, ProxySite, RegistryMirror, Site
 from relforge.network import Proxy, ca_bundle, child_environment
 
 PASSWORD = "s3cret-of-the-proxy"
@@ -91,7 +91,8 @@ def test_what_is_reached_without_the_proxy() -> None:
         Site(
             proxy=ProxySite(
                 http="http://p:1", https="http://p:2/", no_proxy=(".Example.COM", "10.0.0.7", "::2")
-            )
+            ),
+            engine=EngineSite(host="tcp://engine.example:2375"),
         )
     )
     assert proxy is not None
@@ -103,7 +104,7 @@ def test_what_is_reached_without_the_proxy() -> None:
         "http://localhost:1/", "https://127.0.0.1/", "http://[::1]:9/",
     ):  # fmt: skip
         assert proxy.for_url(url) == {}, url
-    env = proxy.environment(direct=("engine.example",))
+    env = proxy.environment()
     assert env["no_proxy"] == "example.com,10.0.0.7,::2,localhost,127.0.0.1,::1,engine.example"
     assert env["NO_PROXY"] == env["no_proxy"]
     assert (env["http_proxy"], env["HTTPS_PROXY"]) == ("http://p:1", "http://p:2")
