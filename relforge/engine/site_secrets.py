@@ -4,11 +4,12 @@ BuildKit keeps the content of a secret out of its cache keys, and no layer and n
 builds with another mirror, other certificates or another number of jobs share one cache and make
 the same image. A step takes each of them by ``--mount=type=secret,id=...,required=false``:
 
-``max_jobs``     how many compile jobs to run at once
-``apt_sources``  apt's sources.list of the site's mirror, where it has one
-``extra_ca``     the usual certificates and the site's, where it has any; mount it with mode=0444,
-                 as apt fetches as a user of its own
-``apt_conf``     apt's setting that points to ``/run/secrets/extra_ca``
+``max_jobs``        how many compile jobs to run at once
+``apt_sources``     apt's sources.list of the site's mirror, where it has one
+``apt_no_sources``  with it, for the file in which Debian's own images name theirs: no source
+``extra_ca``        the usual certificates and the site's, where it has any; mounted with mode=0444,
+                    as apt fetches as a user of its own
+``apt_conf``        apt's setting that points to ``/run/secrets/extra_ca``
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from relforge.manifest.site import Site
 from relforge.network import ca_bundle
 from relforge.workarea import work_area
 
+_NO_SOURCES = "# what the site says stands in sources.list\n"
 _APT_CONF = 'Acquire::https::CAInfo "/run/secrets/extra_ca";\n'
 
 
@@ -38,6 +40,7 @@ def site_secrets(
         files = {"max_jobs": _written(area / "max-jobs", f"{max_jobs}\n")}
         if suite and (sources := apt.build_sources(suite, site)) is not None:
             files["apt_sources"] = _written(area / "apt-sources.list", sources)
+            files["apt_no_sources"] = _written(area / "no.sources", _NO_SOURCES)
         if site.extra_ca is not None:
             files["extra_ca"] = ca_bundle(site.extra_ca, area)
             files["apt_conf"] = _written(area / "apt.conf", _APT_CONF)
