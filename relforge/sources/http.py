@@ -188,6 +188,9 @@ class IndexClient:
                 verify=self._bundle if trusted.isdisjoint(self._insecure) else False,
                 stream=stream,
             )
+        except requests.exceptions.ProxyError as error:
+            asked = shown(proxy_of(url, proxies) or "")
+            raise Unreachable(f"the proxy {asked} does not let us in: {_reason(error)}") from error
         except requests.RequestException as error:
             raise Unreachable(_reason(error)) from error
 
@@ -212,6 +215,7 @@ def _local_page(url: str) -> _LocalPage:
 def _reason(error: requests.RequestException) -> str:
     inner: object = error.args[0] if error.args else error
     reason = getattr(inner, "reason", None)
+    reason = getattr(reason, "original_error", reason)  # a proxy's own words
     return shown_text(str(reason if isinstance(reason, Exception) else inner))
 
 

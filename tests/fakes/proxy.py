@@ -21,6 +21,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "proxy-authorization", "proxy-connect
 class FakeProxy:
     """A proxy on loopback (or ``address``). ``hosts``: port on loopback by name or ``name:port``.
 
+    Hosts that are not named are refused, or looked for where everybody does (``elsewhere``).
     ``asked`` has every request; ``login`` (``user:password``) is asked for where it is set.
     ``seen_in_argv`` names processes that ran, while something was asked, with a secret of
     ``secrets`` in their argument list.
@@ -32,9 +33,11 @@ class FakeProxy:
         *,
         login: str | None = None,
         address: str = "127.0.0.1",
+        elsewhere: bool = False,
     ) -> None:
         self.hosts = dict(hosts or {})
         self.login = login
+        self.elsewhere = elsewhere
         self.asked: list[str] = []
         self.secrets: tuple[str, ...] = ()
         self.seen_in_argv: set[str] = set()
@@ -60,7 +63,9 @@ class FakeProxy:
 
     def target(self, host: str, port: int) -> tuple[str, int] | None:
         found = self.hosts.get(f"{host}:{port}", self.hosts.get(host))
-        return None if found is None else ("127.0.0.1", found)
+        if found is not None:
+            return "127.0.0.1", found
+        return (host, port) if self.elsewhere else None
 
     def look_for_secrets(self) -> None:
         for process in Path("/proc").glob("[0-9]*"):

@@ -6,6 +6,7 @@ Every host of these tests is known to the proxy alone, so whatever arrives has c
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from relforge import redact
+from relforge.cli.dispatch import dispatch
 from relforge.engine import rootfs
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.build import PythonPackages
@@ -271,6 +273,15 @@ def test_a_proxy_that_wants_a_login_is_what_is_told(tmp_path: Path) -> None:
         with pytest.raises(RelforgeError, match="was not found") as caught:
             get(tmp_path, "a" * 64, site)
         assert f"HTTP 407 who is there (through the proxy {proxy.url})" in str(caught.value.why)
+        https = site.model_copy(
+            update={"python": PythonSite(find_links=("https://index.invalid/links.html",))}
+        )
+        with pytest.raises(RelforgeError, match="was not found") as caught:
+            get(tmp_path, "a" * 64, https)
+        assert f"the proxy {proxy.url} does not let us in: Tunnel connection failed: 407" in str(
+            caught.value.why
+        )
+        assert "site configuration's proxy" in str(caught.value.hint)
         for scheme in ("http", "https"):
             spec = GitSource(kind="git", url=f"{scheme}://git.invalid/r.git", commit="1" * 40)
             with pytest.raises(RelforgeError, match="the proxy does not let git through") as caught:
@@ -286,3 +297,54 @@ def test_children_get_what_the_site_says(tmp_path: Path) -> None:
     assert certificate.read_bytes() in (tmp_path / "work" / "ca.pem").read_bytes()
     assert env["HTTPS_PROXY"] == "http://p:1"
     assert child_environment(Site(), tmp_path) == {}
+
+
+def doctor(site: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    dispatch("doctor", ["--site", str(site), "--json"])
+    return {found["name"]: found for found in json.loads(capsys.readouterr().out)["findings"]}
+
+
+def test_doctor_tells_what_does_not_answer_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, _ = self_signed(tmp_path)
+    gone, site = f"http://127.0.0.1:{closed_port()}", tmp_path / "site.yaml"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    (tmp_path / "password").write_text(PASSWORD)
+    with Server(lambda _: (404, "text/plain", b"")) as server, FakeProxy() as proxy:
+        login = {"user": "me", "password_file": "password"}
+        settings: dict[str, object] = {
+            "home": "home",
+            "proxy": {"http": proxy.url, **login},
+            "extra_ca": certificate.name,
+            "git_mirrors": [{"prefix": "https://a/", "to": f"{server.url}/"}],
+        }
+        site.write_text(json.dumps(settings))
+        found = doctor(site, capsys)
+        assert found["proxy"]["found"] == f"{proxy.url} answers"
+        assert found["extra CA"]["found"] == f"{certificate}, certificates: 1"
+        assert (found["mirrors"]["state"], found["mirrors"]["found"]) == ("ok", "answering: 1")
+
+        settings["registry_mirrors"] = [
+            {"prefix": "docker.io/", "to": f"{gone.removeprefix('http://')}/x/"}
+        ]
+        settings["proxy"] = {"http": gone, **login}
+        settings["apt_mirror"] = "http://mirror.invalid/debian"
+        site.write_text(json.dumps(settings))
+        found = doctor(site, capsys)
+        assert found["proxy"]["state"] == "missing"
+        assert gone in found["proxy"]["found"]
+        assert "site configuration's proxy" in found["proxy"]["remedy"]
+        silent = found["mirrors"]
+        assert silent["state"] == "warning"
+        assert f"https://{gone.removeprefix('http://')}/ (registry_mirrors)" in silent["found"]
+        assert "mirror.invalid/debian (apt_mirror): the proxy" in silent["found"]
+        assert str(site) in silent["remedy"]
+
+    certificate.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (tmp_path / "password").unlink()
+    found = doctor(site, capsys)
+    assert found["extra CA"]["state"] == found["proxy's password"]["state"] == "missing"
+    assert str(certificate) in found["extra CA"]["found"]
+    assert found["proxy's password"]["found"].startswith(str(tmp_path / "password"))
+    assert all(f["remedy"] for f in found.values() if f["state"] in ("missing", "warning"))
