@@ -82,8 +82,8 @@ def _mirrors(site: Site) -> dict[str, str]:
     for mirror in site.registry_mirrors:
         # The engine asks them, with settings of its own; from here only the host can be looked at.
         found[f"https://{mirror.to.split('/', 1)[0]}/"] = "registry_mirrors"
-    if site.apt_mirror:
-        found[site.apt_mirror] = "apt_mirror"
+    apt = {"apt_mirror": site.apt_mirror, "ubuntu_mirror": site.ubuntu_mirror}
+    found |= {mirror: name for name, mirror in apt.items() if mirror}
     for name, hub in (("huggingface", site.hubs.huggingface), ("modelscope", site.hubs.modelscope)):
         if hub.endpoint:
             found[hub.endpoint] = f"hubs.{name}.endpoint"

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
 from relforge.engine.buildx import BuildRequest, build, build_into_engine
-from relforge.engine.cli import DockerCli, find_cli
+from relforge.engine.cli import find_cli
+from relforge.engine.contents import contents
 from relforge.engine.given_image import load_requested
 from relforge.engine.images import find_image
 from relforge.engine.pulling import NotHad, Place, pull
@@ -44,13 +44,15 @@ _DOCKERFILE = 'FROM scratch\nADD rootfs.tar /\nCMD ["/bin/sh"]\n'
 class BaseResult(Frozen):
     """``reference`` goes into FROM. ``digest`` is the manifest's: the registry's own where it came
     from one. ``place`` is where that was pulled from, a mirror perhaps; None for a bootstrapped
-    base, and where nobody noted it. ``packages`` are Debian's (name, version), empty for an image
-    without them. ``key`` is the content key of what was declared."""
+    base, and where nobody noted it. ``system`` is the distribution, where the image tells it.
+    ``packages`` are Debian's (name, version), empty for an image without them. ``key`` is the
+    content key of what was declared."""
 
     how: Literal["registry", "bootstrap", "archive"]
     reference: str
     digest: str
     place: str | None = None
+    system: apt.System | None = None
     packages: tuple[tuple[str, str], ...] = ()
     key: str
     reused: bool = False
@@ -155,12 +157,14 @@ def _from_registry(
             _copy_pulled(had, name, key, home, site, ctx_line, cancel)
             # Not a label of the copy: every image on it would inherit that.
             write_atomic(note, canonical_json(_Pulled(key=key, place=had)))
+    carried = contents(name, cli)
     return BaseResult(
         how="registry",
         reference=name,
         digest=base.digest,
         place=_place(note, key),
-        packages=_ask_image(name, cli),
+        system=carried.system,
+        packages=carried.packages,
         key=key,
         reused=reused,
     )
@@ -185,11 +189,13 @@ def _from_archive(
         lock = home / "work" / f"base-{key[:12]}.lock"
         with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
             _copy_pulled(loaded.id, name, key, home, site, ctx_line, cancel)
+    carried = contents(name, cli)
     return BaseResult(
         how="archive",
         reference=name,
         digest=base.digest,
-        packages=_ask_image(name, cli),
+        system=carried.system,
+        packages=carried.packages,
         key=key,
         reused=reused,
     )
@@ -255,6 +261,7 @@ def _bootstrapped(
     cancel: CancelToken | None,
 ) -> BaseResult:
     key = base_key(spec, architecture)
+    system = apt.System(distribution="debian", suite=spec.suite)
     name = f"relforge-base:{key[:12]}"
     cli = find_cli(site.engine)
     kept = home / "base" / key
@@ -265,7 +272,8 @@ def _bootstrapped(
             how="bootstrap",
             reference=name,
             digest=image.id,
-            packages=made.packages if made else _ask_image(name, cli),
+            system=system,
+            packages=made.packages if made else contents(name, cli).packages,
             key=key,
             reused=True,
         )
@@ -288,6 +296,7 @@ def _bootstrapped(
         how="bootstrap",
         reference=name,
         digest=built.image_digest,
+        system=system,
         packages=made.packages,
         key=key,
     )
@@ -361,30 +370,3 @@ def _read(path: Path, key: str) -> _Made | None:
     except (OSError, ValueError):
         return None
     return made if made.key == key else None
-
-
-def _ask_image(name: str, cli: DockerCli) -> tuple[tuple[str, str], ...]:
-    """The packages of an image, from its own dpkg status; none where it has no such file."""
-    created = proc.run(
-        cli.argv("create", name), code=ExitCode.ENVIRONMENT, env=cli.environment
-    ).text.strip()
-    try:
-        done = proc.run(
-            cli.argv("cp", f"{created}:/var/lib/dpkg/status", "-"),
-            code=ExitCode.ENVIRONMENT,
-            env=cli.environment,
-            check=False,
-        )
-    finally:
-        proc.run(cli.argv("rm", "--force", created), code=ExitCode.ENVIRONMENT, env=cli.environment)
-    return rootfs.packages(_only_file(done.stdout)) if done.returncode == 0 else ()
-
-
-def _only_file(archive: bytes) -> str:
-    import io
-    import tarfile
-
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        member = tar.next()
-        content = tar.extractfile(member) if member else None
-        return content.read().decode() if content else ""

@@ -6,7 +6,7 @@ the same image. A step takes each of them by ``--mount=type=secret,id=...,requir
 
 ``max_jobs``        how many compile jobs to run at once
 ``apt_sources``     apt's sources.list of the site's mirror, where it has one
-``apt_no_sources``  with it, for the file in which Debian's own images name theirs: no source
+``apt_no_sources``  with it, for the files in which Debian's and Ubuntu's own images name theirs
 ``extra_ca``        the usual certificates and the site's, where it has any; mounted with mode=0444,
                     as apt fetches as a user of its own
 ``apt_conf``        apt's setting that points to ``/run/secrets/extra_ca``
@@ -29,16 +29,16 @@ _APT_CONF = 'Acquire::https::CAInfo "/run/secrets/extra_ca";\n'
 
 @contextmanager
 def site_secrets(
-    site: Site, home: Path, *, suite: str | None, max_jobs: int
+    site: Site, home: Path, *, system: apt.System | None, max_jobs: int
 ) -> Iterator[dict[str, Path]]:
-    """Files by secret id, while this is open; ``suite`` is Debian's name of the base's release.
+    """Files by secret id, while this is open; ``system`` is the base image's, where it tells it.
 
     Raises RelforgeError (ENVIRONMENT) when the site's certificates cannot be read.
     """
     # In a work area, so that credentials in it go after kill -9 too.
     with work_area(home, "build-secrets") as area:
         files = {"max_jobs": _written(area / "max-jobs", f"{max_jobs}\n")}
-        if suite and (sources := apt.build_sources(suite, site)) is not None:
+        if system is not None and (sources := apt.build_sources(system, site)) is not None:
             files["apt_sources"] = _written(area / "apt-sources.list", sources)
             files["apt_no_sources"] = _written(area / "no.sources", _NO_SOURCES)
         if site.extra_ca is not None:

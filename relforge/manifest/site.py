@@ -185,6 +185,8 @@ class Site(Frozen):
     git_mirrors: tuple[Mirror, ...] = ()
     registry_mirrors: tuple[RegistryMirror, ...] = ()
     apt_mirror: str | None = None
+    """Debian's; its security updates are expected beside it, at ``<apt_mirror>-security``."""
+    ubuntu_mirror: str | None = None
     proxy: ProxySite | None = None
     extra_ca: Path | None = None
     """Certificates in PEM form that count beside the usual ones."""

@@ -229,13 +229,12 @@ class Build(Stage[BuildInputs, BuildResult]):
             ctx_line=ctx.line,
             cancel=ctx.cancel,
         )
-        suite = base_spec.bootstrap.suite if base_spec.bootstrap else None
         jobs = max_jobs(engine_facts(env.site.engine), env.site)
         ctx.line(f"compile jobs at once: {jobs}")
         proxy = Proxy.of(env.site)
         with (
             _contexts(job, ctx) as contexts,
-            site_secrets(env.site, env.home, suite=suite, max_jobs=jobs) as secrets,
+            site_secrets(env.site, env.home, system=base.system, max_jobs=jobs) as secrets,
         ):
             request = BuildRequest(
                 dockerfile=job.upstream["render"].outputs[0].path,

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from relforge.engine.apt import System
 from relforge.engine.buildx import BuildRequest, BuildResult, build
 from relforge.engine.cli import DockerCli, EngineFacts, engine_facts
+from relforge.engine.contents import contents
 from relforge.engine.jobs import max_jobs
 from relforge.engine.site_secrets import site_secrets
 from relforge.manifest.site import BuildSite, ProxySite, Site
@@ -25,6 +27,7 @@ from tests.support.tls import self_signed
 
 Make = Callable[..., BuildRequest]
 GB = 10**9
+BOOKWORM = System(distribution="debian", suite="bookworm")
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +127,7 @@ def test_secrets_of_the_site_are_in_the_step_and_in_no_key(
 
     def built(site: Site, jobs: int) -> BuildResult:
         home = tmp_path / "home"
-        with site_secrets(site, home, suite="bookworm", max_jobs=jobs) as files:
+        with site_secrets(site, home, system=BOOKWORM, max_jobs=jobs) as files:
             result = build(request.model_copy(update={"secrets": files}))
         assert list((home / "work").iterdir()) == []
         return result
@@ -159,3 +162,19 @@ def test_one_job_for_each_core_and_each_two_gigabytes(facts: EngineFacts) -> Non
     assert on(8, 1) == 1
     assert on(8, 1, 5) == 5
     assert 1 <= max_jobs(engine_facts(), Site()) <= (os.cpu_count() or 1)
+
+
+def test_an_image_tells_its_distribution(request_for: Make, cli: DockerCli) -> None:
+    """By a link, as most have it; without one nobody guesses a mirror."""
+    built = build(
+        request_for(
+            "FROM BASE\n"
+            "RUN mkdir -p /usr/lib; busybox ln -s ../usr/lib/os-release /etc/os-release; "
+            "(echo NAME=Any; echo 'ID=\"ubuntu\"'; echo VERSION_CODENAME=noble)"
+            " > /usr/lib/os-release\n"
+        )
+    )
+    found = contents(built.image_name, cli)
+    assert found.system == System(distribution="ubuntu", suite="noble")
+    bare = build(request_for(f"FROM BASE\nRUN echo {secrets.token_hex(4)} > /x\n"))
+    assert contents(bare.image_name, cli).system is None
