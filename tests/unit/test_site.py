@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
@@ -160,3 +162,16 @@ def test_the_sites_certificates_count_beside_the_usual_ones(
             child_environment(Site(extra_ca=tmp_path / wrong), tmp_path / "empty")
         assert caught.value.where == str(tmp_path / wrong)
         assert "extra_ca" in (caught.value.hint or "")
+
+
+def test_the_documented_site_is_a_site(tmp_path: Path) -> None:
+    """Whoever copies it from docs/manifests.md gets what stands there."""
+    text = (Path(__file__).parents[2] / "docs" / "manifests.md").read_text()
+    (block,) = re.findall(r"```yaml\n(kind: site\n.*?)```", text, re.DOTALL)
+    (tmp_path / "site.yaml").write_text(block)
+    site = load_site(tmp_path / "site.yaml")
+    assert site.proxy is not None
+    assert site.proxy.password_file == tmp_path / "keys" / "proxy.password"
+    assert set(Site.model_fields) - set(yaml.safe_load(block)) <= {
+        "key_passphrase_file", "min_free_disk_bytes", "images"
+    }  # fmt: skip
