@@ -110,11 +110,10 @@ def _unreachable(reference: str, site: Site) -> str | None:
     try:
         client.api.timeout = _ASK_TIMEOUT_S
         client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
-    except RequestException as error:
+    except (DockerException, RequestException) as error:
         if "timed out" in str(error).lower():
             return f"no answer within {_ASK_TIMEOUT_S} s"
-        return str(error)
-    except DockerException as error:
+        # What the engine says, without the address of its own interface.
         return str(getattr(error, "explanation", None) or error)
     finally:
         client.close()

@@ -62,7 +62,7 @@ def fetch_commit(
     with held_lock(locks / "git-fetch.lock", on_wait=ctx_line, cancel=git.cancel):
         if git.has(commit, "commit"):
             return
-        _refuse_unreachable(git, place, site)
+        _refuse_unreachable(git, url, place, site)
         ctx_line(f"fetching {commit[:12]} from {shown(place)}")
         kept = f"refs/relforge/commits/{commit}"
         direct = _fetch(git, site, place, ctx_line, "--depth=1", place, f"+{commit}:{kept}")
@@ -86,7 +86,7 @@ def fetch_branches(
     kinds = ("heads", "tags")
     specs = ["+HEAD:refs/relforge/HEAD", *(f"+refs/{k}/*:refs/relforge/{k}/*" for k in kinds)]
     with held_lock(locks / f"{git.git_dir.name}.lock", on_wait=ctx_line, cancel=git.cancel):
-        _refuse_unreachable(git, place, site)
+        _refuse_unreachable(git, url, place, site)
         ctx_line(f"fetching the branches of {shown(place)}")
         done = _fetch(git, site, place, ctx_line, "--prune", place, *specs)
         if done.returncode != 0:
@@ -189,7 +189,7 @@ def _setting(git: Git, name: str, url: str, *kind: str) -> str | None:
     return git.run(*asked, check=False, env=personal).text or None
 
 
-def _refuse_unreachable(git: Git, place: str, site: Site) -> None:
+def _refuse_unreachable(git: Git, url: str, place: str, site: Site) -> None:
     # git itself waits minutes for a host that does not answer.
     if urlsplit(place).scheme == "file":
         return
@@ -204,7 +204,7 @@ def _refuse_unreachable(git: Git, place: str, site: Site) -> None:
         raise RelforgeError(
             "the git server cannot be reached",
             code=ExitCode.SOURCE,
-            where=shown(real),
+            where=_where(url, place, real),
             why=why,
             hint=PROXY_HINT if proxy_of(real, proxies) else _HINT,
         )
@@ -233,5 +233,10 @@ def _failed(url: str, place: str, commit: str, why: str) -> RelforgeError:
     else:
         what = f"the commit {commit} could not be fetched"
         hint = _HINT
-    where = shown(url) if place == url else f"{shown(place)} (mirror of {shown(url)})"
+    where = _where(url, place, place)
     return RelforgeError(what, code=ExitCode.SOURCE, where=where, why=why, hint=hint)
+
+
+def _where(url: str, place: str, real: str) -> str:
+    """``place`` is the site's mirror of the URL, ``real`` what git's own settings make of that."""
+    return shown(real) if place == url else f"{shown(real)} (mirror of {shown(url)})"

@@ -161,7 +161,7 @@ def test_a_silent_mirror_costs_seconds(facts: object, tmp_path: Path) -> None:
             )
     assert time.monotonic() - started < 8
     assert (caught.value.where or "").startswith(mirror)
-    assert caught.value.why == "no answer within 1 s"
+    assert caught.value.why in ("no answer within 1 s", "timed out")
 
 
 @pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes: set RELFORGE_LONG=1")

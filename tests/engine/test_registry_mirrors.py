@@ -134,7 +134,8 @@ def test_a_mirror_that_does_not_answer_is_named_with_the_rule(
     assert error.code is ExitCode.ENVIRONMENT
     asked = f"{host}/hub/team/base:v1@{named.digest}"
     assert error.where == f"{asked} (mirror of docker.io/team/base:v1@{named.digest})"
-    assert "refused" in (error.why or "")
+    assert "connection refused" in (error.why or "")
+    assert "docker://" not in (error.why or "")
     assert f"registry_mirrors in {tmp_path / 'site.yaml'}" in (error.hint or "")
 
 
