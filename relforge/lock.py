@@ -149,7 +149,8 @@ def request_key(release: Release, device: Device) -> str:
     found: dict[str, Any] = {
         "sources": {n: s.model_dump(mode="json") for n, s in release.sources.items()},
         "patches": [
-            p.model_dump(mode="json", exclude={"ships"}, exclude_none=True) for p in release.patches
+            p.model_dump(mode="json", exclude={"ships", "key_contact"}, exclude_none=True)
+            for p in release.patches
         ],
     }
     if image is not None:

@@ -218,7 +218,7 @@ def _package(lock: Lock, build: PackageBuild) -> PackagePlan:
     plan = PackagePlan(
         name=build.source,
         distribution=build.distribution,
-        stage=build.source.replace("_", "-").replace(".", "-").lower(),
+        stage=re.sub(r"[-_.]+", "-", build.distribution).lower(),
         role=_role(build),
         mode=build.native.mode,
         prebuilt=build.prebuilt,

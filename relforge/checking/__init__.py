@@ -185,7 +185,7 @@ class _Check:
             lock if lock.is_file() else file,
             ("request",),
         )
-        if loaded is not None:
+        if loaded is not None and builds:
             self.attempt(name, lambda: render_dockerfile(loaded), file, ("build",))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
 from relforge.engine.buildx import BuildRequest, build, build_into_engine
@@ -188,7 +189,12 @@ def _from_archive(
         loaded = load_requested(base, architecture, cli=cli, site=site, cancel=cancel)
         lock = home / "work" / f"base-{key[:12]}.lock"
         with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
-            _copy_pulled(loaded.id, name, key, home, site, ctx_line, cancel)
+            # BuildKit takes no image by its id alone.
+            given = f"relforge-given:{key[:12]}"
+            proc.run(
+                cli.argv("tag", loaded.id, given), code=ExitCode.ENVIRONMENT, env=cli.environment
+            )
+            _copy_pulled(given, name, key, home, site, ctx_line, cancel)
     carried = contents(name, cli)
     return BaseResult(
         how="archive",

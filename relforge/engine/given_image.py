@@ -57,6 +57,7 @@ def digest_of(wanted: RegistryBase | RequestedImage, architecture: str, site: Si
     Raises RelforgeError (SOURCE) when it cannot be had here, (ENVIRONMENT) without an engine.
     """
     if isinstance(wanted, RequestedImage):
+        archive_of(wanted, site)
         anyone = wanted.model_copy(update={"digest": UNRESOLVED})
         return load_requested(anyone, architecture, cli=find_cli(site.engine), site=site).id
     from docker.errors import DockerException
@@ -111,6 +112,26 @@ def take(
     return TakenImage(how=how, digest=pinned, place=place, image=facts, engine_image_id=found.id)
 
 
+def archive_of(wanted: RequestedImage, site: Site) -> Path:
+    """The archive that the site names for an image on request.
+
+    Raises RelforgeError (SOURCE) with whom to ask for what when it names none.
+    """
+    archive = site.images.get(wanted.reference)
+    if archive is not None and archive.is_file():
+        return archive
+    raise RelforgeError(
+        f"the image {wanted.reference} is handed out on request",
+        code=ExitCode.SOURCE,
+        where=str(archive) if archive else wanted.reference,
+        why="the site configuration names no archive of it"
+        if archive is None
+        else "the archive that the site configuration names is not there",
+        hint=f"ask {wanted.contact} for {wanted.ask_for}, and name the file: images: "
+        f'{{"{wanted.reference}": /PATH/image.tar}} in the site configuration',
+    )
+
+
 def load_requested(
     wanted: RequestedImage,
     architecture: str,
@@ -121,21 +142,10 @@ def load_requested(
 ) -> EngineImage:
     """Loads the archive that the site names for an image on request.
 
-    Raises RelforgeError (SOURCE) with whom to ask for what when the site names none, and when it
-    holds another image than the pinned one.
+    Raises what ``archive_of`` raises, and RelforgeError (SOURCE) when it holds another image than
+    the pinned one.
     """
-    archive = site.images.get(wanted.reference)
-    if archive is None or not archive.is_file():
-        raise RelforgeError(
-            f"the image {wanted.reference} is handed out on request",
-            code=ExitCode.SOURCE,
-            where=str(archive) if archive else wanted.reference,
-            why="the site configuration names no archive of it"
-            if archive is None
-            else "the archive that the site configuration names is not there",
-            hint=f"ask {wanted.contact} for {wanted.ask_for}, and name the file: images: "
-            f'{{"{wanted.reference}": /PATH/image.tar}} in the site configuration',
-        )
+    archive = archive_of(wanted, site)
     said = _docker(cli, "load", "--input", str(archive), cancel=cancel)
     names = _LOADED.findall(said)
     if len(names) != 1:

@@ -14,11 +14,13 @@ the same image. A step takes each of them by ``--mount=type=secret,id=...,requir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from relforge.engine import apt
+from relforge.engine.cli import engine_facts
+from relforge.engine.jobs import max_jobs
 from relforge.manifest.site import Site
 from relforge.network import ca_bundle
 from relforge.workarea import work_area
@@ -29,15 +31,22 @@ _APT_CONF = 'Acquire::https::CAInfo "/run/secrets/extra_ca";\n'
 
 @contextmanager
 def site_secrets(
-    site: Site, home: Path, *, system: apt.System | None, max_jobs: int
+    site: Site,
+    home: Path,
+    *,
+    system: apt.System | None,
+    line: Callable[[str], None] = lambda _line: None,
 ) -> Iterator[dict[str, Path]]:
     """Files by secret id, while this is open; ``system`` is the base image's, where it tells it.
 
-    Raises RelforgeError (ENVIRONMENT) when the site's certificates cannot be read.
+    Raises RelforgeError (ENVIRONMENT) when the site's certificates cannot be read, or no engine
+    answers.
     """
+    jobs = max_jobs(engine_facts(site.engine), site)
+    line(f"compile jobs at once: {jobs}")
     # In a work area, so that credentials in it go after kill -9 too.
     with work_area(home, "build-secrets") as area:
-        files = {"max_jobs": _written(area / "max-jobs", f"{max_jobs}\n")}
+        files = {"max_jobs": _written(area / "max-jobs", f"{jobs}\n")}
         if system is not None and (sources := apt.build_sources(system, site)) is not None:
             files["apt_sources"] = _written(area / "apt-sources.list", sources)
             files["apt_no_sources"] = _written(area / "no.sources", _NO_SOURCES)

@@ -141,7 +141,11 @@ class Build(Frozen):
     @model_validator(mode="after")
     def _as_it_is(self) -> Build:
         if self.image is not None:
-            own = sorted(self.model_fields_set - {"image"})
+            own = [
+                name
+                for name in ("packages", "python", "template", "blocks")
+                if getattr(self, name) != type(self).model_fields[name].default
+            ]
             if own:
                 raise ValueError(
                     f"an image that is taken as it is has no {', '.join(own)}: nothing is built"

@@ -21,6 +21,7 @@ from relforge.manifest.common import (
 from relforge.manifest.facts import Source
 from relforge.manifest.serve import Serve
 from relforge.manifest.source import PatchSetRef, SourceSpec
+from relforge.manifest.weights import Reported
 
 
 class Smoke(Frozen):
@@ -76,6 +77,8 @@ class Release(Frozen):
     serve: Serve
     smoke: Smoke = Smoke()
     evaluation: Evaluation | None = None
+    reported: tuple[Reported, ...] = ()
+    """Figures that others published of this deployment."""
     client: Client = Client()
     page: Page | None = None
     skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], Reason] = {}
@@ -106,6 +109,9 @@ class Release(Frozen):
         patched = [patch.source for patch in self.patches]
         if len(set(patched)) != len(patched):
             raise ValueError("a source has at most one patch set; merge their series")
+        built = [package.distribution for package in self.build.packages]
+        if len(set(built)) != len(built):
+            raise ValueError("build.packages builds a distribution twice")
         for package in self.build.packages:
             if package.source not in known:
                 raise ValueError(f"build.packages names unknown source {package.source!r}")

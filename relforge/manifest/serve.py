@@ -55,6 +55,17 @@ class Tmpfs(Frozen):
     executable: bool = False
 
 
+class TreeConfig(Frozen):
+    """The configuration of a model that FlagScale's own tree has, in the image.
+
+    ``folder`` has ``serve/<name>.yaml``. Its parallel sizes count, and ``serve.args`` change or add
+    to the rest.
+    """
+
+    folder: ContainerPath
+    source: Source
+
+
 class FlagScale(Frozen):
     """What FlagScale's runner is told beside the engine's arguments.
 
@@ -66,6 +77,8 @@ class FlagScale(Frozen):
     name: Name | None = None
     """Of the two configuration files; without one that of the model."""
     before_start: tuple[Annotated[tuple[Line, ...], Field(min_length=1)], ...] = ()
+    tree_config: TreeConfig | None = None
+    """None: the model's file is written from this manifest."""
     ssh_port: Port = 22
     resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "gpu"
 
@@ -143,6 +156,7 @@ class Proxy(Frozen):
     source: Source
 
 
+_SHM_BYTES = 64 * 1024 * 1024  # the engine's own
 _PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel")
 _OF_GROUP = {"port", "nodes", *_PARALLEL}
 
@@ -163,7 +177,7 @@ class Serve(Frozen):
     command: tuple[str, ...] = ()
     """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
     env: dict[EnvName, Line] = {}
-    shm_bytes: PositiveInt = 64 * 1024 * 1024
+    shm_bytes: PositiveInt = _SHM_BYTES
     memory_bytes: PositiveInt | None = None
     ready_timeout_s: Seconds = 600.0
     profile: Literal["toolkit", "raw", "privileged"] | None = None
@@ -221,18 +235,25 @@ class Serve(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Serve:
-        if self.accelerators % self.nodes:
+        if bool(self.groups) != (self.proxy is not None):
+            raise ValueError("proxy and groups belong together")
+        if not self.groups and self.accelerators % self.nodes:
             raise ValueError(
                 f"tensor x pipeline x data parallel is {self.accelerators}, which "
                 f"{self.nodes} nodes cannot share evenly"
             )
-        if "/dev/shm" in self.tmpfs and "shm_bytes" in self.model_fields_set:  # noqa: S108
+        if self.flagscale is not None and self.flagscale.tree_config is not None:
+            own = [name for name in _PARALLEL if getattr(self, name) != 1]
+            if own or self.nodes > 1:
+                raise ValueError(
+                    "flagscale.tree_config says how the model is shared, on one node: leave out "
+                    + ", ".join([*own, *(["nodes"] if self.nodes > 1 else [])])
+                )
+        if "/dev/shm" in self.tmpfs and self.shm_bytes != _SHM_BYTES:  # noqa: S108
             raise ValueError("tmpfs /dev/shm and shm_bytes say the same thing; keep one of them")
-        if bool(self.groups) != (self.proxy is not None):
-            raise ValueError("proxy and groups belong together")
         if self.groups:
             total = sum(group.nodes for group in self.groups)
-            own = [name for name in _PARALLEL if name in self.model_fields_set]
+            own = [name for name in _PARALLEL if getattr(self, name) != 1]
             if own or total != self.nodes:
                 raise ValueError(
                     f"groups have {total} nodes together and say how each is parallel: set nodes: "

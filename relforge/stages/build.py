@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -35,7 +36,8 @@ class BuiltPackage(Frozen):
     distribution: str
     tree: str
     native: str
-    """``compiled`` here, ``precompiled`` elsewhere, ``prebuilt`` as a whole, or ``none``."""
+    """``compiled`` here or by the tree's own ``scripts``, ``precompiled`` elsewhere, ``prebuilt``
+    as a whole, or ``none``."""
     native_from: str | None = None
     """For precompiled code: the wheel it came from, with its sha256."""
 
@@ -46,6 +48,7 @@ class BuiltPackage(Frozen):
         return {
             "compiled": "compiled in this build",
             "prebuilt": "prebuilt wheel, packed again",
+            "scripts": "built by the tree's own scripts",
             "none": "none",
         }[self.native]
 
@@ -72,6 +75,8 @@ class BuildInputs(StageInputs):
     image_name: str
     pip_check_exceptions: tuple[str, ...]
     sealed_sources: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    """Distributions that have to add a device to vLLM."""
     unshipped: tuple[str, ...]
     """Patched sources whose Python files the image may not ship."""
 
@@ -149,6 +154,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             sealed_sources=tuple(
                 sorted(p.source for p in subject.patch_sets if p.sealed and p.source in used)
             ),
+            plugins=tuple(p.distribution for p in release.build.packages if p.plugin),
             unshipped=tuple(sorted(p.source for p in release.patches if p.ships != "python")),
         )
 
@@ -210,8 +216,7 @@ class Build(Stage[BuildInputs, BuildResult]):
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.engine.base_image import ensure_base
         from relforge.engine.buildx import BuildRequest, build, export_target
-        from relforge.engine.cli import engine_facts
-        from relforge.engine.jobs import max_jobs
+        from relforge.engine.images import unpacked_bytes
         from relforge.engine.site_secrets import site_secrets
         from relforge.network import Proxy
 
@@ -220,21 +225,18 @@ class Build(Stage[BuildInputs, BuildResult]):
             from relforge.stages.taken import take_image
 
             return take_image(job, ctx)
-        base_spec = BaseImage.model_validate(inputs.base)
         base = ensure_base(
-            base_spec,
+            BaseImage.model_validate(inputs.base),
             architecture=inputs.architecture,
             site=env.site,
             home=env.home,
             ctx_line=ctx.line,
             cancel=ctx.cancel,
         )
-        jobs = max_jobs(engine_facts(env.site.engine), env.site)
-        ctx.line(f"compile jobs at once: {jobs}")
         proxy = Proxy.of(env.site)
         with (
             _contexts(job, ctx) as contexts,
-            site_secrets(env.site, env.home, system=base.system, max_jobs=jobs) as secrets,
+            site_secrets(env.site, env.home, system=base.system, line=ctx.line) as secrets,
         ):
             request = BuildRequest(
                 dockerfile=job.upstream["render"].outputs[0].path,
@@ -263,6 +265,7 @@ class Build(Stage[BuildInputs, BuildResult]):
                     .read_bytes()
                 )
                 _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
+                _check_plugins(report["plugins"], inputs.plugins, env.release)
                 built = build(
                     request,
                     site=env.site.engine,
@@ -270,8 +273,6 @@ class Build(Stage[BuildInputs, BuildResult]):
                     ctx_line=ctx.line,
                     cancel=ctx.cancel,
                 )
-        from relforge.engine.images import unpacked_bytes
-
         return BuildResult(
             layout=built.layout,
             image_name=built.image_name,
@@ -362,6 +363,24 @@ def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Pa
         contexts["build-wheels"] = sources.build_wheels
         contexts["tools"] = project.path(TOOLS)
         yield contexts
+
+
+def _check_plugins(found: dict[str, list[str]], wanted: tuple[str, ...], release: str) -> None:
+    """vLLM takes a device from an entry point; without one it serves, on another device."""
+    registered = {_canonical(name) for name in found}
+    for name in wanted:
+        if _canonical(name) not in registered:
+            raise RelforgeError(
+                f"{name} is built as a plugin and registers nothing with vLLM",
+                code=ExitCode.BUILD,
+                where=f"release {release}, build.packages",
+                why="the installed package has no entry point in a group vllm.*",
+                hint="correct its source, or leave plugin out for this package",
+            )
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:
