@@ -28,9 +28,9 @@ from relforge.manifest.release import Release
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def _rendered(chosen: Sequence[Release]) -> tuple[Release, ...]:
+def _rendered(chosen: Sequence[Release]) -> list[Release]:
     """Those that are built; the others are named. Raises RelforgeError (USAGE) when none is."""
-    built = tuple(one for one in chosen if one.build.image is None)
+    built = [one for one in chosen if one.build.image is None]
     for one in chosen:
         if one.build.image is None:
             continue

@@ -173,5 +173,5 @@ def test_the_documented_site_is_a_site(tmp_path: Path) -> None:
     assert site.proxy is not None
     assert site.proxy.password_file == tmp_path / "keys" / "proxy.password"
     assert set(Site.model_fields) - set(yaml.safe_load(block)) <= {
-        "key_passphrase_file", "min_free_disk_bytes", "images"
+        "key_passphrase_file", "min_free_disk_bytes"
     }  # fmt: skip
