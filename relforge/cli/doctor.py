@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relforge import hostcheck
+from relforge import hostcheck, networkcheck
 from relforge.cli.common import JsonOption, ProjectOption, SiteOption, print_json, workplace
 from relforge.errors import ExitCode
 
@@ -27,7 +27,7 @@ def doctor(
     project: ProjectOption = None,
     site: SiteOption = None,
 ) -> None:
-    """Looks at this host: engine, disk, memory, tools and keys, with a remedy for each fault.
+    """Looks at this host: engine, disk, memory, tools, keys, proxy and mirrors, with remedies.
 
     With --device also at driver, device query, device files, container toolkit and glibc. Exits 3
     when something is missing; `not-run` is a look that could not be taken, and says why.
@@ -39,6 +39,7 @@ def doctor(
         hostcheck.memory(4 * _GB),
         hostcheck.bootstrap(),
         hostcheck.evaluator(),
+        *networkcheck.looks(place.site),
     ]
     if place.site.identities:
         findings.append(hostcheck.identities(place.site.identities))

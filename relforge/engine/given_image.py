@@ -18,12 +18,14 @@ from relforge.cancel import CancelToken
 from relforge.engine.cli import DockerCli, find_cli
 from relforge.engine.images import EngineImage, find_image
 from relforge.engine.layout import ImageFacts, blob_path, normalise, replace_folder
+from relforge.engine.pulling import Place, mirrored
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, write_atomic
 from relforge.frozen import Frozen
 from relforge.leftovers import owned_folder
 from relforge.manifest.facts import UNRESOLVED, RegistryBase, RequestedImage
 from relforge.manifest.site import Site
+from relforge.network import for_children
 
 OnLine = Callable[[str], None]
 _ASK_TIMEOUT_S = 10
@@ -43,6 +45,8 @@ class TakenImage(Frozen):
     how: str
     """``registry`` or ``archive``."""
     digest: str
+    place: str | None
+    """Where a registry's was pulled from: that registry, or the site's mirror of it."""
     image: ImageFacts
     engine_image_id: str
 
@@ -61,15 +65,16 @@ def digest_of(wanted: RegistryBase | RequestedImage, architecture: str, site: Si
 
     from relforge.engine.client import connect
 
+    place = mirrored(wanted.reference, site)
     client = connect(site.engine)
     try:
         client.api.timeout = _ASK_TIMEOUT_S
-        found = client.api.inspect_distribution(wanted.reference)  # type: ignore[no-untyped-call]
+        found = client.api.inspect_distribution(place)  # type: ignore[no-untyped-call]
     except (DockerException, RequestException) as error:
         raise RelforgeError(
             f"the registry gives no digest for {wanted.reference}",
             code=ExitCode.SOURCE,
-            where=wanted.reference,
+            where=place if place == wanted.reference else f"{place} (mirror of {wanted.reference})",
             why=str(getattr(error, "explanation", None) or error),
             hint="lock where the registry can be reached, or write the digest into the manifest",
         ) from error
@@ -95,15 +100,16 @@ def take(
     """
     cli = find_cli(site.engine)
     if isinstance(wanted, RequestedImage):
-        how = "archive"
+        how, place = "archive", None
         found = load_requested(wanted, architecture, cli=cli, site=site, cancel=cancel)
     else:
-        how, found = "registry", _pull(wanted, architecture, cli, ctx_line, cancel)
+        how, found = "registry", _pull(wanted, architecture, cli, site, ctx_line, cancel)
+        place = _place(wanted, site).asked
     _docker(cli, "tag", found.id, image_name)
     ctx_line(f"{wanted.reference}: {found.id}, writing its layout")
     facts = _layout_of(image_name, layout, cli, cancel)
     pinned = wanted.digest if how == "registry" else found.id
-    return TakenImage(how=how, digest=pinned, image=facts, engine_image_id=found.id)
+    return TakenImage(how=how, digest=pinned, place=place, image=facts, engine_image_id=found.id)
 
 
 def archive_of(wanted: RequestedImage, site: Site) -> Path:
@@ -165,6 +171,7 @@ def _pull(
     wanted: RegistryBase,
     architecture: str,
     cli: DockerCli,
+    site: Site,
     ctx_line: OnLine,
     cancel: CancelToken | None,
 ) -> EngineImage:
@@ -176,19 +183,19 @@ def _pull(
             where=wanted.reference,
             hint="lock again where the registry can be reached: relforge lock",
         )
-    repository = _repository(wanted.reference)
-    raw = proc.run(
-        [
-            *(cli.buildx_plugin, "imagetools", "inspect", "--raw"),
-            f"{repository}@{wanted.digest}",
-        ],
-        code=ExitCode.SOURCE,
-        what=f"the registry does not give {wanted.reference}",
-        hint="check that the registry answers, and that the image was not removed from it",
-        env=cli.environment,
-        timeout_s=60,
-        cancel=cancel,
-    ).stdout
+    place = _place(wanted, site)
+    with for_children(site) as network:
+        raw = proc.run(
+            [cli.buildx_plugin, "imagetools", "inspect", "--raw", place.asked],
+            code=ExitCode.SOURCE,
+            what=f"the registry does not give {wanted.reference}",
+            hint="check that the registry, or the mirror that registry_mirrors of the site "
+            "configuration names for it, answers and still has the image",
+            env={**cli.environment, **network},
+            timeout_s=60,
+            cancel=cancel,
+        ).stdout
+    repository = place.asked.partition("@")[0]
     named = f"{repository}@{_for_architecture(json.loads(raw), wanted, architecture)}"
     ctx_line(f"pulling {named}")
     proc.run(
@@ -200,6 +207,11 @@ def _pull(
         on_line=ctx_line,
     )
     return _in_engine(named, wanted.reference, architecture, cli)
+
+
+def _place(wanted: RegistryBase, site: Site) -> Place:
+    # Without the tag: the digest says all.
+    return Place.of(_repository(wanted.reference), wanted.digest, site)
 
 
 def _repository(reference: str) -> str:

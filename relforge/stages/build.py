@@ -96,6 +96,8 @@ class BuildResult(StageResult):
     layers: tuple[str, ...]
     base_how: str
     base_digest: str
+    base_place: str | None = None
+    """Where a registry's base was pulled from: that registry, or the site's mirror of it."""
     packages: tuple[BuiltPackage, ...]
     python: str | None
     """None for an image that was taken as it is: nothing was read back from it."""
@@ -214,23 +216,28 @@ class Build(Stage[BuildInputs, BuildResult]):
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.engine.base_image import ensure_base
         from relforge.engine.buildx import BuildRequest, build, export_target
+        from relforge.engine.images import unpacked_bytes
+        from relforge.engine.site_secrets import site_secrets
+        from relforge.network import Proxy
 
         inputs, env = job.inputs, job.env
         if inputs.given:
             from relforge.stages.taken import take_image
 
             return take_image(job, ctx)
-        base_spec = BaseImage.model_validate(inputs.base)
         base = ensure_base(
-            base_spec,
+            BaseImage.model_validate(inputs.base),
             architecture=inputs.architecture,
             site=env.site,
             home=env.home,
             ctx_line=ctx.line,
             cancel=ctx.cancel,
         )
-        suite = base_spec.bootstrap.suite if base_spec.bootstrap else ""
-        with _contexts(job, ctx) as contexts, _apt_secret(suite, job) as secrets:
+        proxy = Proxy.of(env.site)
+        with (
+            _contexts(job, ctx) as contexts,
+            site_secrets(env.site, env.home, system=base.system, line=ctx.line) as secrets,
+        ):
             request = BuildRequest(
                 dockerfile=job.upstream["render"].outputs[0].path,
                 context=env.run_dir / "empty-context",
@@ -250,6 +257,7 @@ class Build(Stage[BuildInputs, BuildResult]):
                         target="report",
                         dest=env.run_dir / "report",
                         site=env.site.engine,
+                        proxy=proxy,
                         ctx_line=ctx.line,
                         cancel=ctx.cancel,
                     )
@@ -258,9 +266,13 @@ class Build(Stage[BuildInputs, BuildResult]):
                 )
                 _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
                 _check_plugins(report["plugins"], inputs.plugins, env.release)
-                built = build(request, site=env.site.engine, ctx_line=ctx.line, cancel=ctx.cancel)
-        from relforge.engine.images import unpacked_bytes
-
+                built = build(
+                    request,
+                    site=env.site.engine,
+                    proxy=proxy,
+                    ctx_line=ctx.line,
+                    cancel=ctx.cancel,
+                )
         return BuildResult(
             layout=built.layout,
             image_name=built.image_name,
@@ -274,6 +286,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             layers=tuple(layer.digest for layer in built.image.layers),
             base_how=base.how,
             base_digest=base.digest,
+            base_place=base.place,
             packages=inputs.packages,
             python=report["python"],
             python_packages=report["packages"],
@@ -350,23 +363,6 @@ def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Pa
         contexts["build-wheels"] = sources.build_wheels
         contexts["tools"] = project.path(TOOLS)
         yield contexts
-
-
-@contextmanager
-def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
-    """The site's Debian mirror for build steps; a secret mount leaves no trace in any layer."""
-    from relforge.engine.apt import SECRET_ID, build_sources
-    from relforge.workarea import work_area
-
-    text = build_sources(suite, job.env.site) if suite else None
-    if text is None:
-        yield {}
-        return
-    # In a work area, so that credentials in it go after kill -9 too.
-    with work_area(job.env.home, "apt") as area:
-        path = area / "apt-sources.list"
-        path.write_text(text)
-        yield {SECRET_ID: path}
 
 
 def _check_plugins(found: dict[str, list[str]], wanted: tuple[str, ...], release: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relforge import hostcheck
+from relforge import hostcheck, networkcheck
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding
 from relforge.plan import Planning, Subject
@@ -81,6 +81,7 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         findings = [
             hostcheck.disk(job.env.home, site.min_free_disk_bytes or needs.disk_bytes),
             hostcheck.memory(max(needs.memory_bytes, _ADVISED_MEMORY_BYTES)),
+            *networkcheck.files(site),
         ]
         if needs.engine:
             findings[:0] = hostcheck.engine(site, needs.engine_disk_bytes)

@@ -50,6 +50,7 @@ def take_image(job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         layers=tuple(layer.digest for layer in image.layers),
         base_how=f"{taken.how}, as it is",
         base_digest=taken.digest,
+        base_place=taken.place,
         packages=(),
         python=None,
         python_packages={},

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import importlib.util
-import ipaddress
 import os
 import random
 import signal
-import ssl
 import subprocess
 import threading
 import time
@@ -17,9 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from relforge.cancel import CancelToken
 from relforge.cli.dispatch import dispatch
@@ -28,6 +22,7 @@ from relforge.manifest.loader import load
 from relforge.manifest.model import Model
 from relforge.manifest.site import HubSite, HubsSite, Site
 from tests.fakes.hub import FakeHub, Repo
+from tests.support.tls import self_signed
 from tests.support.weights import (
     REVISION,
     Toy,
@@ -435,39 +430,6 @@ def test_a_mirror_with_a_certificate_of_the_site_is_trusted_by_extra_ca(
         error = run(tmp_path / "other", Toy(made.model, missing, tmp_path))[0].error
         assert error is not None
         assert (error.code, error.where) == (ExitCode.ENVIRONMENT, str(tmp_path / "gone.pem"))
-
-
-def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for this machine, and a server's context that shows it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a mirror of the tests")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    shown = folder / "ca.pem"
-    shown.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    secret = folder / "key.pem"
-    secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(shown, secret)
-    return shown, context
 
 
 # ------------------------------------------------------------------- pinning
