@@ -49,6 +49,8 @@ class LaunchSpec(Frozen):
     health_path: str
     health_port: int | None = None
     """Inside the container; None: the port that answers requests."""
+    rendezvous_port: int | None = None
+    """Of the first node, where the ranks of several nodes meet; None: no node is told of one."""
     ready_timeout_s: float
     nodes: tuple[Node, ...]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -94,9 +95,16 @@ def launch_spec(
         served_name=serve.served_name,
         health_path=engine.health_path,
         health_port=None if health_port == serve.port else health_port,
+        rendezvous_port=serve.rendezvous_port if _told(serve.rendezvous_port, nodes) else None,
         ready_timeout_s=serve.ready_timeout_s,
         nodes=nodes,
     )
+
+
+def _told(port: int, nodes: Sequence[Node]) -> bool:
+    """Whether a node's command or variables name the port; not every engine uses it."""
+    texts = (text for node in nodes for text in (*node.argv, *node.env.values()))
+    return any(re.search(rf"(?<!\d){port}(?!\d)", text) for text in texts)
 
 
 def _places(

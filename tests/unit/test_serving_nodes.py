@@ -49,6 +49,14 @@ def test_the_data_parallel_roles_of_two_nodes(tmp_path: Path) -> None:
         assert node.ports == (), "on the host's network nothing is published"
 
 
+def test_where_the_ranks_meet_is_known_where_a_node_is_told(tmp_path: Path) -> None:
+    assert launch(tmp_path, {"rendezvous_port": 13389}).rendezvous_port == 13389
+    shared = {"tensor_parallel": 8, "data_parallel": 1}
+    assert launch(tmp_path, shared, engine="paddlenlp").rendezvous_port is None
+    made = release({})
+    assert launch_spec(made, device(), image="i", weights=Path("/w")).rendezvous_port is None
+
+
 def test_one_node_has_no_roles() -> None:
     made = release({"data_parallel": 4, "tensor_parallel": 4})
     argv = launch_spec(made, device(), image="i", weights=Path("/w")).nodes[0].argv
