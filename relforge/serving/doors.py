@@ -50,9 +50,9 @@ def binds_of(spec: LaunchSpec, node: Node) -> list[Bind]:
     """Where the servers will listen: the ranks at the node's address, as they are told to."""
     address = node.address or ""
     found = [Bind(address, 0, _FREE)]
+    if node.rendezvous_port is not None:
+        found.append(Bind(address, node.rendezvous_port, _MEETING))
     if node == spec.nodes[0]:
-        if spec.rendezvous_port is not None:
-            found.append(Bind(address, spec.rendezvous_port, _MEETING))
         for port in dict.fromkeys((node.port, spec.health_port or node.port)):
             found.append(Bind("0.0.0.0", port, SERVED))  # noqa: S104 (as the server does)
     return found

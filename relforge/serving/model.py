@@ -19,6 +19,8 @@ class Node(ContainerSpec):
     """Of the host, where the nodes file tells it."""
     context: str | None = None
     """Address of the Docker host, where commands are not typed on the node itself."""
+    rendezvous_port: int | None = None
+    """Where the ranks of several nodes meet, if that is on this one."""
 
 
 class LaunchNode(Frozen):
@@ -49,8 +51,6 @@ class LaunchSpec(Frozen):
     health_path: str
     health_port: int | None = None
     """Inside the container; None: the port that answers requests."""
-    rendezvous_port: int | None = None
-    """Of the first node, where the ranks of several nodes meet; None: no node is told of one."""
     ready_timeout_s: float
     nodes: tuple[Node, ...]
 

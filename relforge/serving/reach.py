@@ -168,7 +168,12 @@ def _answer(
 
 
 def _doors_of_others(nodes: Sequence[_Listening], asker: _Listening) -> list[Door]:
-    return [door for one in nodes for door in one.doors if one is not asker and door.use != SERVED]
+    return [
+        door
+        for one in nodes
+        for door in one.doors
+        if one.node.host != asker.node.host and door.use != SERVED
+    ]
 
 
 def _ask(asker: _Listening, doors: Sequence[Door]) -> list[Closed]:

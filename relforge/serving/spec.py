@@ -15,6 +15,7 @@ from relforge.manifest.release import Release
 from relforge.manifest.serve import Tmpfs
 from relforge.serving.commands import docker_argv, exec_script, with_files
 from relforge.serving.engines import ServingEngine, engine_of
+from relforge.serving.engines.base import ServerCommand
 from relforge.serving.model import LaunchSpec, Node
 from relforge.serving.mounts import (
     apart,
@@ -95,16 +96,17 @@ def launch_spec(
         served_name=serve.served_name,
         health_path=engine.health_path,
         health_port=None if health_port == serve.port else health_port,
-        rendezvous_port=serve.rendezvous_port if _told(serve.rendezvous_port, nodes) else None,
         ready_timeout_s=serve.ready_timeout_s,
         nodes=nodes,
     )
 
 
-def _told(port: int, nodes: Sequence[Node]) -> bool:
-    """Whether a node's command or variables name the port; not every engine uses it."""
-    texts = (text for node in nodes for text in (*node.argv, *node.env.values()))
-    return any(re.search(rf"(?<!\d){port}(?!\d)", text) for text in texts)
+def _rendezvous(release: Release, server: ServerCommand, place: Place) -> int | None:
+    """The port where the ranks meet on this node; not every engine is told of one."""
+    port = release.serve.rendezvous_port
+    texts = (*server.argv, *server.env.values())
+    told = any(re.search(rf"(?<!\d){port}(?!\d)", text) for text in texts)
+    return port if release.serve.nodes > 1 and place.rank == 0 and told else None
 
 
 def _places(
@@ -182,6 +184,7 @@ def _node(
         gpus=profile.gpus,
         runtime=profile.runtime,
         privileged=profile.privileged,
+        rendezvous_port=_rendezvous(release, server, place),
         port=serve.port,
     )
 

@@ -81,17 +81,24 @@ def contexts(
     return [host.tcp if way == "tcp" else host.socket for host in hosts]
 
 
-def two(hosts: tuple[Host, ...], name: str, where: list[str], **changes: Any) -> LaunchSpec:
+def two(hosts: tuple[Host, ...], name: str, where: list[str]) -> LaunchSpec:
     """A server on the first host, and one on the second that only waits."""
     both = {"ports": (), "network": "host"}
     argv = ("/usr/bin/python3", "-u", "/app/server.py", "--port", str(PORT))
     nodes = [
-        node(IMAGE, name, *words, **both, host=host.name, address=host.address, context=context)
+        node(
+            IMAGE,
+            name,
+            *words,
+            **both,
+            host=host.name,
+            address=host.address,
+            context=context,
+            rendezvous_port=MEETING if host is hosts[0] else None,
+        )
         for host, context, words in zip(hosts, where, (argv, ("/usr/bin/sleep", "60")), strict=True)
     ]
-    return launch(*nodes).model_copy(
-        update={"release": name, "rendezvous_port": MEETING, **changes}
-    )
+    return launch(*nodes).model_copy(update={"release": name})
 
 
 def options(name: str, tmp_path: Path) -> dict[str, Any]:
@@ -334,8 +341,8 @@ def words(project: Path, hosts: tuple[Host, ...], where: list[str]) -> list[str]
     ]
 
 
-def environment(**more: str) -> Mapping[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+def environment() -> Mapping[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_the_command_says_which_nodes_are_apart_before_it_starts_them(

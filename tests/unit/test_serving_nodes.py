@@ -50,11 +50,14 @@ def test_the_data_parallel_roles_of_two_nodes(tmp_path: Path) -> None:
 
 
 def test_where_the_ranks_meet_is_known_where_a_node_is_told(tmp_path: Path) -> None:
-    assert launch(tmp_path, {"rendezvous_port": 13389}).rendezvous_port == 13389
+    def meet(spec: LaunchSpec) -> list[int | None]:
+        return [node.rendezvous_port for node in spec.nodes]
+
+    assert meet(launch(tmp_path, {"rendezvous_port": 13389})) == [13389, None]
     shared = {"tensor_parallel": 8, "data_parallel": 1}
-    assert launch(tmp_path, shared, engine="paddlenlp").rendezvous_port is None
+    assert meet(launch(tmp_path, shared, engine="paddlenlp")) == [None, None]
     made = release({})
-    assert launch_spec(made, device(), image="i", weights=Path("/w")).rendezvous_port is None
+    assert meet(launch_spec(made, device(), image="i", weights=Path("/w"))) == [None]
 
 
 def test_one_node_has_no_roles() -> None:
