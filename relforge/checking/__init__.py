@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from relforge.checking import rules
+from relforge.checking.dockerfiles import Dockerfiles
 from relforge.checking.places import Keys, device_fact, is_exact, named_in, place
+from relforge.checking.report import CheckReport, Fault, NotRun
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen
 from relforge.lock import lock_path
 from relforge.manifest.device import Device
 from relforge.manifest.fileversion import known_sha256
@@ -24,23 +25,9 @@ from relforge.rendering import render_dockerfile
 from relforge.serving.place import example_hosts
 from relforge.serving.spec import launch_spec
 
+__all__ = ["CheckReport", "Fault", "NotRun", "check_project"]
+
 ResultT = TypeVar("ResultT")
-
-
-class Fault(Frozen):
-    """One thing that is wrong, with its place."""
-
-    subject: str
-    where: str | None
-    message: str
-    hint: str | None
-
-
-class CheckReport(Frozen):
-    """What was checked, and what is wrong with it."""
-
-    checked: tuple[str, ...]
-    faults: tuple[Fault, ...]
 
 
 def check_project(project: Project, site: Site) -> CheckReport:
@@ -55,6 +42,7 @@ class _Check:
         self.checked: list[str] = []
         self.faults: list[Fault] = []
         self.known: set[tuple[str | None, str]] = set()
+        self.dockerfiles = Dockerfiles()
 
     def report(self) -> CheckReport:
         project = self.project
@@ -78,7 +66,12 @@ class _Check:
             release = self.attempt(f"release {name}", partial(project.release, name), file)
             if release is not None:
                 self.release(release, devices, file)
-        return CheckReport(checked=tuple(dict.fromkeys(self.checked)), faults=tuple(self.faults))
+        faults, not_run = self.dockerfiles.look(self.site)
+        return CheckReport(
+            checked=tuple(dict.fromkeys(self.checked)),
+            faults=(*self.faults, *faults),
+            not_run=tuple(not_run),
+        )
 
     def attempt(
         self,
@@ -183,7 +176,9 @@ class _Check:
             ("request",),
         )
         if loaded is not None:
-            self.attempt(name, lambda: render_dockerfile(loaded), file, ("build",))
+            text = self.attempt(name, lambda: render_dockerfile(loaded), file, ("build",))
+            if text is not None:
+                self.dockerfiles.add(loaded, text)
 
 
 _NO_IMAGE = "sha256:" + "0" * 64
