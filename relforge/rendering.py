@@ -60,11 +60,9 @@ def render_dockerfile(subject: Subject) -> str:
     """The Dockerfile text. Raises RelforgeError (USAGE) naming template and line."""
     import jinja2
 
-    template_path = subject.release.build.template or subject.device.template
+    path = template_path(subject)
     try:
-        environment = _environment(subject.project.roots)
-        template = _with_blocks(environment, template_path, subject.release)
-        return _tidied(template.render(context(subject)))
+        return render_in(environment(subject.project.roots), subject)
     except jinja2.TemplateNotFound as error:
         raise RelforgeError(
             f"the template {error.name} does not exist",
@@ -75,11 +73,25 @@ def render_dockerfile(subject: Subject) -> str:
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None) or _template_line(error, subject.project.roots)
         raise RelforgeError(
-            f"the template {template_path} cannot be rendered",
+            f"the template {path} cannot be rendered",
             code=ExitCode.USAGE,
-            where=f"{template_path}:{line}" if line else template_path,
+            where=f"{path}:{line}" if line else path,
             why=str(error.message),
         ) from error
+
+
+def template_path(subject: Subject) -> str:
+    """The template of a release: its own, else its device's."""
+    return subject.release.build.template or subject.device.template
+
+
+def render_in(environment: jinja2.Environment, subject: Subject) -> str:
+    """The Dockerfile text by templates of that environment.
+
+    Raises RelforgeError (USAGE) for a block that the template does not have, and Jinja's errors.
+    """
+    template = _with_blocks(environment, template_path(subject), subject.release)
+    return _tidied(template.render(context(subject)))
 
 
 def _with_blocks(environment: jinja2.Environment, path: str, release: Release) -> jinja2.Template:
@@ -127,7 +139,7 @@ def _tidied(text: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _environment(roots: tuple[Path, ...]) -> jinja2.Environment:
+def environment(roots: tuple[Path, ...]) -> jinja2.Environment:
     """Templates of a project. Compiling one takes 40 ms, so that it is done once; one that was
     changed since is read again."""
     import jinja2
