@@ -7,9 +7,10 @@ import math
 import re
 import shlex
 import time
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen, content_key
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from relforge.manifest.release import Release
     from relforge.plan import Subject
 
+T = TypeVar("T")
 LABEL = "org.relforge"
 
 
@@ -62,7 +64,8 @@ def render_dockerfile(subject: Subject) -> str:
 
     path = template_path(subject)
     try:
-        return render_in(environment(subject.project.roots), subject)
+        lines = render_in(environment(subject.project.roots), subject).split("\n")
+        return "\n".join(line for line, _ in tidied((line, None) for line in lines))
     except jinja2.TemplateNotFound as error:
         raise RelforgeError(
             f"the template {error.name} does not exist",
@@ -86,12 +89,12 @@ def template_path(subject: Subject) -> str:
 
 
 def render_in(environment: jinja2.Environment, subject: Subject) -> str:
-    """The Dockerfile text by templates of that environment.
+    """The Dockerfile text by templates of that environment, before it is tidied.
 
     Raises RelforgeError (USAGE) for a block that the template does not have, and Jinja's errors.
     """
     template = _with_blocks(environment, template_path(subject), subject.release)
-    return _tidied(template.render(context(subject)))
+    return template.render(context(subject))
 
 
 def _with_blocks(environment: jinja2.Environment, path: str, release: Release) -> jinja2.Template:
@@ -133,9 +136,14 @@ def _block_names(environment: jinja2.Environment, path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _tidied(text: str) -> str:
-    """One empty line at most between two steps, whatever blocks left out."""
-    return re.sub(r"\n{3,}", "\n\n", text)
+def tidied(lines: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """Lines, each with something about it: one empty line between steps, whatever blocks left
+    out, and none at the beginning."""
+    before = ""
+    for line, about in lines:
+        if line or before:
+            yield line, about
+        before = line
 
 
 @lru_cache(maxsize=8)

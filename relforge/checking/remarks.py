@@ -36,7 +36,7 @@ EXEMPT = (
     Exempt("DL3002", "this stage reads a finished image and is no part of it", ("report-run",)),
     Exempt(
         "DL3003",
-        "a tree's own scripts have to be started in their folder; this stage is no part of an image",
+        "a tree's own scripts are started in their folder; this stage is no part of an image",
         ("wheel-*",),
     ),
     Exempt(
