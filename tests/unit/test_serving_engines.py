@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import yaml
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.hosts import HostNode
+from relforge.manifest.serve import TreeConfig
 from relforge.serving.engines import flagscale
+from relforge.serving.engines.flagscale_tree import copied
 from relforge.serving.spec import LaunchSpec, launch_spec
 from tests.unit.test_serving_spec import device, option, release
 
@@ -352,3 +355,34 @@ def test_flagscale_on_two_nodes(root: Path) -> None:
 )
 def test_what_flagscale_cannot_do(serve: dict[str, Any], said: str) -> None:
     refused("flagscale", serve, said)
+
+
+def test_flagscale_with_the_file_of_its_own_tree_changes_what_the_release_says(
+    tmp_path: Path,
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "serve").mkdir(parents=True)
+    (tree / "serve" / "tiny.yaml").write_text(
+        "- serve_id: vllm_model\n  engine: vllm\n  engine_args:\n"
+        "    model: /elsewhere\n    tensor_parallel_size: 16\n    max_num_seqs: 256\n"
+    )
+    made = release({"args": {"max-num-seqs": 4}, "flagscale": {"name": "tiny"}}, engine="flagscale")
+    steps = copied(made, TreeConfig(folder=str(tree), source="doc"), "tiny", str(tmp_path / "conf"))
+    script = " && ".join(steps).replace("python3", sys.executable)
+    subprocess.run(["bash", "-euc", script], check=True)
+    (model,) = yaml.safe_load((tmp_path / "conf" / "serve" / "tiny.yaml").read_text())
+    assert model["engine_args"] == {
+        "model": f"/models/{made.model}",
+        "tensor_parallel_size": 16,
+        "max_num_seqs": 4,
+        "port": made.serve.port,
+        "served_model_name": made.serve.served_name,
+    }
+    assert model["engine"] == "vllm"
+
+
+def test_flagscale_with_its_own_file_writes_none(root: Path) -> None:
+    tree = {"folder": "/opt/conf", "source": "doc"}
+    (node,) = launch("flagscale", {"flagscale": {"name": "tiny", "tree_config": tree}}).nodes
+    assert "cp /opt/conf/serve/tiny.yaml" in node.argv[-1]
+    assert not any("serve_id" in word for word in node.argv)
