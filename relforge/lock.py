@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,6 +19,10 @@ from relforge.manifest.loader import load
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.yamlnodes import Misplaced, compose, plain
+
+
+class NotAsLocked(RelforgeError):
+    """A release and its lock do not belong together: it is missing, or stale."""
 
 
 class LockedSource(Frozen):
@@ -179,12 +184,12 @@ def load_lock(project: Project, release: Release, device: Device) -> Lock:
     path = lock_path(project, release)
     command = f"relforge lock --release {release.name}"
     if not path.is_file():
-        raise RelforgeError(
+        raise NotAsLocked(
             f"{release.name} has no lock", code=ExitCode.USAGE, where=str(path), hint=command
         )
     lock = _read(path) or load(path, Lock)
     if lock.request != request_key(release, device):
-        raise RelforgeError(
+        raise NotAsLocked(
             f"the lock of {release.name} is stale",
             code=ExitCode.USAGE,
             where=str(path),
@@ -235,8 +240,12 @@ def _wheel(line: str) -> LockedWheel:
     return LockedWheel.model_validate(plain(cast(yaml.Node, compose(line[4:]))))
 
 
-def dump_lock(lock: Lock) -> bytes:
-    """The lock as YAML, the same bytes for the same lock."""
+_SCHEMAS = "../schema/"
+
+
+def dump_lock(lock: Lock, schemas: str = _SCHEMAS) -> bytes:
+    """The lock as YAML, the same bytes for the same lock; editors look for its schema in
+    ``schemas``, relative to it."""
 
     class Dumper(yaml.SafeDumper):
         def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
@@ -249,8 +258,8 @@ def dump_lock(lock: Lock) -> bytes:
         _Flow, lambda d, v: d.represent_mapping("tag:yaml.org,2002:map", v, flow_style=True)
     )
     head = (
+        f"# yaml-language-server: $schema={schemas}lock.schema.json\n"
         f"# Made by `relforge lock --release {lock.release}`; do not edit.\n"
-        "# yaml-language-server: $schema=../schema/lock.schema.json\n"
     )
     body = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=4096, allow_unicode=True)
     return (head + body).encode()
@@ -264,8 +273,18 @@ def _flow(value: dict[str, Any]) -> _Flow:
     return _Flow(value)
 
 
-def write_lock(project: Project, release: Release, lock: Lock) -> Path:
-    """Writes the lock beside the manifest and returns its path."""
+def write_lock(project: Project, release: Release, lock: Lock) -> bool:
+    """Writes the lock beside the manifest; returns whether that changed anything."""
     path = lock_path(project, release)
-    write_atomic(path, dump_lock(lock))
-    return path
+    text = dump_lock(lock, _schemas(project.release_files[release.name]))
+    if path.is_file() and path.read_bytes() == text:
+        return False
+    write_atomic(path, text)
+    return True
+
+
+def _schemas(manifest: Path) -> str:
+    """Where the manifest beside a lock has its schema; not every project has schemas of its own."""
+    first = manifest.read_text(encoding="utf-8").split("\n", 1)[0]
+    named = re.search(r"\$schema=(\S*)release\.schema\.json", first)
+    return named[1] if named else _SCHEMAS

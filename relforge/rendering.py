@@ -7,9 +7,10 @@ import math
 import re
 import shlex
 import time
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen, content_key
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from relforge.manifest.release import Release
     from relforge.plan import Subject
 
+T = TypeVar("T")
 LABEL = "org.relforge"
 
 
@@ -60,11 +62,10 @@ def render_dockerfile(subject: Subject) -> str:
     """The Dockerfile text. Raises RelforgeError (USAGE) naming template and line."""
     import jinja2
 
-    template_path = subject.release.build.template or subject.device.template
+    path = template_path(subject)
     try:
-        environment = _environment(subject.project.roots)
-        template = _with_blocks(environment, template_path, subject.release)
-        return _tidied(template.render(context(subject)))
+        lines = render_in(environment(subject.project.roots), subject).split("\n")
+        return "\n".join(line for line, _ in tidied((line, None) for line in lines))
     except jinja2.TemplateNotFound as error:
         raise RelforgeError(
             f"the template {error.name} does not exist",
@@ -75,11 +76,25 @@ def render_dockerfile(subject: Subject) -> str:
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None) or _template_line(error, subject.project.roots)
         raise RelforgeError(
-            f"the template {template_path} cannot be rendered",
+            f"the template {path} cannot be rendered",
             code=ExitCode.USAGE,
-            where=f"{template_path}:{line}" if line else template_path,
+            where=f"{path}:{line}" if line else path,
             why=str(error.message),
         ) from error
+
+
+def template_path(subject: Subject) -> str:
+    """The template of a release: its own, else its device's."""
+    return subject.release.build.template or subject.device.template
+
+
+def render_in(environment: jinja2.Environment, subject: Subject) -> str:
+    """The Dockerfile text by templates of that environment, before it is tidied.
+
+    Raises RelforgeError (USAGE) for a block that the template does not have, and Jinja's errors.
+    """
+    template = _with_blocks(environment, template_path(subject), subject.release)
+    return template.render(context(subject))
 
 
 def _with_blocks(environment: jinja2.Environment, path: str, release: Release) -> jinja2.Template:
@@ -121,13 +136,18 @@ def _block_names(environment: jinja2.Environment, path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _tidied(text: str) -> str:
-    """One empty line at most between two steps, whatever blocks left out."""
-    return re.sub(r"\n{3,}", "\n\n", text)
+def tidied(lines: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """Lines, each with something about it: one empty line between steps, whatever blocks left
+    out, and none at the beginning."""
+    before = ""
+    for line, about in lines:
+        if line or before:
+            yield line, about
+        before = line
 
 
 @lru_cache(maxsize=8)
-def _environment(roots: tuple[Path, ...]) -> jinja2.Environment:
+def environment(roots: tuple[Path, ...]) -> jinja2.Environment:
     """Templates of a project. Compiling one takes 40 ms, so that it is done once; one that was
     changed since is read again."""
     import jinja2

@@ -41,6 +41,7 @@ _PRECISIONS: Mapping[str, tuple[str, ...]] = {
 _QUANTIZED = ("int4", "int8", "w8a8", "w4a8")
 _FLOATS = ("float32", "float16", "bfloat16")
 _NEEDS_QUANTIZED_WEIGHTS = ("ascend", "awq", "awq_marlin", "gptq", "gptq_marlin", "slimquant_w4a8")
+_READ = {"memory_used": "memory in use, in MiB", "driver": "driver's version"}
 _NO_LICENSE = ("", "none", "unknown", "unlicensed", "todo", "tbd", "n/a")
 _PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
 
@@ -116,16 +117,16 @@ def _base_licence(model: Model, others: Mapping[str, Model]) -> str | None:
 def of_device(device: Device) -> Iterator[Contradiction]:
     """Patterns that cannot be used, and profiles out of order."""
     if isinstance(device.device_query, DeviceQuery):
-        for field, groups in (("count", 0), ("memory_used", 1)):
+        for field, groups in (("count", 0), ("memory_used", 1), ("driver", 1)):
             pattern = getattr(device.device_query, field)
-            if pattern == UNKNOWN:
+            if pattern in (None, UNKNOWN):
                 continue
             try:
                 compiled = re.compile(pattern)
             except re.error as error:
                 why, bad = str(error), True
             else:
-                why = "it needs a group with the memory in use, in MiB"
+                why = "it needs a group with the " + _READ.get(field, "number")
                 bad = compiled.groups < groups
             if bad:
                 yield Contradiction(

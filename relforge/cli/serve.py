@@ -85,6 +85,13 @@ def serve(
         list[str] | None,
         typer.Option("--mount", help="Host path of a mount of the release.", metavar="NAME=/PATH"),
     ] = None,
+    check_nodes: Annotated[
+        bool,
+        typer.Option(
+            "--check-nodes/--no-check-nodes",
+            help="See first whether several nodes reach each other.",
+        ),
+    ] = True,
     project: ProjectOption = None,
     site: SiteOption = None,
 ) -> None:
@@ -134,7 +141,7 @@ def serve(
     if print_ is None:
         from relforge.cli.serve_run import run
 
-        run(place, spec)
+        run(place, spec, check_nodes=check_nodes)
     else:
         _print(spec, print_.value, node, out)
 

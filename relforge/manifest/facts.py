@@ -150,7 +150,11 @@ class DeviceQuery(Frozen):
     argv: Annotated[tuple[Line, ...], Field(min_length=1)]
     count: Line
     memory_used: Line
+    driver: Line | None = None
+    """Has a group with the version of the loaded driver, where the output tells it."""
     source: Source
+    output: Source | None = None
+    """A real output that the patterns were made for, where ``source`` only names the program."""
 
 
 class VisibleDevices(Frozen):

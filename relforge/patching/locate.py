@@ -8,7 +8,7 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import TrustedSigner
 from relforge.gitio import Git
-from relforge.lock import LockedPatchSet
+from relforge.lock import LockedPatchSet, NotAsLocked
 from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.site import Site
@@ -157,11 +157,11 @@ def recipe_for(
 def check_against_lock(
     located: LocatedPatchSet, locked: LockedPatchSet | None, release: str
 ) -> None:
-    """Raises RelforgeError (USAGE) when the patch set is not the one the lock pins."""
+    """Raises NotAsLocked (USAGE) when the patch set is not the one the lock pins."""
     if locked is not None and locked.content == located.content_sha256:
         return
     pinned = f"the lock pins {locked.content[:12]}" if locked else "the lock has none of that name"
-    raise RelforgeError(
+    raise NotAsLocked(
         f"patch set {located.name} is not the one in the lock",
         code=ExitCode.USAGE,
         where=located.where,

@@ -23,6 +23,8 @@ class Node(ContainerSpec):
     """Address of the Docker host, where commands are not typed on the node itself."""
     role: str | None = None
     """``proxy``, ``prefill`` or ``decode``, in a launch of several servers."""
+    rendezvous_port: int | None = None
+    """Where the ranks of several nodes meet, if that is on this one."""
 
 
 class LaunchNode(Frozen):

@@ -213,6 +213,7 @@ def _node(
         privileged=profile.privileged,
         healthcheck=server.answers and place.rank == 0,
         role=part.role,
+        rendezvous_port=release.serve.rendezvous_port if server.meets_here else None,
         port=serve.port,
     )
 

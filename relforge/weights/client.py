@@ -44,6 +44,7 @@ class _Fault(Frozen):
 
 class _Answer(Frozen):
     files: tuple[Listed, ...] = ()
+    revision: str = ""
     error: _Fault | None = None
 
 
@@ -74,6 +75,13 @@ class HubClient:
     def look(self, cancel: CancelToken, line: Callable[[str], None]) -> tuple[Listed, ...]:
         """The files of the pinned revision. Raises RelforgeError: SOURCE, ENVIRONMENT."""
         return self._ask(self._request("look"), cancel, line).files
+
+    def revision(self, cancel: CancelToken, line: Callable[[str], None]) -> str:
+        """What the repository's revision stands for now: a commit, or a tag of ModelScope's.
+
+        Raises RelforgeError: SOURCE, ENVIRONMENT.
+        """
+        return self._ask(self._request("revision"), cancel, line).revision
 
     def fetch(
         self,

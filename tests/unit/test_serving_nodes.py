@@ -49,6 +49,17 @@ def test_the_data_parallel_roles_of_two_nodes(tmp_path: Path) -> None:
         assert node.ports == (), "on the host's network nothing is published"
 
 
+def test_where_the_ranks_meet_is_known_where_a_node_is_told(tmp_path: Path) -> None:
+    def meet(spec: LaunchSpec) -> list[int | None]:
+        return [node.rendezvous_port for node in spec.nodes]
+
+    assert meet(launch(tmp_path, {"rendezvous_port": 13389})) == [13389, None]
+    shared = {"tensor_parallel": 8, "data_parallel": 1}
+    assert meet(launch(tmp_path, shared, engine="paddlenlp")) == [None, None]
+    made = release({})
+    assert meet(launch_spec(made, device(), image="i", weights=Path("/w"))) == [None]
+
+
 def test_one_node_has_no_roles() -> None:
     made = release({"data_parallel": 4, "tensor_parallel": 4})
     argv = launch_spec(made, device(), image="i", weights=Path("/w")).nodes[0].argv

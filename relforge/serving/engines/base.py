@@ -23,6 +23,8 @@ class ServerCommand(Frozen):
     """It puts files into the folder of the weights itself."""
     mounts: tuple[ServeMount, ...] = ()
     """What it needs beside the release's own mounts."""
+    meets_here: bool = False
+    """The ranks of several nodes find each other at ``serve.rendezvous_port`` of this one."""
     answers: bool = True
     """False: it does its work and ends."""
 

@@ -69,9 +69,10 @@ class Vllm(OnePort):
         if over_ray:
             head = ("ray", "start", "--head", f"--port={serve.rendezvous_port}")
             return ServerCommand(
-                argv=("/bin/sh", "-c", f"{shlex.join(head)} && exec {shlex.join(argv)}")
+                argv=("/bin/sh", "-c", f"{shlex.join(head)} && exec {shlex.join(argv)}"),
+                meets_here=True,
             )
-        return ServerCommand(argv=argv)
+        return ServerCommand(argv=argv, meets_here=serve.nodes > 1 and not place.rank)
 
     @staticmethod
     def _sizes(release: Release) -> dict[str, object]:
