@@ -179,9 +179,10 @@ def build_into_engine(
 def rebuild_script(cli: DockerCli, request: BuildRequest, proxy: Proxy | None = None) -> str:
     """A shell script that repeats the build into the engine, with readable progress.
 
-    A proxy it takes from the environment of whoever runs it.
+    A proxy it takes from the environment of whoever runs it, and secrets where they still are:
+    most live as long as the build.
     """
-    argv = _argv(cli, request, proxy, progress="plain")
+    argv = _argv(cli, request.model_copy(update={"secrets": {}}), proxy, progress="plain")
     argv += ["--output", _image_output(request), str(request.context)]
     words: list[str] = []
     for word in argv:
@@ -191,7 +192,13 @@ def rebuild_script(cli: DockerCli, request: BuildRequest, proxy: Proxy | None = 
         else:
             words[-1] += " " + shlex.quote(word)
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in cli.env)
-    return f"#!/bin/sh\nset -eu\n{exports}exec " + " \\\n  ".join(words) + "\n"
+    secrets = "".join(
+        f"[ ! -f {shlex.quote(str(path))} ] || "
+        f'set -- "$@" --secret {shlex.quote(_secret(name, path))}\n'
+        for name, path in sorted(request.secrets.items())
+    )
+    words.append('"$@"')
+    return f"#!/bin/sh\nset -eu\n{exports}{secrets}exec " + " \\\n  ".join(words) + "\n"
 
 
 def _argv(
@@ -211,7 +218,7 @@ def _argv(
         if value:
             argv += ["--build-arg", name]
     for name, path in sorted(request.secrets.items()):
-        argv += ["--secret", _csv(f"id={name}", f"src={path}")]
+        argv += ["--secret", _secret(name, path)]
     for key, value in sorted(request.labels.items()):
         argv += ["--label", f"{key}={value}"]
     if request.target:
@@ -226,6 +233,10 @@ _COMPRESSION = ("compression=zstd", "oci-mediatypes=true")
 
 def _image_output(request: BuildRequest) -> str:
     return _csv("type=image", f"name={request.image_name}", *_COMPRESSION)
+
+
+def _secret(name: str, path: Path) -> str:
+    return _csv(f"id={name}", f"src={path}")
 
 
 def _csv(*fields: str) -> str:

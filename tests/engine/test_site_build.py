@@ -145,6 +145,11 @@ def test_secrets_of_the_site_are_in_the_step_and_in_no_key(
     assert any(line.startswith("-r--r--r--") and "extra_ca" in line for line in said)
     first.log.write_text("")  # it tells what the step printed; the image must not
     assert b"mirror.invalid" not in everything(first, cli)
+    # The script of the build works without them, after they are gone.
+    script = first.log.parent / "rebuild.sh"
+    assert "--secret" in script.read_text()
+    done = subprocess.run(["sh", script], capture_output=True, text=True)
+    assert first.image_digest in done.stderr + done.stdout
     fewer = full.model_copy(update={"build": BuildSite(max_jobs=3)})
     for site in (fewer, Site(apt_mirror="http://else.invalid/d")):
         again = built(site)
