@@ -100,6 +100,8 @@ class Lock(Frozen):
     patches: dict[Name, LockedPatchSet] = {}
     image: LockedImage | None = None
     """The image that is taken as it is, or a base whose device manifest has no digest."""
+    packages: Sha256 | None = None
+    """Content key of what the wheels were resolved from; while it stays, they stay."""
     wheels: LockedWheels
     build_wheels: LockedWheels
 

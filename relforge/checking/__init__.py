@@ -31,15 +31,16 @@ __all__ = ["CheckReport", "Fault", "NotRun", "check_project"]
 ResultT = TypeVar("ResultT")
 
 
-def check_project(project: Project, site: Site) -> CheckReport:
+def check_project(project: Project, site: Site, *, lint: bool = True) -> CheckReport:
     """Loads every device, model and release; checks each against itself and against the others,
-    and locks, patch sets, templates and launches."""
-    return _Check(project, site).report()
+    and locks, patch sets, templates and launches; with ``lint`` also what linters say of the
+    rendered Dockerfiles."""
+    return _Check(project, site, lint).report()
 
 
 class _Check:
-    def __init__(self, project: Project, site: Site) -> None:
-        self.project, self.site = project, site
+    def __init__(self, project: Project, site: Site, lint: bool) -> None:
+        self.project, self.site, self.lint = project, site, lint
         self.checked: list[str] = []
         self.faults: list[Fault] = []
         self.open: list[Open] = []
@@ -68,7 +69,7 @@ class _Check:
             release = self.attempt(f"release {name}", partial(project.release, name), file)
             if release is not None:
                 self.release(release, devices, file)
-        faults, not_run = self.dockerfiles.look(self.site)
+        faults, not_run = self.dockerfiles.look(self.site) if self.lint else ([], [])
         return CheckReport(
             checked=tuple(dict.fromkeys(self.checked)),
             faults=(*self.faults, *faults),

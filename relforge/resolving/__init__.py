@@ -39,9 +39,7 @@ def resolve_lock(
     attempt = Attempt(partial, on_line)
     sources = sources_of(release, site, home, on_line, cancel, attempt)
     patches = patches_of(project, release, device, site, home, sources, on_line, attempt)
-    wheels, build_wheels = packages_of(
-        project, release, device, site, home, sources, on_line, cancel, attempt
-    )
+    packages = packages_of(project, release, device, site, home, sources, on_line, cancel, attempt)
     dates = [s.created_s for s in sources.values() if s.created_s is not None]
     return Lock(
         release=release.name,
@@ -50,6 +48,7 @@ def resolve_lock(
         sources=sources,
         patches=patches,
         image=image_of(release, device, site, on_line, attempt),
-        wheels=wheels,
-        build_wheels=build_wheels,
+        packages=packages.request,
+        wheels=packages.wheels,
+        build_wheels=packages.build_wheels,
     )

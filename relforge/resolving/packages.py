@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import content_key
 from relforge.lock import LockedSource, LockedWheels, request_key
 from relforge.manifest.device import Device
 from relforge.manifest.project import Project
@@ -27,6 +29,15 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}
 BUILD_TOOLS = ("uv>=0.5", "wheel>=0.43")
 
 
+@dataclass(frozen=True)
+class Packages:
+    """The wheels of the image, those of its build, and the key of what was asked for."""
+
+    wheels: LockedWheels
+    build_wheels: LockedWheels
+    request: str | None
+
+
 def packages_of(
     project: Project,
     release: Release,
@@ -37,13 +48,19 @@ def packages_of(
     on_line: OnLine,
     cancel: CancelToken,
     attempt: Attempt,
-) -> tuple[LockedWheels, LockedWheels]:
-    """The packages of the image, and those of its build; kept from before where nothing changed."""
+) -> Packages:
+    """The packages of a release; kept from before where nothing else is asked for.
+
+    What patches and newer commits of sources change does not move them, unless requirement files
+    changed.
+    """
     machine = _MACHINES[device.architecture]
     if release.build.image is not None:
         nothing = LockedWheels(python_version="none", machine=machine)
-        return nothing, nothing
-    kept = _kept(project, release, device)
+        return Packages(nothing, nothing, None)
+    wanted = attempt("Python packages", partial(_wanted, release, device, home, sources))
+    request = None if wanted is None else _request(release, device, wanted)
+    kept = _kept(project, release, device, request)
     if kept is not None:
         return kept
     from relforge.sources.wheelhouse import resolve
@@ -53,13 +70,13 @@ def packages_of(
     unknown = LockedWheels(python_version=device.python, machine=machine, resolved=False)
 
     def solved(*, build: bool) -> LockedWheels:
-        update: dict[str, tuple[str, ...]] = {
-            "build_requirements": (*BUILD_TOOLS, *python.build_requirements)
-        }
-        if not build:
-            update = {"requirements": _wanted(release, device, home, sources)}
         return resolve(
-            python.model_copy(update=update),
+            python.model_copy(
+                update={
+                    "requirements": wanted or (),
+                    "build_requirements": (*BUILD_TOOLS, *python.build_requirements),
+                }
+            ),
             python_version=device.python,
             site=site,
             ctx_line=on_line,
@@ -69,9 +86,26 @@ def packages_of(
             cancel=cancel,
         )
 
-    return (
-        attempt("Python packages", partial(solved, build=False)) or unknown,
-        attempt("Python packages of the build", partial(solved, build=True)) or unknown,
+    wheels = None
+    if wanted is not None:
+        wheels = attempt("Python packages", partial(solved, build=False))
+    build_wheels = attempt("Python packages of the build", partial(solved, build=True))
+    return Packages(wheels or unknown, build_wheels or unknown, request)
+
+
+def _request(release: Release, device: Device, wanted: tuple[str, ...]) -> str:
+    """What decides the wheels; what files of sources ask for stands in *wanted*."""
+    python = release.build.python
+    return content_key(
+        {
+            "wanted": wanted,
+            "constraints": python.constraints,
+            "exclude": python.exclude,
+            "build": (*BUILD_TOOLS, *python.build_requirements),
+            "interpreter": device.python,
+            "architecture": device.architecture,
+            "index": device.stack.package_index if python.with_stack else None,
+        }
     )
 
 
@@ -120,14 +154,16 @@ def without(requirements: Iterable[str], excluded: Iterable[str]) -> list[str]:
 
 
 def _kept(
-    project: Project, release: Release, device: Device
-) -> tuple[LockedWheels, LockedWheels] | None:
+    project: Project, release: Release, device: Device, request: str | None
+) -> Packages | None:
     before = lock_before(project, release)
-    if before is None or before.request != request_key(release, device):
+    if before is None or not (before.wheels.resolved and before.build_wheels.resolved):
         return None
-    if not (before.wheels.resolved and before.build_wheels.resolved):
-        return None
-    return before.wheels, before.build_wheels
+    if before.packages is None:
+        same = before.request == request_key(release, device)
+    else:
+        same = before.packages == request
+    return Packages(before.wheels, before.build_wheels, request) if same else None
 
 
 def read_requirements(git: Git, tree: str, path: str) -> Iterator[str]:
