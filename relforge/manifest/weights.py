@@ -32,6 +32,14 @@ def _stays_put(revision: str) -> str:
     return revision
 
 
+HubCommit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+HubRevision = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
+    AfterValidator(_stays_put),
+]
+
+
 class PinnedFile(Frozen):
     """One file of a repository, as the hub's listing shows it."""
 
@@ -79,7 +87,7 @@ class HuggingFaceWeights(_NotInProject):
 
     kind: Literal["huggingface"]
     repository: RepositoryId
-    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+    revision: HubCommit
 
 
 class ModelScopeWeights(_NotInProject):
@@ -87,11 +95,7 @@ class ModelScopeWeights(_NotInProject):
 
     kind: Literal["modelscope"]
     repository: RepositoryId
-    revision: Annotated[
-        str,
-        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
-        AfterValidator(_stays_put),
-    ]
+    revision: HubRevision
 
 
 class OnRequestWeights(_NotInProject):
