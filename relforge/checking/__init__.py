@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from relforge.checking import rules
 from relforge.checking.dockerfiles import Dockerfiles
 from relforge.checking.places import Keys, device_fact, is_exact, named_in, place
-from relforge.checking.report import CheckReport, Fault, NotRun
+from relforge.checking.report import CheckReport, Fault, NotRun, Open
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import lock_path
 from relforge.manifest.device import Device
+from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.model import Model
 from relforge.manifest.project import Project
@@ -41,6 +42,7 @@ class _Check:
         self.project, self.site = project, site
         self.checked: list[str] = []
         self.faults: list[Fault] = []
+        self.open: list[Open] = []
         self.known: set[tuple[str | None, str]] = set()
         self.dockerfiles = Dockerfiles()
 
@@ -70,6 +72,7 @@ class _Check:
         return CheckReport(
             checked=tuple(dict.fromkeys(self.checked)),
             faults=(*self.faults, *faults),
+            open=tuple(self.open),
             not_run=tuple(not_run),
         )
 
@@ -124,6 +127,15 @@ class _Check:
     def model(self, model: Model, models: dict[str, Model], file: Path) -> None:
         name, weights = f"model {model.name}", model.weights
         self.contradictions(name, rules.of_model(model, models), file)
+        if getattr(weights, "revision", None) == UNRESOLVED:
+            self.open.append(
+                Open(
+                    subject=name,
+                    where=place(file, ("weights", "revision")),
+                    what="the weights are not pinned",
+                    remedy=f"relforge weights pin --model {model.name} --write",
+                )
+            )
         if isinstance(weights, LocalWeights):
             for path, digest in weights.files.items():
                 self.attempt(
@@ -146,7 +158,10 @@ class _Check:
         model = self.attempt(name, lambda: project.model(release.model), file, ("model",))
         if known is None or model is None or known.name not in devices:
             return
-        device = self.attempt(name, lambda: known.for_release(release.stack), file, ("stack",))
+        builds = release.build.image is None
+        device = self.attempt(
+            name, lambda: known.for_release(release.stack, builds=builds), file, ("stack",)
+        )
         self.contradictions(name, rules.of_release(release, known, model), file)
         for number, ref in enumerate(release.patches):
             if ref.repository is None and ref.name not in self.site.patch_sets:
@@ -175,7 +190,16 @@ class _Check:
             lock if lock.is_file() else file,
             ("request",),
         )
-        if loaded is not None:
+        if loaded is not None and loaded.lock.unresolved:
+            self.open.append(
+                Open(
+                    subject=name,
+                    where=str(lock),
+                    what="not resolved: " + "; ".join(loaded.lock.unresolved),
+                    remedy=f"relforge lock --release {release.name}, where these can be had",
+                )
+            )
+        if loaded is not None and builds:
             text = self.attempt(name, lambda: render_dockerfile(loaded), file, ("build",))
             if text is not None:
                 self.dockerfiles.add(loaded, text)

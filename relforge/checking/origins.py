@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jinja2.ext import Extension
 
-from relforge.rendering import context, environment, template_path
+from relforge.rendering import environment, render_in, tidied
 
 if TYPE_CHECKING:
     from relforge.subject import Subject
@@ -55,13 +55,18 @@ def origins(subject: Subject, text: str) -> tuple[str | None, ...]:
 
     None where that cannot be told, as in what a filter made of several lines.
     """
-    path = template_path(subject)
     marking = environment(subject.project.roots).overlay(extensions=[_Marks])
-    marked = marking.get_template(path).render(context(subject))
-    if _MARKED.sub("", marked) != text:
+    marked = render_in(marking, subject)
+    found = tuple(tidied(_with_places(marked)))
+    if "\n".join(line for line, _ in found) != text:
         return (None,) * (text.count("\n") + 1)
-    found: list[str | None] = []
+    return tuple(place for _, place in found)
+
+
+def _with_places(marked: str) -> Iterator[tuple[str, str | None]]:
+    place = None
     for line in marked.split("\n"):
-        mark = _MARKED.search(line)
-        found.append(mark[1] if mark else found[-1] if found else None)
-    return tuple(found)
+        if mark := _MARKED.search(line):
+            # Text of `build.blocks` stands in no file of a template.
+            place = None if mark[1].startswith("None:") else mark[1]
+        yield _MARKED.sub("", line), place

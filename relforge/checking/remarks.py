@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Exempt:
-    """A rule that does not fit; with ``stages``, in stages of these names only."""
+    """A rule that does not fit; with ``stages``, in stages whose names match these only."""
 
     rule: str
     reason: str
@@ -34,6 +35,11 @@ EXEMPT = (
     ),
     Exempt("DL3002", "this stage reads a finished image and is no part of it", ("report-run",)),
     Exempt(
+        "DL3003",
+        "a tree's own scripts are started in their folder; this stage is no part of an image",
+        ("wheel-*",),
+    ),
+    Exempt(
         "InvalidDefaultArgInFrom",
         "a build names BASE_IMAGE by digest; one that does not has to fail, not to take another",
     ),
@@ -43,5 +49,7 @@ EXEMPT = (
 def is_exempt(remark: Remark, stage: str | None) -> bool:
     """Whether a remark on a line of this stage is none of ours."""
     return any(
-        one.rule == remark.rule and (not one.stages or stage in one.stages) for one in EXEMPT
+        one.rule == remark.rule
+        and (not one.stages or any(fnmatchcase(stage or "", name) for name in one.stages))
+        for one in EXEMPT
     )

@@ -22,9 +22,19 @@ class NotRun(Frozen):
     remedy: str | None
 
 
+class Open(Frozen):
+    """Something that nobody resolved yet: no fault, and nothing is built before it is."""
+
+    subject: str
+    where: str | None
+    what: str
+    remedy: str
+
+
 class CheckReport(Frozen):
-    """What was checked, what is wrong with it, and what was not looked at."""
+    """What was checked, what is wrong with it, what is open, and what was not looked at."""
 
     checked: tuple[str, ...]
     faults: tuple[Fault, ...]
+    open: tuple[Open, ...] = ()
     not_run: tuple[NotRun, ...] = ()

@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "validate manifests, locks and templates",
     "render": "print the Dockerfile that a release is built from",
     "devices": "list the known devices",
+    "weights": "pin the weights of a model as a hub has them",
     "doctor": "look at this host: engine, disk, keys, and what a device needs",
     "runs": "list earlier runs, or show one",
     "keys": "make, show and convert keys for sealed patch sets",

@@ -31,11 +31,15 @@ def check(
             sys.stdout.write(f"{fault.where or fault.subject}: {fault.message}\n")
             if fault.hint:
                 sys.stdout.write(f"  next: {fault.hint}\n")
+        for one in report.open:
+            sys.stdout.write(f"open: {one.where or one.subject}: {one.what}\n")
+            sys.stdout.write(f"  next: {one.remedy}\n")
         for look in report.not_run:
             sys.stdout.write(f"not-run: {look.look}: {look.reason}\n")
             if look.remedy:
                 sys.stdout.write(f"  next: {look.remedy}\n")
         sys.stdout.write(f"{len(report.checked)} manifests checked, {len(report.faults)} faults")
+        sys.stdout.write(f", {len(report.open)} open" if report.open else "")
         sys.stdout.write(f", {len(report.not_run)} looks not taken\n" if report.not_run else "\n")
     if report.faults:
         raise typer.Exit(int(ExitCode.USAGE))

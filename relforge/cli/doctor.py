@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relforge import hostcheck
+from relforge import hostcheck, networkcheck
 from relforge.cli.common import (
     JsonOption,
     ProjectOption,
@@ -42,7 +42,7 @@ def doctor(
     project: ProjectOption = None,
     site: SiteOption = None,
 ) -> None:
-    """Looks at this host: engine, BuildKit, disk, memory, tools and keys, with a remedy for each.
+    """Looks at this host: engine, disk, memory, tools, keys, proxy and mirrors, with remedies.
 
     With --device also at glibc, driver, device query, device files, container toolkit, and which
     launch profile would work. Exits 3 when something is missing; `not-run` is a look that could
@@ -58,6 +58,7 @@ def doctor(
         hostcheck.memory(4 * _GB),
         hostcheck.bootstrap(),
         hostcheck.evaluator(),
+        *networkcheck.looks(place.site),
         _keys(place, named, releases),
     ]
     if named is not None:

@@ -44,6 +44,10 @@ def lock(
     offline: Annotated[
         bool, typer.Option("--offline", help="With --check: only what can be told unfetched.")
     ] = False,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="What cannot be had here stays unresolved, and is said."),
+    ] = False,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -54,7 +58,7 @@ def lock(
     that cannot be locked stops no other; the exit code is that of the first failure.
     """
     from relforge.locking import LockOutput, check_locks, make_locks
-    from relforge.resolve import resolve_lock
+    from relforge.resolving import resolve_lock
 
     if offline and not check:
         raise RelforgeError(
@@ -80,6 +84,7 @@ def lock(
                 home=place.home,
                 on_line=to_stderr,
                 cancel=cancel,
+                partial=partial,
             )
 
         def tell(error: RelforgeError) -> None:

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
 from relforge.cli.common import Workplace, interruptible, to_stderr
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.runs import new_run_id
 from relforge.manifest.hosts import HostNode
+from relforge.serving.reach import check_reach
 from relforge.serving.spec import LaunchSpec
 from relforge.serving.start import RUN_PREFIX, serving, stop
 
 
-def run(place: Workplace, spec: LaunchSpec) -> None:
+def run(place: Workplace, spec: LaunchSpec, *, check_nodes: bool) -> None:
     """Serves until a node ends; the address is printed on stdout once it answers.
 
-    Raises what ``serving`` raises, and RelforgeError (GATE) when a server ended by itself.
+    Raises what ``serving`` raises, RelforgeError (ENVIRONMENT) with ``check_nodes`` when nodes do
+    not reach each other, and RelforgeError (GATE) when a server ended by itself.
     """
     run_id = f"{RUN_PREFIX}{new_run_id()}"
     logs = place.home / "serve" / run_id
+    engine = place.site.engine
     to_stderr(f"starting {spec.release} on {len(spec.nodes)} node(s); logs: {logs}")
-    with (
-        interruptible() as cancel,
-        serving(
-            spec,
-            place.site.engine,
-            run_id=run_id,
-            logs=logs,
-            cancel=cancel,
-            on_line=lambda node, line: to_stderr(f"{node} | {line}"),
-        ) as found,
-    ):
+    with ExitStack() as stack:
+        cancel = stack.enter_context(interruptible())
+        if check_nodes and len(spec.nodes) > 1:
+            reach = check_reach(spec, engine, run_id=run_id, logs=logs, cancel=cancel)
+            to_stderr(reach.shown())
+        found = stack.enter_context(
+            serving(
+                spec,
+                engine,
+                run_id=run_id,
+                logs=logs,
+                cancel=cancel,
+                on_line=lambda node, line: to_stderr(f"{node} | {line}"),
+            )
+        )
         to_stderr(f"ready after {found.start_to_ready_s:.1f} s; Ctrl-C ends it")
         sys.stdout.write(f"{found.base_url}/v1\n")
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _CONNECT_TIMEOUT_S = 2
+_SSH_CONNECT_TIMEOUT_S = 15
 _CALL_TIMEOUT_S = 120
 
 
@@ -25,25 +27,38 @@ def engine_host(site: EngineSite | None = None) -> str:
 def connect(site: EngineSite | None = None) -> DockerClient:
     """A client of an engine that answers.
 
-    Raises RelforgeError (ENVIRONMENT) within 3 s when none does. The caller closes the client.
+    Raises RelforgeError (ENVIRONMENT) within 3 s when none does; behind ``ssh://``, where the
+    system's ssh client is used, within 20 s. The caller closes the client.
     """
-    import docker
     from docker.errors import DockerException
-    from docker.utils import kwargs_from_env
     from requests import RequestException
 
     host = engine_host(site)
-    client = None
     try:
-        _knock(host)
-        settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
-        client = docker.DockerClient(timeout=_CONNECT_TIMEOUT_S, **settings)
-        client.ping()
+        if host.startswith("ssh://"):
+            from relforge.engine.ssh import through_ssh
+
+            client = through_ssh(host, timeout_s=_SSH_CONNECT_TIMEOUT_S)
+        else:
+            client = _directly(host)
     except (DockerException, RequestException, OSError, ValueError) as error:
-        if client is not None:
-            client.close()
         raise _not_answering(host, error) from error
     client.api.timeout = _CALL_TIMEOUT_S
+    return client
+
+
+def _directly(host: str) -> DockerClient:
+    import docker
+    from docker.utils import kwargs_from_env
+
+    _knock(host)
+    settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
+    client = docker.DockerClient(timeout=_CONNECT_TIMEOUT_S, **settings)
+    try:
+        client.ping()
+    except BaseException:
+        client.close()
+        raise
     return client
 
 
@@ -57,7 +72,11 @@ def _knock(host: str) -> None:
 
 def _not_answering(host: str, error: Exception) -> RelforgeError:
     why = str(error).strip() or type(error).__name__
-    if "Permission denied" in why:
+    if host.startswith("ssh://"):
+        from relforge.engine.ssh import ssh_argv
+
+        hint = f"make this work first: {shlex.join(ssh_argv(host, 'version'))}"
+    elif "Permission denied" in why:
         hint = "run as root, or as a user who may use the engine (often: of the group 'docker')"
     else:
         hint = (

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relforge import owner, redact
 from relforge.engine.container_spec import ContainerSpec, ContainerState, Mount, PublishedPort
-from relforge.engine.refusals import StartFailed, engine_refused, not_removed
+from relforge.engine.refusals import ImageMissing, StartFailed, engine_refused, not_removed
 from relforge.engine.stopping import terminated_as_exception
 from relforge.errors import ExitCode, RelforgeError
 
@@ -90,6 +90,24 @@ class Container:
             return container_port
         bound = (found["NetworkSettings"].get("Ports") or {}).get(f"{container_port}/tcp")
         return int(bound[0]["HostPort"]) if bound else None
+
+    def execute(self, argv: Sequence[str]) -> tuple[int, bytes]:
+        """Runs a further command in it to its end: exit status, and stdout and stderr together.
+
+        Raises RelforgeError (ENVIRONMENT) when the engine does not run it.
+        """
+        try:
+            made = self._api.exec_create(self.id, list(argv))
+            said: bytes = self._api.exec_start(made["Id"])
+            return int(self._api.exec_inspect(made["Id"])["ExitCode"]), said
+        except _stream_errors() as error:
+            raise RelforgeError(
+                f"the engine could not run {argv[0]} in the container {self.name}",
+                code=ExitCode.ENVIRONMENT,
+                where=f"container {self.name}",
+                why=str(error),
+                hint=f"read its log: {self.log_path}",
+            ) from error
 
     def kill(self) -> None:
         """Ends it at once; the context manager still removes it."""
@@ -254,7 +272,7 @@ def _create(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]
         api: Any = client.api  # this one call of the SDK has no types
         made = api.create_container_from_config(_config(client, spec, labels), spec.name)
     except ImageNotFound as error:
-        raise RelforgeError(
+        raise ImageMissing(
             f"the engine has no image {spec.image}",
             code=ExitCode.ENVIRONMENT,
             where=f"container {spec.name}",
@@ -343,6 +361,7 @@ __all__ = [
     "Container",
     "ContainerSpec",
     "ContainerState",
+    "ImageMissing",
     "Mount",
     "PublishedPort",
     "StartFailed",

@@ -15,6 +15,10 @@ class StartFailed(RelforgeError):
     """The engine made the container but could not start its command; ``why`` is what it said."""
 
 
+class ImageMissing(RelforgeError):
+    """The engine has no such image."""
+
+
 def engine_refused(spec: ContainerSpec, error: Any) -> RelforgeError:
     """The error for an APIError of the SDK when a container was created or started."""
     said = error.explanation or str(error)

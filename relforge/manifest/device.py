@@ -152,15 +152,18 @@ class Device(Frozen):
             raise self._missing("launch_profiles")
         return tuple(p for p in self.launch_profiles if isinstance(p, LaunchProfile))
 
-    def for_release(self, stack: str | None) -> Device:
-        """The device on a release's stack, with all that building and serving need to know.
+    def for_release(self, stack: str | None, *, builds: bool = True) -> Device:
+        """The device on a release's stack, with all that serving it needs to know, and building it
+        where ``builds``.
 
         Raises RelforgeError (USAGE) for the first of these facts that is unknown.
         """
         device = self.on(stack)
         if device.architecture == UNKNOWN:
             raise device._missing("architecture")
-        _ = device.python, device.base, device.profiles
+        if builds:
+            _ = device.python, device.base
+        _ = device.profiles
         return device
 
     def _known(self, value: T | Unknown, name: str) -> T:

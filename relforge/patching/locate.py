@@ -41,6 +41,8 @@ class LocatedPatchSet:
     patches: PatchSource
     allow_unsigned: bool = False
     """The user takes it although nobody trusted here signed it."""
+    key_contact: str | None = None
+    """Who hands out its key, where the manifest says so itself."""
 
 
 def trusted_signers(site: Site, device: Device) -> tuple[TrustedSigner, ...]:
@@ -108,6 +110,7 @@ def locate(
         signer_keyid=info.signer_keyid,
         patches=patches,
         allow_unsigned=allow_unsigned,
+        key_contact=ref.key_contact,
     )
 
 
@@ -147,6 +150,7 @@ def recipe_for(
             else Identities(),
             located.allow_unsigned,
         ),
+        key_contact=located.key_contact or device.vendor.contact if located.sealed else None,
     )
 
 

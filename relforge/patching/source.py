@@ -25,6 +25,11 @@ Whitespace = Literal["exact", "fix"]
 class NotOpened(RelforgeError):
     """Something is sealed, and none of the keys at hand opens it."""
 
+    def to_ask(self, contact: str) -> NotOpened:
+        """The same, with whom to ask for the key."""
+        hint = f"{self.hint}; ask {contact} for the key" if self.hint else f"ask {contact}"
+        return NotOpened(self.what, code=self.code, where=self.where, why=self.why, hint=hint)
+
 
 class Patch(Frozen):
     """One patch of a set."""
@@ -131,3 +136,5 @@ class Recipe:
     expected_tree: str | None = None
     trust: Trust = field(default_factory=Trust)
     whitespace: Whitespace = "exact"
+    key_contact: str | None = None
+    """Whom to ask for the key of a sealed set, for messages."""

@@ -9,19 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from relforge.cancel import CancelToken
 from relforge.engine.client import connect
-from relforge.engine.containers import Container, ContainerState, running, stop_release
-from relforge.errors import ExitCode, RelforgeError
+from relforge.engine.containers import Container, ContainerState, stop_release
 from relforge.manifest.site import EngineSite
 from relforge.serving.client import OpenAIClient
 from relforge.serving.model import LaunchSpec, Node
+from relforge.serving.nodes import address_from_here, shown, site_of, started
 from relforge.serving.wait import wait_ready
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 RUN_PREFIX = "serve-"
 """Of the run ids of what is started here, which ``stop`` looks for."""
@@ -114,27 +110,24 @@ def serving(
     (ENVIRONMENT) when a host cannot start its node, NotReady (GATE) when a node ends or the launch
     is late, Cancelled when the token is set.
     """
-    for node in spec.nodes:
-        _connectable(node.context, f"node {shown(node)}")
-    address = _address(spec.nodes[0])
+    address = address_from_here(spec.nodes[0])
     with ExitStack() as stack:
-        started: list[tuple[Node, Container]] = []
+        up: list[tuple[Node, Container]] = []
         for node in spec.nodes:
             cancel.check()
-            engine = stack.enter_context(_engine(node, site))
             container = stack.enter_context(
-                running(
-                    engine,
+                started(
                     node,
+                    site,
                     run_id=run_id,
                     release=spec.release,
                     log_path=logs / f"{shown(node)}.log",
                     on_line=None if on_line is None else _tagged(on_line, shown(node)),
                 )
             )
-            started.append((node, container))
-        nodes = RunningNodes(started)
-        first = started[0][1]
+            up.append((node, container))
+        nodes = RunningNodes(up)
+        first = up[0][1]
         url = _url(address, first, spec.nodes[0].port)
         health = url if spec.health_port is None else _url(address, first, spec.health_port)
         with OpenAIClient(health, spec.served_name) as client:
@@ -155,8 +148,7 @@ def stop(release: str, contexts: Sequence[str | None], site: EngineSite) -> tupl
     """
     removed: list[str] = []
     for context in dict.fromkeys(contexts):
-        _connectable(context, "the nodes file")
-        engine = connect(_site(context, site))
+        engine = connect(site_of(context, site))
         try:
             removed += stop_release(engine, release, RUN_PREFIX)
         finally:
@@ -164,55 +156,11 @@ def stop(release: str, contexts: Sequence[str | None], site: EngineSite) -> tupl
     return tuple(removed)
 
 
-def shown(node: Node) -> str:
-    """The node's name for people."""
-    return node.host or node.name
-
-
-@contextmanager
-def _engine(node: Node, site: EngineSite) -> Iterator[DockerClient]:
-    engine = connect(_site(node.context, site))
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def _site(context: str | None, site: EngineSite) -> EngineSite:
-    return site if context is None else site.model_copy(update={"host": context})
-
-
 def _tagged(on_line: OnLine, name: str) -> Callable[[str], None]:
     return lambda line: on_line(name, line)
 
 
 def _url(address: str, container: Container, port: int) -> str:
+    host = f"[{address}]" if ":" in address else address
     # Port 0, where nothing can answer, for a server that has ended already.
-    return f"http://{address}:{container.host_port(port) or 0}"
-
-
-def _connectable(context: str | None, where: str) -> None:
-    if context is not None and context.startswith("ssh://"):
-        raise RelforgeError(
-            "nodes behind ssh:// are not started directly",
-            code=ExitCode.USAGE,
-            where=where,
-            why="Docker's own client speaks ssh, and the library that starts containers does not",
-            hint="print the launch and run it: relforge serve --print shell --out DIR",
-        )
-
-
-def _address(node: Node) -> str:
-    """Where the first node answers from here."""
-    here = node.context is None or node.context.startswith("unix://")
-    if node.context is not None and node.network == "host" and node.address is not None:
-        return f"[{node.address}]" if ":" in node.address else node.address
-    if here:
-        return "127.0.0.1"
-    raise RelforgeError(
-        f"node {shown(node)} cannot be asked from here whether it is ready",
-        code=ExitCode.USAGE,
-        where=f"node {shown(node)}",
-        why="its port is published on its own loopback, or the nodes file has no address of it",
-        hint="set serve.network to host and address in the nodes file, or print the launch",
-    )
+    return f"http://{host}:{container.host_port(port) or 0}"

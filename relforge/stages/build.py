@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
+from relforge.lock import Lock
+from relforge.manifest.build import Compiled, Precompiled
 from relforge.manifest.facts import BaseImage
 from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.project import Project
-from relforge.manifest.release import Compiled, Precompiled
 from relforge.plan import Planning, Subject
 from relforge.rendering import labels
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
@@ -34,7 +36,8 @@ class BuiltPackage(Frozen):
     distribution: str
     tree: str
     native: str
-    """``compiled`` here, ``precompiled`` elsewhere, ``prebuilt`` as a whole, or ``none``."""
+    """``compiled`` here or by the tree's own ``scripts``, ``precompiled`` elsewhere, ``prebuilt``
+    as a whole, or ``none``."""
     native_from: str | None = None
     """For precompiled code: the wheel it came from, with its sha256."""
 
@@ -45,6 +48,7 @@ class BuiltPackage(Frozen):
         return {
             "compiled": "compiled in this build",
             "prebuilt": "prebuilt wheel, packed again",
+            "scripts": "built by the tree's own scripts",
             "none": "none",
         }[self.native]
 
@@ -55,7 +59,10 @@ class BuildInputs(StageInputs):
     dockerfile_sha256: str
     architecture: str
     base: dict[str, Any]
+    """What the image stands on, or, with ``given``, is."""
     base_choice: str
+    given: bool = False
+    """The image is somebody else's, taken as it is."""
     trees: dict[str, str]
     packages: tuple[BuiltPackage, ...]
     files: dict[str, str]
@@ -68,6 +75,8 @@ class BuildInputs(StageInputs):
     image_name: str
     pip_check_exceptions: tuple[str, ...]
     sealed_sources: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    """Distributions that have to add a device to vLLM."""
     unshipped: tuple[str, ...]
     """Patched sources whose Python files the image may not ship."""
 
@@ -87,8 +96,11 @@ class BuildResult(StageResult):
     layers: tuple[str, ...]
     base_how: str
     base_digest: str
+    base_place: str | None = None
+    """Where a registry's base was pulled from: that registry, or the site's mirror of it."""
     packages: tuple[BuiltPackage, ...]
-    python: str
+    python: str | None
+    """None for an image that was taken as it is: nothing was read back from it."""
     python_packages: dict[str, str]
     debian_packages: dict[str, str]
     pip_check: tuple[str, ...]
@@ -108,6 +120,8 @@ class Build(Stage[BuildInputs, BuildResult]):
 
         subject = planning.subject
         release, lock = subject.release, subject.lock
+        if release.build.image is not None:
+            return self._given(subject)
         rendered = cast(RenderInputs, planning.inputs["render"])
         packages = tuple(self._packages(planning))
         used = {p.source for p in packages}
@@ -123,7 +137,7 @@ class Build(Stage[BuildInputs, BuildResult]):
         return BuildInputs(
             dockerfile_sha256=sha256_hex(rendered.dockerfile.encode()),
             architecture=subject.device.architecture,
-            base=subject.device.base.model_dump(mode="json"),
+            base=pinned_base(subject.device.base, lock).model_dump(mode="json"),
             base_choice=subject.site.base_image,
             trees={name: lock.tree(name) for name in sorted(used)},
             packages=packages,
@@ -133,14 +147,39 @@ class Build(Stage[BuildInputs, BuildResult]):
             tools={p.name: known_sha256(p) for p in sorted(tools.iterdir()) if p.is_file()},
             source_date_epoch=lock.source_date_epoch,
             labels=labels(subject),
-            image_name=f"relforge/{release.name.lower()}:{content_key(lock)[:12]}",
+            image_name=_image_name(subject),
             pip_check_exceptions=tuple(
                 e.complaint for e in release.build.python.pip_check_exceptions
             ),
             sealed_sources=tuple(
                 sorted(p.source for p in subject.patch_sets if p.sealed and p.source in used)
             ),
+            plugins=tuple(p.distribution for p in release.build.packages if p.plugin),
             unshipped=tuple(sorted(p.source for p in release.patches if p.ships != "python")),
+        )
+
+    def _given(self, subject: Subject) -> BuildInputs:
+        given, lock = subject.release.build.image, subject.lock
+        assert given is not None
+        base = pinned_base(BaseImage(registry=given.registry, on_request=given.on_request), lock)
+        return BuildInputs(
+            dockerfile_sha256="",
+            architecture=subject.device.architecture,
+            base=base.model_dump(mode="json"),
+            base_choice="registry",
+            given=True,
+            trees={},
+            packages=(),
+            files={},
+            wheels_sha256="",
+            build_wheels_sha256="",
+            tools={},
+            source_date_epoch=lock.source_date_epoch,
+            labels={},
+            image_name=_image_name(subject),
+            pip_check_exceptions=(),
+            sealed_sources=(),
+            unshipped=(),
         )
 
     def key(self, inputs: BuildInputs) -> str:
@@ -177,19 +216,28 @@ class Build(Stage[BuildInputs, BuildResult]):
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.engine.base_image import ensure_base
         from relforge.engine.buildx import BuildRequest, build, export_target
+        from relforge.engine.images import unpacked_bytes
+        from relforge.engine.site_secrets import site_secrets
+        from relforge.network import Proxy
 
         inputs, env = job.inputs, job.env
-        base_spec = BaseImage.model_validate(inputs.base)
+        if inputs.given:
+            from relforge.stages.taken import take_image
+
+            return take_image(job, ctx)
         base = ensure_base(
-            base_spec,
+            BaseImage.model_validate(inputs.base),
             architecture=inputs.architecture,
             site=env.site,
             home=env.home,
             ctx_line=ctx.line,
             cancel=ctx.cancel,
         )
-        suite = base_spec.bootstrap.suite if base_spec.bootstrap else ""
-        with _contexts(job, ctx) as contexts, _apt_secret(suite, job) as secrets:
+        proxy = Proxy.of(env.site)
+        with (
+            _contexts(job, ctx) as contexts,
+            site_secrets(env.site, env.home, system=base.system, line=ctx.line) as secrets,
+        ):
             request = BuildRequest(
                 dockerfile=job.upstream["render"].outputs[0].path,
                 context=env.run_dir / "empty-context",
@@ -209,6 +257,7 @@ class Build(Stage[BuildInputs, BuildResult]):
                         target="report",
                         dest=env.run_dir / "report",
                         site=env.site.engine,
+                        proxy=proxy,
                         ctx_line=ctx.line,
                         cancel=ctx.cancel,
                     )
@@ -216,9 +265,14 @@ class Build(Stage[BuildInputs, BuildResult]):
                     .read_bytes()
                 )
                 _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
-                built = build(request, site=env.site.engine, ctx_line=ctx.line, cancel=ctx.cancel)
-        from relforge.engine.images import unpacked_bytes
-
+                _check_plugins(report["plugins"], inputs.plugins, env.release)
+                built = build(
+                    request,
+                    site=env.site.engine,
+                    proxy=proxy,
+                    ctx_line=ctx.line,
+                    cancel=ctx.cancel,
+                )
         return BuildResult(
             layout=built.layout,
             image_name=built.image_name,
@@ -232,6 +286,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             layers=tuple(layer.digest for layer in built.image.layers),
             base_how=base.how,
             base_digest=base.digest,
+            base_place=base.place,
             packages=inputs.packages,
             python=report["python"],
             python_packages=report["packages"],
@@ -247,6 +302,24 @@ class Build(Stage[BuildInputs, BuildResult]):
 
     def outcome(self, result: BuildResult) -> str:
         return f"{result.image_digest[:19]}, {size(result.compressed_bytes)}"
+
+
+def pinned_base(base: BaseImage, lock: Lock) -> BaseImage:
+    """The base with the digest that the lock has for it, where the device manifest has none."""
+    if lock.image is None:
+        return base
+    pin = {"digest": lock.image.digest}
+    registry, on_request = base.registry, base.on_request
+    return base.model_copy(
+        update={
+            "registry": registry and registry.model_copy(update=pin),
+            "on_request": on_request and on_request.model_copy(update=pin),
+        }
+    )
+
+
+def _image_name(subject: Subject) -> str:
+    return f"relforge/{subject.release.name.lower()}:{content_key(subject.lock)[:12]}"
 
 
 def _pruned_afterwards(
@@ -292,21 +365,22 @@ def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Pa
         yield contexts
 
 
-@contextmanager
-def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
-    """The site's Debian mirror for build steps; a secret mount leaves no trace in any layer."""
-    from relforge.engine.apt import SECRET_ID, build_sources
-    from relforge.workarea import work_area
+def _check_plugins(found: dict[str, list[str]], wanted: tuple[str, ...], release: str) -> None:
+    """vLLM takes a device from an entry point; without one it serves, on another device."""
+    registered = {_canonical(name) for name in found}
+    for name in wanted:
+        if _canonical(name) not in registered:
+            raise RelforgeError(
+                f"{name} is built as a plugin and registers nothing with vLLM",
+                code=ExitCode.BUILD,
+                where=f"release {release}, build.packages",
+                why="the installed package has no entry point in a group vllm.*",
+                hint="correct its source, or leave plugin out for this package",
+            )
 
-    text = build_sources(suite, job.env.site) if suite else None
-    if text is None:
-        yield {}
-        return
-    # In a work area, so that credentials in it go after kill -9 too.
-    with work_area(job.env.home, "apt") as area:
-        path = area / "apt-sources.list"
-        path.write_text(text)
-        yield {SECRET_ID: path}
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:

@@ -9,8 +9,8 @@
 # helper programs (iptables, iproute2, tini) come from the release that the machine runs.
 
 # Raise it when what is unpacked, or how, changes: an older ROOT/dist is then made anew.
-PACKAGES_RECIPE=2
-ENGINE_PACKAGES=(docker.io docker-cli docker-buildx containerd)
+PACKAGES_RECIPE=3
+ENGINE_PACKAGES=(docker.io docker-cli docker-buildx docker-compose containerd)
 ENGINE_CODENAME=trixie
 
 # apt with lists, cache and dpkg status of its own: the machine's apt state is read, never written.

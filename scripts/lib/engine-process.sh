@@ -122,7 +122,10 @@ TOML
   "log-opts": {"max-size": "50m"}
 }
 JSON
-    ln -sfn "$ROOT/dist/root/usr/libexec/docker/cli-plugins/docker-buildx" "$ROOT/config/cli-plugins/docker-buildx"
+    local plugin
+    for plugin in buildx compose; do
+        ln -sfn "$ROOT/dist/root/usr/libexec/docker/cli-plugins/docker-$plugin" "$ROOT/config/cli-plugins/docker-$plugin"
+    done
     # Logins to registries are the user's: shared, not copied.
     local logins=${DOCKER_CONFIG:-$HOME/.docker}/config.json
     if [[ -e $logins && ! $logins -ef $ROOT/config/config.json ]]; then

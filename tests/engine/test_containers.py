@@ -58,9 +58,8 @@ def engine() -> Iterator[DockerClient]:
     client.close()
 
 
-@pytest.fixture(scope="module")
-def image(engine: DockerClient) -> Iterator[str]:
-    """The id of an image with empty folders and the links of a merged-/usr system."""
+def empty_root() -> bytes:
+    """An archive with empty folders and the links of a merged-/usr system."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         for folder in ("usr", "tmp", "etc", "models", "app"):
@@ -71,8 +70,14 @@ def image(engine: DockerClient) -> Iterator[str]:
             entry = tarfile.TarInfo(link)
             entry.type, entry.linkname = tarfile.SYMTYPE, f"usr/{link}"
             tar.addfile(entry)
+    return raw.getvalue()
+
+
+@pytest.fixture(scope="module")
+def image(engine: DockerClient) -> Iterator[str]:
+    """The id of an image with empty folders."""
     name = f"relforge-test-{uuid.uuid4().hex[:12]}"
-    engine.api.import_image_from_data(raw.getvalue(), repository=name, tag="1")
+    engine.api.import_image_from_data(empty_root(), repository=name, tag="1")
     yield str(engine.images.get(f"{name}:1").id)
     engine.images.remove(f"{name}:1", force=True)
 

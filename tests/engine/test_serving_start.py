@@ -156,7 +156,8 @@ def test_a_cancelled_launch_leaves_nothing(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"context": "ssh://far"}, "not started directly"),
+        ({"context": "ssh://far"}, "cannot be asked from here"),
+        ({"context": "ssh://far", "network": "host"}, "cannot be asked from here"),
         ({"context": "tcp://far:2375"}, "cannot be asked from here"),
         ({"context": "tcp://far:2375", "network": "host"}, "cannot be asked from here"),
     ],

@@ -313,6 +313,9 @@ def test_every_device_gets_its_looks_and_no_reason_is_missing(
 ) -> None:
     monkeypatch.setenv("RELFORGE_HOME", str(tmp_path))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    # Not that of a checkout that ran the quickstart.
+    (tmp_path / "site.yaml").write_text("kind: site\n")
+    monkeypatch.setenv("RELFORGE_SITE", str(tmp_path / "site.yaml"))
     monkeypatch.chdir(builtin_root())
     code = dispatch("doctor", ["--device", name, "--json"])
     told = json.loads(capsys.readouterr().out)

@@ -179,23 +179,6 @@ def test_the_compose_file_says_the_same() -> None:
     assert gpus == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
 
 
-def test_compose_itself_accepts_the_file(tmp_path: Path) -> None:
-    try:
-        subprocess.run(["docker", "compose", "version"], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no docker compose here; the structure is checked above")
-    spec = launch()
-    (tmp_path / "compose.yaml").write_text(compose_file(spec, spec.nodes[0]))
-    done = subprocess.run(
-        ["docker", "compose", "-f", str(tmp_path / "compose.yaml"), "config", "--format", "json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stderr == "", "a variable that is not set would be told"
-    found = json.loads(done.stdout)["services"]["server"]
-    assert unescaped(found["environment"]) == spec.nodes[0].env
-    assert unescaped(found["command"]) == list(spec.nodes[0].argv[1:])
-
-
 def test_ports_and_memory_in_a_compose_file() -> None:
     _, made = service(launch({"memory_bytes": 10**9}, host_port=8001))
     assert made["ports"] == [

@@ -13,7 +13,14 @@ from relforge.manifest.common import Sha256, TreeHash
 from relforge.patching.bundle import BundlePatches
 from relforge.patching.flagscale.entry import patches_at
 from relforge.patching.series import SERIES, read_series
-from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStream, Recipe
+from relforge.patching.source import (
+    NotOpened,
+    Patch,
+    PatchSetInfo,
+    PatchSource,
+    PatchStream,
+    Recipe,
+)
 from relforge.patching.tree.apply import AppliedTree, apply_patches
 from relforge.workarea import outer_area, work_area
 
@@ -77,6 +84,16 @@ def materialise(
 
 
 @contextlib.contextmanager
+def _says_whom_to_ask(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except NotOpened as error:
+        if recipe.key_contact is None:
+            raise
+        raise error.to_ask(recipe.key_contact) from error
+
+
+@contextlib.contextmanager
 def applied_tree(
     recipe: Recipe, *, home: Path, cancel: CancelToken | None = None
 ) -> Iterator[tuple[Tree, AppliedTree, Path]]:
@@ -85,6 +102,7 @@ def applied_tree(
     Both are gone when the block ends. Errors are those of ``materialise``.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_says_whom_to_ask(recipe))
         area = stack.enter_context(work_area(home, "unpatch"))
         stream: PatchStream | None = None
         if recipe.patches is not None:

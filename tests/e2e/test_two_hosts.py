@@ -1,0 +1,108 @@
+"""Real vLLM on two Docker hosts: one launch, a data-parallel rank on each."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from relforge.serving.reference import GreedyText, read_greedy_texts
+from tests.e2e.conftest import CHECKOUT, QUICKSTART_SITE, command, relforge
+from tests.support.docker_hosts import Host, docker_hosts
+
+RELEASE = "tiny-adder-cpu_x86-dp2"
+TEXTS = read_greedy_texts(CHECKOUT / "examples" / "tiny-adder" / "reference.json")
+
+
+@pytest.fixture(scope="module")
+def image(record: dict[str, Any]) -> str:
+    """The image of the release that quickstart made: the two differ in how they are served."""
+    name: str = record["results"]["build"]["image_name"]
+    return name
+
+
+@pytest.fixture(scope="module")
+def hosts(image: str) -> Iterator[tuple[Host, ...]]:
+    with docker_hosts(image=image) as found:
+        yield found
+
+
+@pytest.mark.timeout(600)
+def test_two_hosts_share_the_ranks_of_one_server(
+    hosts: tuple[Host, ...], image: str, tmp_path: Path
+) -> None:
+    first, second = hosts
+    nodes = [
+        {"name": host.name, "address": host.address, "interface": host.interface, "context": place}
+        for host, place in ((first, first.socket), (second, second.tcp))
+    ]
+    (tmp_path / "hosts.yaml").write_text(json.dumps({"kind": "nodes", "nodes": nodes}))
+    words = (
+        *("serve", "--release", RELEASE, "--site", QUICKSTART_SITE),
+        *("--nodes", tmp_path / "hosts.yaml", "--image", image),
+    )
+    log = tmp_path / "log"
+    with log.open("wb") as lines:
+        serve = subprocess.Popen(
+            command(*words), stdout=subprocess.PIPE, stderr=lines, text=True, cwd=CHECKOUT
+        )
+    try:
+        assert serve.stdout is not None
+        url = serve.stdout.readline().strip()
+        assert url == f"http://{first.address}:8000/v1", log.read_text()
+        assert [len(host.containers()) for host in hosts] == [1, 1]
+        for text in TEXTS:
+            assert answer(url, text) == text.text
+        served = requests_by_engine(url)
+        assert served["0"] > 0
+        assert served["1"] > 0, "the second host answered nothing"
+        assert sum(served.values()) == len(TEXTS)
+        stopped = relforge(*words, "--stop")
+        assert stopped.stderr.count(f"removed relforge-{RELEASE}") == 2
+        assert serve.wait(60) == 0, log.read_text()
+    finally:
+        if serve.poll() is None:
+            serve.terminate()
+        serve.communicate(timeout=60)
+    said = log.read_text()
+    assert "the nodes reach each other: 4 paths asked" in said
+    # Which rank ran where, in vLLM's own words.
+    assert ranks(said, "first") == {"0"}
+    assert ranks(said, "second") == {"1"}
+    head = f"headless mode, with head node address tcp://{first.address}:29550"
+    assert re.search(rf"^second \| .*{re.escape(head)}", said, re.MULTILINE)
+    assert [host.containers() for host in hosts] == [[], []]
+
+
+def answer(url: str, text: GreedyText) -> str:
+    asked = {"prompt": text.prompt, "max_tokens": text.max_tokens, "temperature": 0}
+    got = requests.post(f"{url}/completions", json={"model": "tiny-adder", **asked}, timeout=60)
+    got.raise_for_status()
+    said: str = got.json()["choices"][0]["text"]
+    return said
+
+
+def requests_by_engine(url: str) -> Counter[str]:
+    """Requests that each rank finished, as the server's metrics say once all are counted."""
+    metric = r'^vllm:request_success_total\{engine="(\d+)",.*\} ([\d.e+]+)$'
+    deadline = time.monotonic() + 30
+    while True:
+        text = requests.get(url.removesuffix("/v1") + "/metrics", timeout=60).text
+        found: Counter[str] = Counter()
+        for engine, count in re.findall(metric, text, re.MULTILINE):
+            found[engine] += int(float(count))
+        if sum(found.values()) >= len(TEXTS) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
+
+
+def ranks(log: str, host: str) -> set[str]:
+    return set(re.findall(rf"^{host} \| .*\(EngineCore_DP(\d+) ", log, re.MULTILINE))
