@@ -54,10 +54,10 @@ def behind(root: Path) -> Path:
     for folder in ("dockerfiles", "examples", "patches"):
         shutil.copytree(builtin_root() / folder, root / folder)
     for kind, name in (("devices", "cpu_x86"), ("models", "tiny-adder"), ("releases", REAL)):
-        folder = root / "manifests" / kind
-        folder.mkdir(parents=True)
-        for path in (builtin_root() / "manifests" / kind).glob(f"{name}*.yaml"):
-            shutil.copy(path, folder)
+        manifests = root / "manifests" / kind
+        manifests.mkdir(parents=True)
+        for path in (builtin_root() / "manifests" / kind).glob(f"{name}.*"):
+            shutil.copy(path, manifests)
     return root
 
 
@@ -164,9 +164,8 @@ def test_an_unreadable_here_document_names_its_commonest_cause(project: Project)
 
 @pytest.mark.parametrize("one", [one for one in EXEMPT if one.rule.startswith("DL")], ids=str)
 def test_an_exempt_rule_is_one_that_hadolint_has(one: object, tmp_path: Path) -> None:
-    (tmp_path / "D").write_text(
-        "FROM debian:12\nRUN apt-get install -y gcc\nRUN cd /x\nUSER root\n"
-    )
+    lines = ("FROM debian:12", "RUN apt-get install -y gcc", "RUN cd /x", "USER root")
+    (tmp_path / "D").write_text("\n".join((*lines, "")))
     rules = {remark.rule for remark in hadolint.remarks(tmp_path, ["D"])["D"]}
     assert getattr(one, "rule", None) in rules
 
