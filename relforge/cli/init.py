@@ -39,6 +39,15 @@ def init(
     variant: Annotated[Text, typer.Option("--variant", help="Where there are several.")] = None,
     stack: Annotated[Text, typer.Option("--stack", help="Of the device's stacks.")] = None,
     title: Annotated[Text, typer.Option("--title", help="Of the release.")] = None,
+    image: Annotated[
+        Text,
+        typer.Option(
+            "--image", help="Somebody else's, taken as it is: HOST/NAME:TAG[@sha256:...]."
+        ),
+    ] = None,
+    image_source: Annotated[
+        Text, typer.Option("--image-source", help="Where it says that this is the image.")
+    ] = None,
     source: Annotated[
         Text,
         typer.Option(
@@ -79,7 +88,7 @@ def init(
         Text, typer.Option(help="A number, or 671B.", rich_help_panel=_OF_MODEL)
     ] = None,
     precision: Annotated[
-        Text, typer.Option(help="float32 to w8a8.", rich_help_panel=_OF_MODEL)
+        Text, typer.Option(help="float32 to w4a8.", rich_help_panel=_OF_MODEL)
     ] = None,
     base_model: Annotated[
         Text, typer.Option(help="What it was made of.", rich_help_panel=_OF_MODEL)
@@ -95,7 +104,8 @@ def init(
     weights: Annotated[
         Text,
         typer.Option(
-            help="local, huggingface, modelscope or on-request.", rich_help_panel=_OF_MODEL
+            help="local, huggingface, modelscope, on-request or by-server.",
+            rich_help_panel=_OF_MODEL,
         ),
     ] = None,
     weights_path: Annotated[
@@ -110,6 +120,12 @@ def init(
     weights_folder: Annotated[
         Text,
         typer.Option(help="The same files here, to hash them.", rich_help_panel=_OF_MODEL),
+    ] = None,
+    weights_what: Annotated[
+        Text, typer.Option(help="by-server: what it fetches.", rich_help_panel=_OF_MODEL)
+    ] = None,
+    weights_source: Annotated[
+        Text, typer.Option(help="by-server: where that stands.", rich_help_panel=_OF_MODEL)
     ] = None,
     weights_contact: Annotated[
         Text, typer.Option(help="On request: whom to ask.", rich_help_panel=_OF_MODEL)

@@ -22,6 +22,7 @@ from relforge.cli.init_questions import (
 )
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.device import Device
+from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.model import Model
 from relforge.manifest.project import (
     Project,
@@ -172,6 +173,10 @@ class Dialog:
         plain = {name: value for name, value in answers.items() if value is not None}
         if stack == self.project.device(device.name).default_stack:
             plain.pop("stack", None)
+        image = plain.pop("image_reference", None)
+        source = plain.pop("image_source", None)
+        if image is not None and source is not None:
+            plain["image"] = {"reference": image[0], "digest": image[1], "source": source}
         release = NewRelease.model_validate({**plain, "name": self.name, "device": device.name})
         return release_text(release, device, self.target.schemas)
 
@@ -194,6 +199,8 @@ class Dialog:
             folder = self.target.root / answers["weights_path"]
             hashes = folder_hashes(folder, model=name, line=to_stderr)
             return {"kind": kind, "path": answers["weights_path"], "files": hashes}
+        if kind == "by-server":
+            return {"kind": kind, "what": answers["what"], "source": answers["weights_source"]}
         here: Path | None = answers.get("weights_folder")
         pins = folder_pins(here, model=name, line=to_stderr) if here is not None else None
         if kind == "on-request":
@@ -201,6 +208,8 @@ class Dialog:
             return {**section, "files": pins} if pins else section
         repository = answers["repository"]
         revision = answers["commit" if kind == "huggingface" else "revision"]
+        if revision == UNRESOLVED:
+            return {"kind": kind, "repository": repository, "revision": revision}
         if pins is None:
             with interruptible() as cancel:
                 pins = hub_pins(

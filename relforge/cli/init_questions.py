@@ -7,15 +7,18 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from relforge.checking.rules import QUANTIZED
 from relforge.cli.asking import Asker, Reading, one_of, reading
 from relforge.errors import RelforgeError
 from relforge.manifest.common import Line, Name, Port, PositiveInt, Reason, RelativePath
 from relforge.manifest.device import Device
+from relforge.manifest.facts import Source
+from relforge.manifest.model import Model
 from relforge.manifest.project import Project
 from relforge.manifest.weights import HubCommit, HubRevision, RepositoryId
-from relforge.starting.sources import FORMS, read_source
+from relforge.starting.sources import FORMS, read_image, read_source
 from relforge.starting.texts import NewTask
 
 Answers = dict[str, Any]
@@ -27,10 +30,10 @@ ENGINES = {
     "paddlenlp": "PaddleNLP",
     "command": "",
 }
-PRECISIONS = ("float32", "float16", "bfloat16", "fp8", "int8", "int4", "w8a8")
-_QUANTIZED = ("fp8", "int8", "int4", "w8a8")
+PRECISIONS: tuple[str, ...] = get_args(Model.model_fields["precision"].annotation)
+_FLOATS = ("float32", "float16", "bfloat16")
 RELATIONS = ("finetune", "quantized", "merge", "adapter")
-WEIGHTS = ("local", "huggingface", "modelscope", "on-request")
+WEIGHTS = ("local", "huggingface", "modelscope", "on-request", "by-server")
 _HUBS = ("huggingface", "modelscope")
 
 
@@ -104,7 +107,28 @@ def release_questions(
             lambda _answers: len(stacks) > 1,
         ),
         Question("title", "title", "Title", reading(Line), _title),
-        Question("source", "source", f"Source of the engine: {FORMS}", read_source, _optional),
+        Question(
+            "image_reference",
+            "image",
+            "Somebody else's image that is taken as it is (none: it is built)",
+            read_image,
+            _optional,
+        ),
+        Question(
+            "image_source",
+            "image-source",
+            "Where it says that this is the image",
+            reading(Source),
+            when=lambda answers: answers.get("image_reference") is not None,
+        ),
+        Question(
+            "source",
+            "source",
+            f"Source of the engine: {FORMS}",
+            read_source,
+            _optional,
+            lambda answers: answers.get("image_reference") is None,
+        ),
         Question(
             "command",
             "command",
@@ -197,14 +221,14 @@ def model_questions(root: Path, device: Device | None) -> list[Question]:
             "base-model",
             "Model that it was made of",
             reading(Reason),
-            lambda answers: None if answers.get("precision") in _QUANTIZED[1:] else "",
+            lambda answers: None if answers.get("precision") in QUANTIZED else "",
         ),
         Question(
             "base_model_relation",
             "base-relation",
             f"What was done to that ({', '.join(RELATIONS)})",
             one_of(*RELATIONS),
-            lambda answers: "quantized" if answers.get("precision") in _QUANTIZED else None,
+            lambda answers: None if answers.get("precision") in _FLOATS else "quantized",
             based,
         ),
         Question(
@@ -236,14 +260,14 @@ def model_questions(root: Path, device: Device | None) -> list[Question]:
         Question(
             "commit",
             "weights-revision",
-            "Revision (a full commit)",
+            "Revision (a full commit, or unresolved)",
             reading(HubCommit),
             when=of_kind("huggingface"),
         ),
         Question(
             "revision",
             "weights-revision",
-            "Revision (a commit or a tag)",
+            "Revision (a commit or a tag, or unresolved)",
             reading(HubRevision),
             when=of_kind("modelscope"),
         ),
@@ -254,6 +278,20 @@ def model_questions(root: Path, device: Device | None) -> list[Question]:
             folder,
             _optional,
             of_kind(*_HUBS, "on-request"),
+        ),
+        Question(
+            "what",
+            "weights-what",
+            "What the server fetches",
+            reading(Reason),
+            when=of_kind("by-server"),
+        ),
+        Question(
+            "weights_source",
+            "weights-source",
+            "Where that stands",
+            reading(Reason),
+            when=of_kind("by-server"),
         ),
         Question(
             "contact",

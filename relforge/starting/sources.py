@@ -1,4 +1,4 @@
-"""A source on one line: ``URL@COMMIT``, ``NAME==VERSION#sha256=HASH``, ``wheel:NAME==...``."""
+"""Sources and images on one line, as commands and pages write them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 from pydantic import TypeAdapter, ValidationError
 
+from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.source import SourceSpec
 from relforge.starting.texts import NewSource
 
@@ -13,6 +14,9 @@ FORMS = "URL@COMMIT, NAME==VERSION#sha256=HASH, or wheel:NAME==VERSION#sha256=HA
 _GIT = re.compile(r"(?P<url>[a-z]+://\S+)@(?P<commit>[0-9a-f]+)")
 _INDEX = re.compile(
     r"(?P<wheel>wheel:)?(?P<package>[^=\s]+)==(?P<version>[^#\s]+)#sha256=(?P<sha256>[0-9a-f]+)"
+)
+_IMAGE = re.compile(
+    r"(?P<reference>[A-Za-z0-9][\w./:-]*[A-Za-z0-9])(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 _Spec: TypeAdapter[SourceSpec] = TypeAdapter(SourceSpec)
 
@@ -35,3 +39,11 @@ def read_source(text: str) -> NewSource:
         fault = error.errors(include_url=False)[0]
         raise ValueError(f"{fault['loc'][-1]}: {fault['msg']}") from None
     return NewSource(name=name, distribution=name, spec=spec)
+
+
+def read_image(text: str) -> tuple[str, str]:
+    """Reference and digest of an image, ``unresolved`` where none stands. Raises ValueError."""
+    found = _IMAGE.fullmatch(text)
+    if found is None or "/" not in found["reference"]:
+        raise ValueError("write it with its registry: HOST/NAME:TAG, or HOST/NAME@sha256:DIGEST")
+    return found["reference"], found["digest"] or UNRESOLVED

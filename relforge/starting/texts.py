@@ -9,7 +9,7 @@ import yaml
 
 from relforge.frozen import Frozen
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN
+from relforge.manifest.facts import UNKNOWN, UNRESOLVED
 from relforge.manifest.source import SourceSpec
 
 _MANIFESTS = "docs/manifests.md"
@@ -41,6 +41,14 @@ class NewSource(Frozen):
     spec: SourceSpec
 
 
+class NewImage(Frozen):
+    """Somebody else's image that is taken as it is; ``source`` says so."""
+
+    reference: str
+    digest: str
+    source: str
+
+
 class NewTask(Frozen):
     """A task of the project, and how many questions it has."""
 
@@ -58,6 +66,7 @@ class NewRelease(Frozen):
     variant: str | None = None
     stack: str | None = None
     title: str
+    image: NewImage | None = None
     source: NewSource | None = None
     command: tuple[str, ...] = ()
     served_name: str
@@ -101,11 +110,7 @@ def release_text(release: NewRelease, device: Device, schemas: str) -> str:
         *_pairs(release.model_dump(include={"stack", "variant"}, exclude_none=True)),
         *_pairs(release.model_dump(include={"engine", "title"})),
         "",
-        *_sources(release, device),
-        "# Patch sets, each for one source (docs/patches.md):",
-        "# patches: [{name: NAME, source: SOURCE, path: patches/NAME}]",
-        "",
-        *_build(release, device),
+        *_made_of(release, device),
         "",
         *_serve(release),
         "",
@@ -140,9 +145,31 @@ def _weights(weights: Mapping[str, Any]) -> Iterable[str]:
     if files:
         yield "  files:"
         yield from (f"    {scalar(path)}: {scalar(pin)}" for path, pin in files.items())
+    elif weights.get("revision") == UNRESOLVED:
+        yield "  # Nothing is fetched before revision and files are pinned. Fill in:"
+        yield "  # files: {PATH: {sha256: 64 HEXADECIMAL DIGITS, size_bytes: NUMBER}}"
     elif weights["kind"] == "on-request":
         yield "  # Without hashes nobody can tell whether they are the right ones. Fill in:"
         yield "  # files: {PATH: {sha256: 64 HEXADECIMAL DIGITS, size_bytes: NUMBER}}"
+
+
+def _made_of(release: NewRelease, device: Device) -> Iterable[str]:
+    if (image := release.image) is not None:
+        yield "# Nothing is built: this image is released as it is."
+        yield "build:"
+        yield "  image:"
+        yield "    registry:"
+        yield f"      reference: {scalar(image.reference)}"
+        if image.digest == UNRESOLVED:
+            yield "      # Fill in once known; until then the lock holds what the registry says."
+        yield f"      digest: {scalar(image.digest)}"
+        yield f"    source: {scalar(image.source)}"
+        return
+    yield from _sources(release, device)
+    yield "# Patch sets, each for one source (docs/patches.md):"
+    yield "# patches: [{name: NAME, source: SOURCE, path: patches/NAME}]"
+    yield ""
+    yield from _build(release, device)
 
 
 def _sources(release: NewRelease, device: Device) -> Iterable[str]:
@@ -180,16 +207,14 @@ def _build(release: NewRelease, device: Device) -> Iterable[str]:
             yield "      # where it has native code."
         yield "      native: {mode: none}"
     stack = device.stack
-    told = [
-        text
-        for text in (*(() if stack.torch == UNKNOWN else stack.torch), stack.triton, stack.flagtree)
-        if text not in (UNKNOWN, "none")
-    ]
     yield "  python:"
-    if told:
+    if stack.requirements:
         index = stack.package_index
         where = "" if index in (UNKNOWN, "default") else f", from {index}"
-        yield f"    # The stack {device.default_stack} has {', '.join(told)}{where}."
+        yield f"    # The stack {device.default_stack} has {', '.join(stack.requirements)}{where}:"
+        # Where the base brings an environment of its own, they are in it already.
+        asked = source is not None and stack.environment is None
+        yield f"    with_stack: {scalar(asked)}"
     yield "    # What the packages need beside it, as pip writes it; the lock pins each by hash."
     yield "    requirements: []"
 

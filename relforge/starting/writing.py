@@ -82,7 +82,7 @@ def check_release(
     release = parse(text, path, Release)
     found = list(of_release(release, device, model))
     try:
-        device = device.for_release(release.stack)
+        device = device.for_release(release.stack, builds=release.build.image is None)
     except RelforgeError:
         return release, found  # it was told which of the device's facts are unknown
     launch_spec(release, device, image=_NO_IMAGE, weights=Path("/w"), hosts=example_hosts(release))

@@ -141,9 +141,11 @@ def test_missing_answers_are_named_and_nothing_is_written(
         ({"port": "99999"}, "--port '99999' cannot be used"),
         ({"precision": "int8"}, "contradicts the name R1-INT4"),
         ({"license": "unknown"}, "is no licence"),
-        ({"base_license": "Llama-3.3"}, "is under Llama-3.3"),
+        ({"base_model": "o/base", "base_license": "Llama-3.3"}, "is under Llama-3.3"),
         ({"tensor_parallel": "16", "nodes": "3"}, "3 nodes cannot share 16 evenly"),
-        ({"tensor_parallel": "16", "nodes": "2"}, "2 nodes cannot share 1 data-parallel"),
+        ({"engine": "sglang", "data_parallel": "2", "nodes": "2"}, "SGLang refuses --dp-size"),
+        ({"image": "ubuntu"}, "write it with its registry"),
+        ({"image": "h/n:1", "image_source": "a page", "source": "x"}, "--source does not belong"),
         ({"source": "https://git.example/x.git@abc"}, "commit: String should match"),
         ({"weights_repository": "a/b"}, "--weights-repository does not belong"),
         ({"task": "task.yaml"}, "--task does not belong"),
@@ -290,6 +292,32 @@ def test_a_hub_that_does_not_answer_leaves_nothing_behind(
     assert everything(here) == []
 
 
+def test_weights_that_nobody_pinned_yet_and_those_of_a_server_are_said_to_be_so(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub = {"--weights": "huggingface", "--weights-repository": "o/m"}
+    assert dispatch("init", words(NEW_MODEL, hub, weights_revision="unresolved")) == 0
+    assert manifest(here, "model", "R1-INT4")["weights"] == {
+        "kind": "huggingface",
+        "repository": "o/m",
+        "revision": "unresolved",
+    }
+    server = {"--weights": "by-server", "--weights-what": "a graph", "--weights-source": "a page"}
+    renamed = {"--model": "R1-int4"}
+    assert dispatch("init", words(NEW_MODEL, server, renamed)) == 0, capsys.readouterr().err
+    assert manifest(here, "model", "R1-int4")["weights"]["what"] == "a graph"
+
+
+def test_the_stacks_packages_come_with_a_source(here: Path) -> None:
+    given = words({"--model": "tiny-adder"}, source=f"https://git.example/vllm.git@{'a' * 40}")
+    assert dispatch("init", given) == 0
+    build = manifest(here, "release", "tiny-adder-bi_V150")["build"]
+    (package,) = build["packages"]
+    assert package == {"source": "vllm", "distribution": "vllm", "native": {"mode": "none"}}
+    stack = Project((builtin_root(),)).device("bi_V150").stack
+    assert build["python"]["with_stack"] == (stack.environment is None)
+
+
 def test_sources_on_one_line() -> None:
     commit, sha256 = "a" * 40, "b" * 64
     git = read_source(f"https://git.example/FlagScale.git@{commit}")
@@ -322,7 +350,7 @@ def test_on_a_terminal_it_asks_until_the_answers_fit(here: Path, env: dict[str, 
         terminal.expect("Error: unknown device 'BI-V15'; did you mean 'bi_V150'?")
         terminal.answer("Device, by name or alias", "BI-V150")
         terminal.answer("Model, a known one or a new name", "R1-INT4")
-        terminal.answer("Engine", "vllm")
+        terminal.answer("Engine", "sglang")
         terminal.answer("Variant", "")
         terminal.expect("note: nobody is known to tell stacks/corex4.4.0/base/registry/digest")
         terminal.answer(r"Title of the model \[R1-INT4\]", "")
@@ -344,19 +372,20 @@ def test_on_a_terminal_it_asks_until_the_answers_fit(here: Path, env: dict[str, 
         terminal.answer("What to ask for", "the INT4 weights of R1")
         terminal.expect("Error: precision int8 contradicts the name R1-INT4")
         terminal.answer("Precision", "int4")
-        terminal.answer(r"Title \[R1-INT4 on Iluvatar BI-V150 with vLLM\]", "")
+        terminal.answer(r"Title \[R1-INT4 on Iluvatar BI-V150 with SGLang\]", "")
+        terminal.answer("Somebody else's image", "")
         terminal.answer("Source of the engine", "")
         terminal.answer(r"Name under which the model is served \[R1-INT4\]", "")
         terminal.answer(r"Port \[8000\]", "80000")
         terminal.expect("Error: Input should be less than or equal to 65535")
         terminal.answer("Port", "8001")
         terminal.answer(r"Accelerators that share one copy .*\[1\]", "16")
-        terminal.answer("Copies of the model", "1")
-        terminal.answer("Nodes that share them", "3")
-        terminal.expect("Error: 3 nodes cannot share 16 evenly")
-        terminal.answer("Nodes that share them", "2")
-        terminal.expect("Error: engine 'vllm': 2 nodes cannot share 1 data-parallel ranks")
         terminal.answer("Copies of the model", "2")
+        terminal.answer("Nodes that share them", "3")
+        terminal.expect("Error: 3 nodes cannot share 32 evenly")
+        terminal.answer("Nodes that share them", "2")
+        terminal.expect("Error: .*SGLang refuses --dp-size above 1 with --nnodes above 1")
+        terminal.answer("Copies of the model", "1")
         terminal.answer("Nodes that share them", "2")
         terminal.expect("next: relforge lock --release R1-INT4-bi_V150")
         assert terminal.end() == 0, terminal.shown
@@ -370,7 +399,8 @@ def test_options_answer_ahead_of_the_terminal(here: Path, env: dict[str, str]) -
     (here / "manifests").mkdir()
     with on_terminal("init", *BASIC, "--variant", "a", cwd=here, env=env) as terminal:
         terminal.answer("Title", "Mine")
-        terminal.answer("Source of the engine", "")
+        terminal.answer("Somebody else's image", "registry.example/vllm-bi:1")
+        terminal.answer("Where it says that this is the image", "the vendor's page")
         terminal.answer("Name under which", "")
         terminal.answer("Port", "")
         terminal.answer("Accelerators", "")
@@ -383,6 +413,8 @@ def test_options_answer_ahead_of_the_terminal(here: Path, env: dict[str, str]) -
     release = manifest(here, "release", "tiny-adder-bi_V150-a")
     assert release["title"] == "Mine"
     assert release["evaluation"]["questions"] == 1993
+    image = {"reference": "registry.example/vllm-bi:1", "digest": "unresolved"}
+    assert release["build"] == {"image": {"registry": image, "source": "the vendor's page"}}
 
 
 @pytest.mark.parametrize("keys", [b"\x03", b"\x04"], ids=["ctrl-c", "end of input"])

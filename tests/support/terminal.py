@@ -43,6 +43,8 @@ class Terminal:
         os.write(self.fd, f"{text}\n".encode())
 
     def press(self, keys: bytes) -> None:
+        """Presses keys as a person does: a moment after the question, when it is being read."""
+        time.sleep(0.5)
         os.write(self.fd, keys)
 
     def end(self) -> int:
