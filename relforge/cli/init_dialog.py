@@ -34,7 +34,7 @@ from relforge.manifest.project import (
 )
 from relforge.manifest.site import Site
 from relforge.starting.facts import told_at_once
-from relforge.starting.pins import folder_hashes, folder_pins, hub_pins
+from relforge.starting.pins import folder_hashes, folder_pins
 from relforge.starting.texts import NewModel, NewRelease, model_text, release_text
 from relforge.starting.writing import (
     Target,
@@ -43,6 +43,7 @@ from relforge.starting.writing import (
     refuse_existing,
     write_all,
 )
+from relforge.weights.pinning import pinned_now
 
 # A model is checked before its weights are looked at, which may take long.
 _NO_WEIGHTS = {"kind": "on-request", "contact": "not asked yet", "ask_for": "not asked yet"}
@@ -206,23 +207,24 @@ class Dialog:
         if kind == "on-request":
             section = {"kind": kind, "contact": answers["contact"], "ask_for": answers["ask_for"]}
             return {**section, "files": pins} if pins else section
-        repository = answers["repository"]
-        revision = answers["commit" if kind == "huggingface" else "revision"]
-        if revision == UNRESOLVED:
-            return {"kind": kind, "repository": repository, "revision": revision}
-        if pins is None:
-            with interruptible() as cancel:
-                pins = hub_pins(
-                    kind,
-                    repository,
-                    revision,
-                    model=name,
-                    site=self.site,
-                    home=home_folder(self.site),
-                    cancel=cancel,
-                    line=to_stderr,
-                )
-        return {"kind": kind, "repository": repository, "revision": revision, "files": pins}
+        revision = answers["branch" if kind == "huggingface" else "tag"]
+        section = {"kind": kind, "repository": answers["repository"], "revision": revision}
+        if pins is not None or revision == UNRESOLVED:
+            return {**section, **({"files": pins} if pins is not None else {})}
+        unpinned = _new_model(answers, {**section, "revision": UNRESOLVED})
+        text = model_text(unpinned, self.target.schemas)
+        model, _ = check_model(text, self.target.file("model", name), self.project)
+        with interruptible() as cancel:
+            found = pinned_now(
+                model,
+                revision=revision,
+                home=home_folder(self.site),
+                site=self.site,
+                cancel=cancel,
+                line=to_stderr,
+            )
+        content = found.model_dump(mode="json")
+        return {name: content[name] for name in (*section, "files")}
 
 
 def _root(asker: Asker, out: Path | None) -> Path:

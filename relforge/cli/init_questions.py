@@ -17,7 +17,7 @@ from relforge.manifest.device import Device
 from relforge.manifest.facts import Source
 from relforge.manifest.model import Model
 from relforge.manifest.project import Project
-from relforge.manifest.weights import HubCommit, HubRevision, RepositoryId
+from relforge.manifest.weights import RepositoryId, TagOrCommit
 from relforge.starting.sources import FORMS, read_image, read_source
 from relforge.starting.texts import NewTask
 
@@ -258,17 +258,18 @@ def model_questions(root: Path, device: Device | None) -> list[Question]:
             when=of_kind(*_HUBS),
         ),
         Question(
-            "commit",
+            "branch",
             "weights-revision",
-            "Revision (a full commit, or unresolved)",
-            reading(HubCommit),
-            when=of_kind("huggingface"),
+            "Revision: branch, tag or commit, pinned as its commit; or unresolved",
+            reading(Reason),
+            lambda _answers: "main",
+            of_kind("huggingface"),
         ),
         Question(
-            "revision",
+            "tag",
             "weights-revision",
-            "Revision (a commit or a tag, or unresolved)",
-            reading(HubRevision),
+            "Revision: tag or commit; or unresolved",
+            reading(TagOrCommit),
             when=of_kind("modelscope"),
         ),
         Question(

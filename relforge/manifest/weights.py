@@ -36,8 +36,7 @@ def _stays_put(revision: str) -> str:
     return revision
 
 
-HubCommit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unresolved)$")]
-HubRevision = Annotated[
+TagOrCommit = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
     AfterValidator(_stays_put),
@@ -110,14 +109,14 @@ class HuggingFaceWeights(_OnHub):
     """Files of a model repository on the Hugging Face Hub, or a mirror of it."""
 
     kind: Literal["huggingface"]
-    revision: HubCommit
+    revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unresolved)$")]
 
 
 class ModelScopeWeights(_OnHub):
     """Files of a model repository on ModelScope; ``revision`` is a commit or a tag."""
 
     kind: Literal["modelscope"]
-    revision: HubRevision
+    revision: TagOrCommit
 
 
 class OnRequestWeights(_NotInProject):

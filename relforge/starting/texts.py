@@ -93,7 +93,7 @@ def model_text(model: NewModel, schemas: str) -> str:
         ),
         *([f"languages: {scalar(list(model.languages))}"] if model.languages else []),
         "weights:",
-        *_weights(model.weights),
+        *_weights(model.name, model.weights),
         "# A reference makes the evaluation gate possible: a file with its answers, question by",
         "# question, pinned by hash. Fill in once it is measured:",
         "# reference: {task: NAME, path: FOLDER/reference.json, sha256: 64 HEXADECIMAL DIGITS}",
@@ -139,15 +139,15 @@ def _pairs(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {scalar(value)}" for name, value in values.items()]
 
 
-def _weights(weights: Mapping[str, Any]) -> Iterable[str]:
-    yield from (f"  {name}: {scalar(value)}" for name, value in weights.items() if name != "files")
+def _weights(name: str, weights: Mapping[str, Any]) -> Iterable[str]:
+    yield from (f"  {key}: {scalar(value)}" for key, value in weights.items() if key != "files")
     files = weights.get("files")
     if files:
         yield "  files:"
         yield from (f"    {scalar(path)}: {scalar(pin)}" for path, pin in files.items())
     elif weights.get("revision") == UNRESOLVED:
-        yield "  # Nothing is fetched before revision and files are pinned. Fill in:"
-        yield "  # files: {PATH: {sha256: 64 HEXADECIMAL DIGITS, size_bytes: NUMBER}}"
+        yield "  # Nothing is fetched before revision and files are pinned, which this does:"
+        yield f"  # relforge weights pin --model {name} --write"
     elif weights["kind"] == "on-request":
         yield "  # Without hashes nobody can tell whether they are the right ones. Fill in:"
         yield "  # files: {PATH: {sha256: 64 HEXADECIMAL DIGITS, size_bytes: NUMBER}}"

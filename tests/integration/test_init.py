@@ -248,7 +248,7 @@ def test_local_weights_are_hashed_and_a_task_becomes_the_gate(here: Path) -> Non
 
 @pytest.mark.skipif(not HAS_HUB, reason="extra 'hub' is not installed")
 @pytest.mark.parametrize("kind", ["huggingface", "modelscope"])
-def test_files_on_a_hub_are_pinned_as_it_lists_them(
+def test_files_on_a_hub_are_pinned_as_relforge_weights_pins_them(
     here: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {".gitattributes": b"x", "config.json": b"{}", "model.safetensors": b"m" * 5000}
