@@ -26,6 +26,8 @@ _NO_LINT = "unsupported request frontend.lint"
 _NOT_FETCHED = "failed to resolve source metadata"
 _UPGRADE = "install Docker 27 or newer, with buildx 0.16 or newer"
 _UNREADABLE = "unreadable"
+_EMPTY = "docker-image://scratch"
+"""What BuildKit takes for a named context without asking the client for a folder's files."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,12 @@ def answers(
             code=ExitCode.ENVIRONMENT,
             hint=_UPGRADE,
         )
-    (folder / "empty").mkdir()
     targets = {
         name: {
             "context": ".",
             "dockerfile": name,
             "args": {"BASE_IMAGE": "scratch"},
-            "contexts": dict.fromkeys(named, "empty"),
+            "contexts": dict.fromkeys(named, _EMPTY),
         }
         for name, named in contexts.items()
     }

@@ -38,7 +38,7 @@ _PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "fp16": ("float16",),
     "fp32": ("float32",),
 }
-_QUANTIZED = ("int4", "int8", "w8a8", "w4a8")
+QUANTIZED = ("int4", "int8", "w8a8", "w4a8")
 _FLOATS = ("float32", "float16", "bfloat16")
 _NEEDS_QUANTIZED_WEIGHTS = ("ascend", "awq", "awq_marlin", "gptq", "gptq_marlin", "slimquant_w4a8")
 _READ = {"memory_used": "memory in use, in MiB", "driver": "driver's version"}
@@ -93,7 +93,7 @@ def _precision(model: Model) -> Iterator[Contradiction]:
                 f"{word} in the name says {' or '.join(meant)}",
                 "correct precision, or rename the model and its file",
             )
-    if model.precision in _QUANTIZED and model.base_model_relation != "quantized":
+    if model.precision in QUANTIZED and model.base_model_relation != "quantized":
         key = "base_model_relation" if model.base_model_relation else "precision"
         yield Contradiction(
             (key,),

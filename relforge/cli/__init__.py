@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "start a release on its nodes, or print how it is started",
     "plan": "what would run, and why",
     "lock": "resolve every moving part and write the lock beside the manifest",
+    "init": "write the manifests of a new release, by asking",
     "check": "validate manifests, locks and templates",
     "render": "print the Dockerfile that a release is built from",
     "devices": "list the known devices",

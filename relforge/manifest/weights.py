@@ -36,6 +36,13 @@ def _stays_put(revision: str) -> str:
     return revision
 
 
+TagOrCommit = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
+    AfterValidator(_stays_put),
+]
+
+
 class PinnedFile(Frozen):
     """One file of a repository, as the hub's listing shows it."""
 
@@ -109,11 +116,7 @@ class ModelScopeWeights(_OnHub):
     """Files of a model repository on ModelScope; ``revision`` is a commit or a tag."""
 
     kind: Literal["modelscope"]
-    revision: Annotated[
-        str,
-        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
-        AfterValidator(_stays_put),
-    ]
+    revision: TagOrCommit
 
 
 class OnRequestWeights(_NotInProject):
