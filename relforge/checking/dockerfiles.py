@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from relforge.building import ALWAYS_THERE
 from relforge.checking import buildcheck, hadolint
 from relforge.checking.origins import origins
 from relforge.checking.remarks import Remark, is_exempt
@@ -27,8 +28,6 @@ AnswerT = TypeVar("AnswerT")
 
 _PLAIN_LABEL = re.compile(r"^(LABEL [\w.-]+)=[\w.:/@+=~-]+$", re.MULTILINE)
 _STAGE = re.compile(r"^FROM\s+\S+(?:\s+AS\s+(?P<name>\S+))?\s*$", re.IGNORECASE)
-_ALWAYS_THERE = ("build-wheels", "tools", "wheels")
-"""Named contexts of every build, beside those of its sources (``stages/build.py``)."""
 
 
 @dataclass
@@ -106,7 +105,7 @@ def _answer(name: str, result: Callable[[], AnswerT], not_run: list[NotRun]) -> 
 
 
 def _contexts(subject: Subject) -> tuple[str, ...]:
-    return (*_ALWAYS_THERE, *subject.lock.sources)
+    return (*ALWAYS_THERE, *subject.lock.sources)
 
 
 def _placed(alike: _Alike, found: Iterable[Remark]) -> Iterator[_Met]:

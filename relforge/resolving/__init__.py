@@ -9,9 +9,9 @@ from relforge.lock import Lock, request_key
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
-from relforge.resolving.attempt import Attempt, OnLine
 from relforge.resolving.packages import packages_of
 from relforge.resolving.patches import patches_of
+from relforge.resolving.resolving import OnLine, Resolving
 from relforge.resolving.sources import image_of, sources_of
 
 # 1980 is the earliest time a wheel's archive can hold; used when no source carries a date.
@@ -36,10 +36,10 @@ def resolve_lock(
     """
     builds = release.build.image is None
     device = project.device(release.device).for_release(release.stack, builds=builds)
-    attempt = Attempt(partial, on_line)
-    sources = sources_of(release, site, home, on_line, cancel, attempt)
-    patches = patches_of(project, release, device, site, home, sources, on_line, attempt)
-    packages = packages_of(project, release, device, site, home, sources, on_line, cancel, attempt)
+    making = Resolving(project, release, device, site, home, on_line, cancel, partial)
+    sources = sources_of(making)
+    patches = patches_of(making, sources)
+    packages = packages_of(making, sources)
     dates = [s.created_s for s in sources.values() if s.created_s is not None]
     return Lock(
         release=release.name,
@@ -47,7 +47,7 @@ def resolve_lock(
         source_date_epoch=max([_EARLIEST_EPOCH_S, *dates]),
         sources=sources,
         patches=patches,
-        image=image_of(release, device, site, on_line, attempt),
+        image=image_of(making),
         packages=packages.request,
         wheels=packages.wheels,
         build_wheels=packages.build_wheels,

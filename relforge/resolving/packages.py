@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import content_key
 from relforge.lock import LockedSource, LockedWheels, request_key
 from relforge.manifest.device import Device
-from relforge.manifest.project import Project
 from relforge.manifest.release import Release
-from relforge.manifest.site import Site
-from relforge.resolving.attempt import Attempt, OnLine
-from relforge.resolving.before import lock_before
+from relforge.resolving.resolving import Resolving
 
 if TYPE_CHECKING:
     from relforge.gitio import Git
@@ -38,29 +33,20 @@ class Packages:
     request: str | None
 
 
-def packages_of(
-    project: Project,
-    release: Release,
-    device: Device,
-    site: Site,
-    home: Path,
-    sources: dict[str, LockedSource],
-    on_line: OnLine,
-    cancel: CancelToken,
-    attempt: Attempt,
-) -> Packages:
+def packages_of(making: Resolving, sources: Mapping[str, LockedSource]) -> Packages:
     """The packages of a release; kept from before where nothing else is asked for.
 
     What patches and newer commits of sources change does not move them, unless requirement files
     changed.
     """
+    release, device = making.release, making.device
     machine = _MACHINES[device.architecture]
     if release.build.image is not None:
         nothing = LockedWheels(python_version="none", machine=machine)
         return Packages(nothing, nothing, None)
-    wanted = attempt("Python packages", partial(_wanted, release, device, home, sources))
+    wanted = making.attempt("Python packages", partial(_wanted, making, sources))
     request = None if wanted is None else _request(release, device, wanted)
-    kept = _kept(project, release, device, request)
+    kept = _kept(making, request)
     if kept is not None:
         return kept
     from relforge.sources.wheelhouse import resolve
@@ -78,18 +64,18 @@ def packages_of(
                 }
             ),
             python_version=device.python,
-            site=site,
-            ctx_line=on_line,
+            site=making.site,
+            ctx_line=making.line,
             build=build,
             machine=machine,
             index=index if index and "://" in index else None,
-            cancel=cancel,
+            cancel=making.cancel,
         )
 
     wheels = None
     if wanted is not None:
-        wheels = attempt("Python packages", partial(solved, build=False))
-    build_wheels = attempt("Python packages of the build", partial(solved, build=True))
+        wheels = making.attempt("Python packages", partial(solved, build=False))
+    build_wheels = making.attempt("Python packages of the build", partial(solved, build=True))
     return Packages(wheels or unknown, build_wheels or unknown, request)
 
 
@@ -109,16 +95,14 @@ def _request(release: Release, device: Device, wanted: tuple[str, ...]) -> str:
     )
 
 
-def _wanted(
-    release: Release, device: Device, home: Path, sources: dict[str, LockedSource]
-) -> tuple[str, ...]:
+def _wanted(making: Resolving, sources: Mapping[str, LockedSource]) -> tuple[str, ...]:
     """The requirements of the release, of files in its sources, and of the device's stack."""
     from relforge.sources.api import store_of
 
-    python = release.build.python
+    python = making.release.build.python
     wanted = list(python.requirements)
     if python.with_stack:
-        wanted += device.stack.requirements
+        wanted += making.device.stack.requirements
     for name, files in python.requirement_files.items():
         tree = sources[name].tree
         if tree is None:
@@ -128,7 +112,7 @@ def _wanted(
                 why="the source could not be had",
             )
         for path in files:
-            wanted += without(read_requirements(store_of(home), tree, path), python.exclude)
+            wanted += without(read_requirements(store_of(making.home), tree, path), python.exclude)
     return tuple(wanted)
 
 
@@ -153,14 +137,12 @@ def without(requirements: Iterable[str], excluded: Iterable[str]) -> list[str]:
     return kept
 
 
-def _kept(
-    project: Project, release: Release, device: Device, request: str | None
-) -> Packages | None:
-    before = lock_before(project, release)
+def _kept(making: Resolving, request: str | None) -> Packages | None:
+    before = making.before()
     if before is None or not (before.wheels.resolved and before.build_wheels.resolved):
         return None
     if before.packages is None:
-        same = before.request == request_key(release, device)
+        same = before.request == request_key(making.release, making.device)
     else:
         same = before.packages == request
     return Packages(before.wheels, before.build_wheels, request) if same else None

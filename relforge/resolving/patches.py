@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import content_key
 from relforge.lock import LockedPatchSet, LockedSource
-from relforge.manifest.device import Device
-from relforge.manifest.project import Project
-from relforge.manifest.release import Release
-from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
 from relforge.patching.flagscale.entry import EntryPatches
 from relforge.patching.locate import locate, recipe_for
@@ -23,80 +19,59 @@ from relforge.patching.stored import (
     place_of,
     read_stored,
 )
-from relforge.resolving.attempt import Attempt, OnLine
-from relforge.resolving.before import lock_before
+from relforge.resolving.resolving import Resolving
 
 
-def patches_of(
-    project: Project,
-    release: Release,
-    device: Device,
-    site: Site,
-    home: Path,
-    sources: dict[str, LockedSource],
-    on_line: OnLine,
-    attempt: Attempt,
-) -> dict[str, LockedPatchSet]:
+def patches_of(making: Resolving, sources: Mapping[str, LockedSource]) -> dict[str, LockedPatchSet]:
+    """Every patch set of the release, applied to its source where both can be had."""
     found = {}
-    for ref in release.patch_refs:
+    for ref in making.release.patch_refs:
+        base = sources[ref.source]
         locked = None
-        if sources[ref.source].tree is not None:
-            action = partial(
-                _patch_set, project, release, device, site, home, sources, ref, on_line
-            )
-            locked = attempt(ref.name, action)
-        found[ref.name] = locked or _unapplied(project, site, device, ref)
+        if base.tree is not None:
+            locked = making.attempt(ref.name, partial(_patch_set, making, base.tree, ref))
+        found[ref.name] = locked or _unapplied(making, ref)
     return found
 
 
-def _unapplied(project: Project, site: Site, device: Device, ref: PatchSetRef) -> LockedPatchSet:
+def _unapplied(making: Resolving, ref: PatchSetRef) -> LockedPatchSet:
     """A patch set whose source, or itself, could not be had."""
     content = content_key(ref.model_dump(mode="json"))
-    patches: tuple[tuple[str, str], ...] = ()
     if ref.repository is None:
-        located = locate(project, site.model_copy(update={"patch_sets": {}}), device, ref)
-        content = located.content_sha256
+        plain = making.site.model_copy(update={"patch_sets": {}})
+        content = locate(making.project, plain, making.device, ref).content_sha256
     return LockedPatchSet(
         source=ref.source,
         content=content,
         base_tree=None,
         result_tree=ref.result_tree,
-        patches=patches,
+        patches=(),
     )
 
 
-def _patch_set(
-    project: Project,
-    release: Release,
-    device: Device,
-    site: Site,
-    home: Path,
-    sources: dict[str, LockedSource],
-    ref: PatchSetRef,
-    on_line: OnLine,
-) -> LockedPatchSet:
+def _patch_set(making: Resolving, base_tree: str, ref: PatchSetRef) -> LockedPatchSet:
     from relforge.patching.tree.making import materialise
     from relforge.sources.api import store_of
 
+    project, device, site, line = making.project, making.device, making.site, making.line
     # The plain patches are what a lock is made of, where the project has them.
     has_plain = any((root / ref.path).is_dir() for root in project.roots)
     overriding = site.model_copy(update={"patch_sets": {}}) if has_plain else site
     stored = None
     if ref.repository is not None and ref.name not in overriding.patch_sets:
-        stored = _stored(ref, release, device, site, home, on_line)
+        stored = _stored(making, ref)
     known = known_content(stored) if stored else None
     located = locate(project, overriding, device, ref, known=known)
-    base_tree = sources[ref.source].content
     recipe = recipe_for(
         located,
-        git_dir=store_of(home).git_dir,
+        git_dir=store_of(making.home).git_dir,
         base_tree=base_tree,
         device=device,
         site=site,
         expected_tree=ref.result_tree,
     )
     try:
-        tree = materialise(recipe, dest=None, home=home, epoch=0)
+        tree = materialise(recipe, dest=None, home=making.home, epoch=0)
     except NotOpened as error:
         if stored is None:
             raise
@@ -107,9 +82,9 @@ def _patch_set(
             result_tree=ref.result_tree,
             patches=tuple((patch.name, patch.sha256) for patch in stored.patches),
         )
-        locked = _pinned_before(project, release, ref.name, locked)
-        on_line(f"{ref.name}: {error.what} ({error.why}): locked by the hash of its file")
-        on_line(
+        locked = _pinned_before(making, ref.name, locked)
+        line(f"{ref.name}: {error.what} ({error.why}): locked by the hash of its file")
+        line(
             f"{ref.name}: tree {locked.result_tree} is pinned, and was not tried here"
             if locked.result_tree
             else f"{ref.name}: no tree is pinned; lock with the key to pin it"
@@ -122,27 +97,20 @@ def _patch_set(
         result_tree=tree.tree,
         patches=tuple((patch.name, patch.sha256) for patch in tree.patches),
     )
-    on_line(f"{ref.name}: {len(tree.patches)} patches make tree {tree.tree}")
+    line(f"{ref.name}: {len(tree.patches)} patches make tree {tree.tree}")
     if located.sealed and located.signer_keyid is None and ref.result_tree is None:
-        on_line(
+        line(
             f"{ref.name}: note: nobody signed it, so this lock cannot tell whether it was "
             "altered before; compare the tree with the one its maker names (result_tree)"
         )
     return made
 
 
-def _stored(
-    ref: PatchSetRef,
-    release: Release,
-    device: Device,
-    site: Site,
-    home: Path,
-    on_line: OnLine,
-) -> EntryPatches:
+def _stored(making: Resolving, ref: PatchSetRef) -> EntryPatches:
     """A patch set of a git repository, fetched, and what the manifest says of it."""
     place = place_of(ref)
-    git = fetch_place(place, home=home, site=site, ctx_line=on_line)
-    check_made_for(git, place, release.sources[ref.source], device)
+    git = fetch_place(place, home=making.home, site=making.site, ctx_line=making.line)
+    check_made_for(git, place, making.release.sources[ref.source], making.device)
     stored = read_stored(git, place, name=ref.name)
     hashes = [patch.sha256 for patch in stored.patches]
     if ref.sha256 is not None and hashes != [ref.sha256]:
@@ -156,11 +124,9 @@ def _stored(
     return stored
 
 
-def _pinned_before(
-    project: Project, release: Release, name: str, locked: LockedPatchSet
-) -> LockedPatchSet:
+def _pinned_before(making: Resolving, name: str, locked: LockedPatchSet) -> LockedPatchSet:
     """With the tree that an earlier lock, made with the key, has for the same files and base."""
-    before = lock_before(project, release)
+    before = making.before()
     earlier = before.patches.get(name) if before else None
     if earlier is None or locked.result_tree is not None:
         return locked

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
-from relforge.cancel import CancelToken
 from relforge.lock import LockedImage, LockedSource, image_request
-from relforge.manifest.device import Device
 from relforge.manifest.facts import UNRESOLVED
-from relforge.manifest.release import Release
-from relforge.manifest.site import Site
 from relforge.manifest.source import GitSource, SourceSpec
-from relforge.resolving.attempt import Attempt, OnLine
+from relforge.resolving.resolving import Resolving
 
 
-def sources_of(
-    release: Release,
-    site: Site,
-    home: Path,
-    on_line: OnLine,
-    cancel: CancelToken,
-    attempt: Attempt,
-) -> dict[str, LockedSource]:
+def sources_of(making: Resolving) -> dict[str, LockedSource]:
+    """Every source of the release, imported into the store."""
     from relforge.sources.api import import_source
 
     found = {}
-    for name, spec in release.sources.items():
-        cancel.check()
-        imported = attempt(
+    for name, spec in making.release.sources.items():
+        making.cancel.check()
+        imported = making.attempt(
             name,
             partial(
-                import_source, name, spec, home=home, site=site, ctx_line=on_line, cancel=cancel
+                import_source,
+                name,
+                spec,
+                home=making.home,
+                site=making.site,
+                ctx_line=making.line,
+                cancel=making.cancel,
             ),
         )
         if imported is None:
@@ -51,7 +46,7 @@ def sources_of(
             tree=imported.tree,
             created_s=imported.created_epoch,
         )
-        on_line(f"{name}: {identity} is tree {imported.tree}")
+        making.line(f"{name}: {identity} is tree {imported.tree}")
     return found
 
 
@@ -66,19 +61,20 @@ def _pinned(spec: SourceSpec) -> LockedSource:
     )
 
 
-def image_of(
-    release: Release, device: Device, site: Site, on_line: OnLine, attempt: Attempt
-) -> LockedImage | None:
+def image_of(making: Resolving) -> LockedImage | None:
     """The digest of an image that is not pinned by its manifest."""
-    wanted = image_request(release, device)
+    wanted = image_request(making.release, making.device)
     if wanted is None:
         return None
     digest = wanted.digest
     if digest == UNRESOLVED:
         from relforge.engine.given_image import digest_of
 
-        found = attempt(wanted.reference, lambda: digest_of(wanted, device.architecture, site))
+        found = making.attempt(
+            wanted.reference,
+            lambda: digest_of(wanted, making.device.architecture, making.site),
+        )
         digest = found or UNRESOLVED
         if found:
-            on_line(f"{wanted.reference}: {found}")
+            making.line(f"{wanted.reference}: {found}")
     return LockedImage(reference=wanted.reference, digest=digest)

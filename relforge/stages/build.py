@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from relforge.errors import ExitCode, RelforgeError
+from relforge.building import TOOLS
 from relforge.evidence.store import Store
 from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
@@ -17,16 +14,12 @@ from relforge.lock import Lock
 from relforge.manifest.build import Compiled, Precompiled
 from relforge.manifest.facts import BaseImage
 from relforge.manifest.fileversion import known_sha256
-from relforge.manifest.project import Project
 from relforge.plan import Planning, Subject
 from relforge.rendering import labels
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
-from relforge.stages.sources import SourcesResult
-from relforge.trees import TreeRequest, checked_out
 from relforge.ui.text import size
 
 _GB = 10**9
-TOOLS = "dockerfiles/tools"
 
 
 class BuiltPackage(Frozen):
@@ -214,6 +207,8 @@ class Build(Stage[BuildInputs, BuildResult]):
         return ("identities",) if inputs.sealed_sources else ()
 
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
+        from relforge.building.contexts import opened, pruned_afterwards
+        from relforge.building.report import check_report, read_report
         from relforge.engine.base_image import ensure_base
         from relforge.engine.buildx import BuildRequest, build, export_target
         from relforge.engine.images import unpacked_bytes
@@ -222,7 +217,7 @@ class Build(Stage[BuildInputs, BuildResult]):
 
         inputs, env = job.inputs, job.env
         if inputs.given:
-            from relforge.stages.taken import take_image
+            from relforge.building.taken import take_image
 
             return take_image(job, ctx)
         base = ensure_base(
@@ -235,7 +230,7 @@ class Build(Stage[BuildInputs, BuildResult]):
         )
         proxy = Proxy.of(env.site)
         with (
-            _contexts(job, ctx) as contexts,
+            opened(job, ctx) as contexts,
             site_secrets(env.site, env.home, system=base.system, line=ctx.line) as secrets,
         ):
             request = BuildRequest(
@@ -250,8 +245,8 @@ class Build(Stage[BuildInputs, BuildResult]):
                 layout=Store(env.home).folder("build", job.key) / "image",
                 log=env.run_dir / "logs" / "buildkit.log",
             )
-            with _pruned_afterwards(inputs, job, ctx):
-                report = json.loads(
+            with pruned_afterwards(job, ctx):
+                report = read_report(
                     export_target(
                         request,
                         target="report",
@@ -261,11 +256,13 @@ class Build(Stage[BuildInputs, BuildResult]):
                         ctx_line=ctx.line,
                         cancel=ctx.cancel,
                     )
-                    .joinpath("report.json")
-                    .read_bytes()
                 )
-                _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
-                _check_plugins(report["plugins"], inputs.plugins, env.release)
+                check_report(
+                    report,
+                    release=env.release,
+                    accepted=inputs.pip_check_exceptions,
+                    plugins=inputs.plugins,
+                )
                 built = build(
                     request,
                     site=env.site.engine,
@@ -288,10 +285,10 @@ class Build(Stage[BuildInputs, BuildResult]):
             base_digest=base.digest,
             base_place=base.place,
             packages=inputs.packages,
-            python=report["python"],
-            python_packages=report["packages"],
-            debian_packages=report["debian"],
-            pip_check=tuple(report["pip_check"]["complaints"]),
+            python=report.python,
+            python_packages=report.packages,
+            debian_packages=report.debian,
+            pip_check=report.pip_check.complaints,
             rebuild=built.rebuild_script,
             outputs=tuple(
                 stamp(path, sha256=path.name if len(path.name) == 64 else None)
@@ -320,80 +317,3 @@ def pinned_base(base: BaseImage, lock: Lock) -> BaseImage:
 
 def _image_name(subject: Subject) -> str:
     return f"relforge/{subject.release.name.lower()}:{content_key(subject.lock)[:12]}"
-
-
-def _pruned_afterwards(
-    inputs: BuildInputs, job: Job[BuildInputs], ctx: StageContext
-) -> AbstractContextManager[None]:
-    """Takes sealed sources out of BuildKit's cache; what the image ships anyway may stay."""
-    from relforge.engine.sealed_cache import pruned_afterwards
-
-    kept_back = set(inputs.sealed_sources) & set(inputs.unshipped)
-    return pruned_afterwards(
-        inputs.sealed_sources,
-        steps=tuple(f"target=/src/{name}" for name in sorted(kept_back)),
-        home=job.env.home,
-        site=job.env.site.engine,
-        line=ctx.line,
-    )
-
-
-@contextmanager
-def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Path]]:
-    """The named build contexts; patched trees exist only while this is open."""
-    sources = cast(SourcesResult, job.upstream["sources"])
-    files = {tree.name: tree.file for tree in sources.trees}
-    project = Project(job.env.project_roots)
-    with ExitStack() as stack:
-        area = stack.enter_context(
-            checked_out(
-                [TreeRequest(name=n, tree=t) for n, t in job.inputs.trees.items()],
-                job=job,
-                epoch=job.inputs.source_date_epoch,
-                ctx=ctx,
-            )
-        )
-        contexts = {name: area / name for name in job.inputs.trees}
-        for name in job.inputs.files:
-            file = files[name]
-            assert file is not None
-            # The folder of the file store holds this one file, under its own name.
-            contexts[name] = file.parent
-        contexts["wheels"] = sources.wheels
-        contexts["build-wheels"] = sources.build_wheels
-        contexts["tools"] = project.path(TOOLS)
-        yield contexts
-
-
-def _check_plugins(found: dict[str, list[str]], wanted: tuple[str, ...], release: str) -> None:
-    """vLLM takes a device from an entry point; without one it serves, on another device."""
-    registered = {_canonical(name) for name in found}
-    for name in wanted:
-        if _canonical(name) not in registered:
-            raise RelforgeError(
-                f"{name} is built as a plugin and registers nothing with vLLM",
-                code=ExitCode.BUILD,
-                where=f"release {release}, build.packages",
-                why="the installed package has no entry point in a group vllm.*",
-                hint="correct its source, or leave plugin out for this package",
-            )
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:
-    complaints = set(check["complaints"])
-    unknown = sorted(complaints - set(accepted))
-    stale = sorted(set(accepted) - complaints)
-    if not unknown and not stale:
-        return
-    why = [f"not listed: {c}" for c in unknown] + [f"listed, but not found: {c}" for c in stale]
-    raise RelforgeError(
-        "pip check inside the image does not say what the manifest lists",
-        code=ExitCode.BUILD,
-        where=f"release {release}, build.python.pip_check_exceptions",
-        why="\n".join(why),
-        hint="correct the packages, or list the complaint with the reason why it is harmless",
-    )
