@@ -1,4 +1,4 @@
-"""What the stage build is made of: contexts that enter, the report that comes back, taken images."""
+"""What the stage build is made of: contexts that enter, the report that comes back, images."""
 
 from __future__ import annotations
 
