@@ -43,9 +43,9 @@ def _ask(release: Release, ask: Ask, base_url: str) -> str:
     if ask.by == "openai":
         return _openai(release, ask, base_url)
     words = (
-        *("curl", "--fail", "--silent", "--show-error"),
+        *("curl", f"{base_url}{_PATHS[ask.api]}"),
+        *("--fail", "--silent", "--show-error"),
         *(("--no-buffer",) if ask.stream else ()),
-        f"{base_url}{_PATHS[ask.api]}",
         *("--header", "Content-Type: application/json"),
         *("--data", json.dumps(_body(release, ask), ensure_ascii=False)),
     )
@@ -58,10 +58,14 @@ def _body(release: Release, ask: Ask) -> dict[str, Any]:
         "prompt": ask.text if ask.api == "completions" else None,
         "messages": [{"role": "user", "content": ask.text}] if ask.api == "chat" else None,
         "max_tokens": ask.max_tokens,
-        "temperature": ask.temperature,
+        "temperature": _short(ask.temperature),
         "stream": ask.stream or None,
     }
     return {name: value for name, value in rows.items() if value is not None}
+
+
+def _short(number: float | None) -> float | int | None:
+    return int(number) if number is not None and number == int(number) else number
 
 
 def _openai(release: Release, ask: Ask, base_url: str) -> str:

@@ -162,7 +162,7 @@ def ascend(*, nodes: int, max_model_len: int) -> list[Row]:
          '[4,16,32,48,64],"cudagraph_mode":"FULL_DECODE_ONLY"}'),
         ("curl /v1/completions", "client", "http://10.0.0.1:8000/v1/completions"),
         ("the request", "client", '"prompt": "The future of AI is", "max_tokens": 50, '
-         '"temperature": 0'),
+         '"temperature": 0}'),
         *_as_it_is(
             "client", "--model local-completions", "tokenized_requests=False",
             "trust_remote_code=True", "--tasks gsm8k", "--output_path ./", "--dataset-name random",
