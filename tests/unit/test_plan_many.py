@@ -113,6 +113,46 @@ def test_slices_come_back_in_order_and_a_lost_process_is_made_up_for(tmp_path: P
     assert len({here, pids[1], pids[3]}) == 3
 
 
+def test_a_long_list_comes_back_in_small_slices_however_much_each_gives() -> None:
+    """More than a pipe holds, and more slices than processes."""
+
+    def work(part: Sequence[int]) -> tuple[list[int], int, bytes]:
+        return list(part), os.getpid(), bytes(1 << 21)
+
+    count = 5 * forked.SLICE + 7
+    found = list(in_slices(range(count), work, processes=2))
+    assert [number for part, _pid, _told in found for number in part] == list(range(count))
+    assert max(len(part) for part, _pid, _told in found) == forked.SLICE
+    pids = [pid for _part, pid, _told in found]
+    assert pids[::2] == [os.getpid()] * 3
+    assert len({*pids[1::2], os.getpid()}) == 2, "the others are one child's"
+
+
+def test_what_a_child_told_before_it_was_lost_counts() -> None:
+    here = os.getpid()
+
+    def work(part: Sequence[int]) -> tuple[int, int]:
+        if part[0] >= 3 * forked.SLICE and os.getpid() != here:
+            os._exit(9)
+        return part[0] // forked.SLICE, os.getpid()
+
+    found = list(in_slices(range(6 * forked.SLICE), work, processes=2))
+    assert [number for number, _pid in found] == list(range(6))
+    assert [pid == here for _number, pid in found] == [True, False, True, True, True, True]
+
+
+def test_children_are_gone_when_nobody_wants_the_rest() -> None:
+    def work(part: Sequence[int]) -> tuple[int, bytes]:
+        return os.getpid(), bytes(1 << 22)
+
+    slices = in_slices(range(10 * forked.SLICE), work, processes=2)
+    next(slices)
+    pid, _told = next(slices)
+    slices.close()  # type: ignore[attr-defined]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def test_an_error_of_a_slice_is_the_callers() -> None:
     def work(part: Sequence[int]) -> int:
         return 1 // (part[0] - 2)
