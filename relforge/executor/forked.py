@@ -41,22 +41,21 @@ def in_slices(
     *,
     processes: int | None = None,
 ) -> Iterator[ResultT]:
-    """*work* of contiguous slices of *items*, in their order, dealt in turn to this process and
-    its children.
+    """*work* of contiguous slices of *items*, in their order; the slices are dealt in turn to
+    processes, whose results this one gathers.
 
-    Without ``processes``: as many as ``processes_for`` says. A slice that a child does not answer
-    is done again here, as all of its later ones, so that its exception, or its result, is that of
-    a plain call. Must be called while this process has one thread.
+    Without ``processes``: as many as ``processes_for`` says; one is this one. A slice that another
+    process does not answer is done here, as all of its later ones, so that its exception, or its
+    result, is that of a plain call. Must be called while this process has one thread.
     """
     count = max(1, min(processes or processes_for(len(items)), len(items)))
     each = min(SLICE, -(-len(items) // count)) or 1
     slices = [items[start : start + each] for start in range(0, len(items), each)]
     count = min(count, len(slices))
-    children = [_fork(slices[number::count], work) for number in range(1, count)]
+    children = [_fork(slices[number::count], work) for number in range(count)] if count > 1 else []
     try:
         for number, part in enumerate(slices):
-            turn = number % count
-            answer = children[turn - 1].answer() if turn else None
+            answer = children[number % count].answer() if children else None
             # Our own process wrote it.
             yield work(part) if answer is None else pickle.loads(answer)  # noqa: S301
     finally:
