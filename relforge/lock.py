@@ -225,8 +225,12 @@ def _read(path: Path) -> Lock | None:
 _LONGEST_HEAD = 1 << 16
 
 
+@lru_cache(maxsize=64)
 def _wheels(text: str) -> LockedWheels:
-    """Raises ValueError, TypeError or yaml.YAMLError for what ``dump_lock`` does not write."""
+    """Read once for all locks with the very same packages, as those for building mostly are.
+
+    Raises ValueError, TypeError or yaml.YAMLError for what ``dump_lock`` does not write.
+    """
     lines = text.rstrip("\n").split("\n")
     end = next((i for i, line in enumerate(lines) if line.startswith("  wheels:")), len(lines))
     about = plain(cast(yaml.Node, compose("\n".join(lines[: end + 1]))))

@@ -122,11 +122,12 @@ def make_plan(
             inputs[stage.name] = planned
             keys[stage.name] = stage.key(planned)
 
+    so_far = Planning(subject, keys, inputs, skips)
     for stage in stages:
         if stage.name not in asked_for:
             skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
         elif not stage.check_only:
-            add(stage, Planning(subject, dict(keys), dict(inputs), dict(skips)))
+            add(stage, so_far)
     before = store.remembered(subject.release.name)
     reused, because = _decide(subject, stages, store, keys, inputs, before)
     at_work = [(stage, inputs[stage.name]) for stage in stages if stage.name in because]

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -96,8 +97,10 @@ def _several(
                 not_planned.append((name, error))
         return shown, not_planned
 
+    # What the first one loads, templates among it, the processes of the others share.
+    first = work(names[:1])
     with _rare_collections():
-        for shown, not_planned in in_slices(names, work):
+        for shown, not_planned in chain([first], in_slices(names[1:], work)):
             failed += not_planned
             yield from shown
 

@@ -94,12 +94,13 @@ class Device(Frozen):
             for profile in self.launch_profiles:
                 if isinstance(profile, LaunchProfile) and profile.source is None:
                     raise ValueError(f"launch profile {profile.name!r} names no source")
-        content = self.model_dump(mode="json", exclude={"disagreements"})
-        for disagreement in self.disagreements:
-            try:
-                fact_at(content, disagreement.fact)
-            except KeyError:
-                raise ValueError(f"disagreements name no fact {disagreement.fact!r}") from None
+        if self.disagreements:
+            content = self.model_dump(mode="json", exclude={"disagreements"})
+            for disagreement in self.disagreements:
+                try:
+                    fact_at(content, disagreement.fact)
+                except KeyError:
+                    raise ValueError(f"disagreements name no fact {disagreement.fact!r}") from None
         return self
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.dsse import TrustedSigner
 from relforge.gitio import Git
 from relforge.lock import LockedPatchSet, NotAsLocked
 from relforge.manifest.device import Device
@@ -14,15 +14,13 @@ from relforge.manifest.project import Project
 from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
 from relforge.patching.flagscale.names import SEALED
-from relforge.patching.keys import (
-    Identities,
-    load_identities,
-    load_signer,
-    passphrase_from,
-)
+from relforge.patching.identity import Identities
 from relforge.patching.source import PatchSource, Recipe, Trust
 from relforge.patching.stored import KnownContent, StoredPatches, in_store, place_of
 from relforge.patching.tree.making import patch_set_at
+
+if TYPE_CHECKING:
+    from relforge.evidence.dsse import TrustedSigner
 
 _NOTHING = KnownContent("0" * 64, sealed=False)
 
@@ -49,11 +47,15 @@ def trusted_signers(site: Site, device: Device) -> tuple[TrustedSigner, ...]:
     """Whose signatures count: the site's keys, and the vendor's key of the device manifest."""
     found = [_signer_of(site, number) for number in range(len(site.trusted_keys))]
     if device.vendor.public_key is not None:
+        from relforge.patching.keys import load_signer
+
         found.append(load_signer(device.vendor.name, device.vendor.public_key.encode()))
     return tuple(found)
 
 
 def _signer_of(site: Site, number: int) -> TrustedSigner:
+    from relforge.patching.keys import load_signer
+
     key = site.trusted_keys[number]
     try:
         return load_signer(key.name, key.public_key)
@@ -136,6 +138,8 @@ def recipe_for(
 
     ``git_dir`` is the store, which holds the base, and the commit of a set in a repository.
     """
+    from relforge.patching.keys import load_identities, passphrase_from
+
     return Recipe(
         git_dir=git_dir,
         base_tree=base_tree,

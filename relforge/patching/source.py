@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from relforge.errors import RelforgeError
-from relforge.evidence.dsse import TrustedSigner
 from relforge.frozen import Frozen
 from relforge.manifest.common import Commit, Sha256, TreeHash
-from relforge.patching.keys import Identities
+from relforge.patching.identity import Identities
+
+if TYPE_CHECKING:
+    from relforge.evidence.dsse import TrustedSigner
 
 Ships = Literal["none", "binaries", "python"]
 Whitespace = Literal["exact", "fix"]

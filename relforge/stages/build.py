@@ -13,7 +13,7 @@ from relforge.frozen import Frozen, content_key, sha256_hex
 from relforge.lock import Lock
 from relforge.manifest.build import Compiled, Precompiled
 from relforge.manifest.facts import BaseImage
-from relforge.manifest.fileversion import known_sha256
+from relforge.manifest.fileversion import known_files
 from relforge.plan import Planning, Subject
 from relforge.rendering import labels
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
@@ -126,7 +126,6 @@ class Build(Stage[BuildInputs, BuildResult]):
             for package in release.build.packages
             if isinstance(package.native, Precompiled)
         }
-        tools = subject.project.path(TOOLS)
         return BuildInputs(
             dockerfile_sha256=sha256_hex(rendered.dockerfile.encode()),
             architecture=subject.device.architecture,
@@ -137,7 +136,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             files=files,
             wheels_sha256=content_key(lock.wheels),
             build_wheels_sha256=content_key(lock.build_wheels),
-            tools={p.name: known_sha256(p) for p in sorted(tools.iterdir()) if p.is_file()},
+            tools=known_files(subject.project.path(TOOLS)),
             source_date_epoch=lock.source_date_epoch,
             labels=labels(subject),
             image_name=_image_name(subject),

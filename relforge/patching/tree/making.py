@@ -10,7 +10,6 @@ from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import Sha256, TreeHash
-from relforge.patching.bundle import BundlePatches
 from relforge.patching.flagscale.entry import patches_at
 from relforge.patching.series import SERIES, read_series
 from relforge.patching.source import (
@@ -60,6 +59,9 @@ def patch_set_at(path: Path, *, name: str | None = None) -> PatchSource:
             hint="check the path in the release's manifest, or name a bundle for it under "
             "`patch_sets` in the site configuration",
         )
+    # It brings ciphers along, which take long to import.
+    from relforge.patching.bundle import BundlePatches
+
     return BundlePatches(path)
 
 
