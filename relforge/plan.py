@@ -69,6 +69,8 @@ class PlannedRelease(Frozen):
 
     name: str
     stages: tuple[PlannedStage, ...]
+    unresolved: tuple[str, ...] = ()
+    """What the lock leaves open: nothing is built before it is known."""
 
 
 class PlanOutput(Frozen):
@@ -93,7 +95,9 @@ class ReleasePlan:
 
     @property
     def output(self) -> PlannedRelease:
-        return PlannedRelease(name=self.name, stages=self.stages)
+        return PlannedRelease(
+            name=self.name, stages=self.stages, unresolved=self.subject.lock.unresolved
+        )
 
 
 def make_plan(

@@ -152,6 +152,8 @@ def _text(planned: PlannedRelease) -> str:
         lines.append(f"  {mark} {stage.name:<10} {stage.status:<6} {key:<13}{stage.because}")
         if stage.explanation is not None and stage.status == "run":
             lines.extend(f"      {line}" for line in _explained(stage.explanation))
+    if planned.unresolved:
+        lines.append(f"  ! cannot be built yet; not resolved: {'; '.join(planned.unresolved)}")
     return "\n".join(lines) + "\n"
 
 

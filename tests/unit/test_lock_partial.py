@@ -75,6 +75,9 @@ def test_such_a_release_is_planned_and_rendered_and_its_build_is_refused_before_
     assert dispatch("plan", ["--release", name, "--json"]) == 0
     (planned,) = json.loads(capsys.readouterr().out)["releases"]
     assert {s["status"] for s in planned["stages"] if s["name"] in ("sources", "build")} == {"run"}
+    assert planned["unresolved"][-1].startswith("digest of flagrelease-registry.")
+    assert dispatch("plan", ["--release", name]) == 0
+    assert "! cannot be built yet; not resolved: " in capsys.readouterr().out
     assert dispatch("render", ["--release", name]) == 0
     assert "FROM ${BASE_IMAGE} AS system" in capsys.readouterr().out
     assert dispatch("build", ["--release", name]) == 4
