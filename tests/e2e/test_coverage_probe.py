@@ -20,16 +20,19 @@ def image(record: dict[str, Any]) -> str:
     return str(record["results"]["build"]["image_name"])
 
 
-def probe(image: str, *words: str) -> subprocess.CompletedProcess[str]:
+def python(image: str, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python",
+        ["docker", "run", "--rm", "--interactive", "--network", "none", "--entrypoint", "python",
          "--volume", f"{CHECKOUT}/relforge:/probe/relforge:ro",
          "--volume", f"{CHECKOUT}/examples/tiny-adder:/model:ro",
-         "--env", "PYTHONPATH=/probe", "--env", "PYTHONDONTWRITEBYTECODE=1",
-         image, "-m", "relforge.evaluation.coverage_probe",
-         "--decode-steps", str(PASSES - 1), *words],
-        capture_output=True, text=True, check=False, timeout=300,
+         "--env", "PYTHONPATH=/probe", "--env", "PYTHONDONTWRITEBYTECODE=1", image, *words],
+        capture_output=True, text=True, check=False, timeout=300, input=given,
     )  # fmt: skip
+
+
+def probe(image: str, *words: str) -> subprocess.CompletedProcess[str]:
+    module = "relforge.evaluation.coverage_probe"
+    return python(image, "-m", module, "--decode-steps", str(PASSES - 1), *words)
 
 
 @pytest.mark.timeout(600)
@@ -58,6 +61,31 @@ def test_it_counts_what_the_decoder_dispatches_and_claims_nothing_else(
     shown = relforge("coverage", "--evidence", path, "--json")
     assert shown.code == 0, shown.stderr
     assert len(shown.json["operators"]) == len(calls)
+
+
+def test_operators_are_compared_on_the_same_inputs_and_faults_are_seen(image: str) -> None:
+    program = CHECKOUT / "tests" / "support" / "coverage_program.py"
+    done = python(image, "-", given=program.read_text())
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    rows = {row["call"].split("(")[0].removeprefix("aten::"): row for row in told["rows"]}
+    assert set(rows) == {"silu", "add_.Tensor", "sin", "neg", "rsqrt"}
+    for right in ("silu", "add_.Tensor"):
+        assert rows[right]["elements"] == 20
+        assert rows[right]["max_abs_error"] < 1e-6
+        assert rows[right]["relative_error"] < 1e-6
+        assert rows[right]["error"] is None
+    assert 0.01 < rows["sin"]["max_abs_error"] < 1, "cos(x - 1.5) is not quite sin(x)"
+    assert rows["sin"]["non_finite_mismatches"] > 0
+    assert "the results differ in kind: torch.float32" in rows["neg"]["error"]
+    assert rows["rsqrt"]["error"] == "FlagGems: ValueError: this size is unsupported"
+    # One that torch did not take counts as little as one that was left out.
+    assert told["registered"] == ["add_.Tensor", "neg", "rsqrt", "sin"]
+    assert told["inputs_kept"]
+    assert told["native_again"]
+    assert (told["strides"], told["offsets"]) == ([[1, 5], [1, 5]], [20, 0])
+    assert told["one_memory"]
+    assert told["own_memory"]
 
 
 @pytest.mark.timeout(600)

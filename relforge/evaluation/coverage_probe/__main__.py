@@ -185,11 +185,12 @@ def _on_accelerator(
     result["shares"] = shares_of(
         result["flag_gems"]["operators"], result["flag_gems"]["unattributed_us"]
     )
-    samples = {
-        call: sample
-        for call, sample in first.samples.items()
-        if call.split("(")[0].removeprefix("aten::") in registered
+    other = {
+        row["name"]
+        for row in result["flag_gems"]["operators"]
+        if row["registered"] or row["device"]["triton_calls"]
     }
+    samples = {c: sample for c, sample in first.samples.items() if c.split("(")[0] in other}
 
     def with_gems(work: Callable[[], Any]) -> Any:
         with enabled(flag_gems, _excluded(options)):
