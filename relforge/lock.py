@@ -170,8 +170,8 @@ def request_key(release: Release, device: Device) -> str:
             ),
             "interpreter": device.python,
         }
-        if python.with_stack:
-            found["stack"] = device.stack.requirements
+        if python.with_stack is not None:
+            found["stack"] = device.stack.requirements(python.with_stack)
     return content_key({**found, "architecture": device.architecture})
 
 

@@ -32,8 +32,9 @@ ResultT = TypeVar("ResultT")
 
 
 def check_project(project: Project, site: Site, *, lint: bool = True) -> CheckReport:
-    """Loads every device, model and release; checks each against itself and against the others,
-    and locks, patch sets, templates and launches; with ``lint`` also what linters say of the
+    """Loads every device and model and the project's own releases (those behind them come with the
+    program, and are not the user's to mend); checks each against itself and against the others, and
+    locks, patch sets, templates and launches; with ``lint`` also what linters say of the
     rendered Dockerfiles."""
     return _Check(project, site, lint).report()
 
@@ -63,12 +64,18 @@ class _Check:
             model = self.attempt(f"model {name}", partial(project.model, name), file)
             if model is not None:
                 models[name] = model
-        for name, model in models.items():
-            self.model(model, models, project.model_files[name])
-        for name, file in project.release_files.items():
+        releases: dict[str, Release] = {}
+        for name in project.own_releases:
+            file = project.release_files[name]
             release = self.attempt(f"release {name}", partial(project.release, name), file)
             if release is not None:
-                self.release(release, devices, file)
+                releases[name] = release
+        own = {release.model for release in releases.values()}
+        for name, model in models.items():
+            file = project.model_files[name]
+            self.model(model, models, file, own=name in own or file.is_relative_to(project.root))
+        for name, release in releases.items():
+            self.release(release, devices, project.release_files[name])
         faults, not_run = self.dockerfiles.look(self.site) if self.lint else ([], [])
         return CheckReport(
             checked=tuple(dict.fromkeys(self.checked)),
@@ -125,10 +132,10 @@ class _Check:
         if device.default_release is not None:
             self.attempt(name, lambda: project.default_release(device), file, ("default_release",))
 
-    def model(self, model: Model, models: dict[str, Model], file: Path) -> None:
+    def model(self, model: Model, models: dict[str, Model], file: Path, *, own: bool) -> None:
         name, weights = f"model {model.name}", model.weights
         self.contradictions(name, rules.of_model(model, models), file)
-        if getattr(weights, "revision", None) == UNRESOLVED:
+        if own and getattr(weights, "revision", None) == UNRESOLVED:
             self.open.append(
                 Open(
                     subject=name,

@@ -14,6 +14,7 @@ from relforge.manifest.device import Device
 from relforge.manifest.facts import UNKNOWN, DeviceQuery
 from relforge.manifest.model import Model
 from relforge.manifest.release import Release
+from relforge.manifest.serve import Serve
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
     yield from _accelerators(release, device)
     yield from _graph(release, model)
     yield from _keys(release, device)
+    yield from _stack(release, device)
     quantization = release.serve.args.get("quantization")
     if quantization in _NEEDS_QUANTIZED_WEIGHTS and model.precision in _FLOATS:
         yield Contradiction(
@@ -198,6 +200,27 @@ def _keys(release: Release, device: Device) -> Iterator[Contradiction]:
                 "it is sealed, and whoever has no key has to know whom to ask",
                 "set key_contact there, or vendor.contact of the device",
             )
+
+
+def _stack(release: Release, device: Device) -> Iterator[Contradiction]:
+    compiler = release.build.python.with_stack
+    if compiler is None or (release.stack or device.default_stack) not in device.stacks:
+        return
+    stack = device.on(release.stack).stack
+    problem = "package_index is unknown" if stack.package_index == UNKNOWN else None
+    try:
+        stack.requirements(compiler)
+    except ValueError as error:
+        problem = str(error)
+    if problem is not None:
+        yield Contradiction(
+            ("build", "python", "with_stack"),
+            f"the stack {device.on(release.stack).default_stack} of {device.name} cannot be "
+            "installed",
+            f"its {problem}, and the release asks for it",
+            f"ask {device.vendor.contact or device.vendor.name}, and write it into the device "
+            "manifest with its source; or leave with_stack out",
+        )
 
 
 def _graph(release: Release, model: Model) -> Iterator[Contradiction]:
@@ -269,11 +292,27 @@ def _ports(release: Release) -> Iterator[Contradiction]:
 
 
 def _accelerators(release: Release, device: Device) -> Iterator[Contradiction]:
-    serve = release.serve
+    for number, serve in enumerate(release.serve.servers):
+        at: Keys = ("serve", "groups", number) if release.serve.groups else ("serve",)
+        yield from _ranks(release, serve, device, at)
+
+
+def _ranks(release: Release, serve: Serve, device: Device, at: Keys) -> Iterator[Contradiction]:
+    """Of one server of the launch, whose place in the manifest is *at*."""
     per_node = serve.accelerators // serve.nodes
     names = ("tensor_parallel", "pipeline_parallel", "data_parallel")
     product = " x ".join(str(getattr(serve, name)) for name in names)
     key = next((name for name in names if getattr(serve, name) > 1), names[0])
+    if isinstance(device.accelerators_per_node, int) and per_node > device.accelerators_per_node:
+        yield Contradiction(
+            (*at, key),
+            f"a node needs {per_node} accelerators, and a node of {device.name} has "
+            f"{device.accelerators_per_node}",
+            f"tensor x pipeline x data parallel is {product} on {serve.nodes} nodes of "
+            f"{release.name}",
+            "share the ranks among more nodes, or lower one of the three",
+        )
+        return
     if device.launch_profiles == UNKNOWN:
         return
     for profile in device.profiles:
@@ -285,7 +324,7 @@ def _accelerators(release: Release, device: Device) -> Iterator[Contradiction]:
             continue
         if named < per_node:
             yield Contradiction(
-                ("serve", key),
+                (*at, key),
                 f"a node needs {per_node} accelerators, and its container gets {named}",
                 f"tensor x pipeline x data parallel is {product} on {serve.nodes} nodes; the "
                 f"launch profile {profile.name} of {device.name} names {named} device files",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 COMMANDS = {
@@ -63,8 +64,10 @@ def main(argv: list[str] | None = None) -> None:
         code = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output went away; what was wrong before that stays wrong.
+        # The reader of our output went away; what was wrong before that stays wrong, and what is
+        # not known to have gone well is no success.
         _discard_output()
+        code = code or 128 + signal.SIGPIPE
     except OSError as error:
         _discard_output()
         sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")

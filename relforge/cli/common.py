@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,6 +99,29 @@ def workplace(project: Path | None, site: Path | None) -> Workplace:
     return Workplace(found, loaded, site_file, home, dist)
 
 
+def own_project(place: Workplace, named: Path | None) -> None:
+    """Raises RelforgeError (USAGE) where a verb would write into the built-in project unasked."""
+    root = place.project.root
+    if named is None and root == builtin_root() and not Path.cwd().is_relative_to(root):
+        raise RelforgeError(
+            "there is no project here to write into",
+            code=ExitCode.USAGE,
+            where=str(Path.cwd()),
+            why="without one the built-in project is used, which comes with the program",
+            hint="go to your project, or name it with --project; relforge init makes one",
+        )
+
+
+def all_alone(*others: Sequence[str] | None) -> None:
+    """Raises RelforgeError (USAGE) where --all stands beside an option that names some."""
+    if any(others):
+        raise RelforgeError(
+            "--all goes with no --device, --release or --model",
+            code=ExitCode.USAGE,
+            hint="leave out one or the other",
+        )
+
+
 def select(
     project: Project,
     *,
@@ -109,10 +132,13 @@ def select(
 ) -> list[Release]:
     """The releases that the options name, each once. Raises RelforgeError (USAGE) for none."""
     chosen: dict[str, Release] = {}
+    if everything:
+        all_alone(devices, releases, models)
     for name in releases or ():
         chosen[name] = project.release(name)
     if everything:
-        for name in project.release_files:
+        # Those of the built-in project come with the program; they are not the user's to build.
+        for name in project.own_releases:
             chosen.setdefault(name, project.release(name))
     named = [project.device(name) for name in devices or ()]
     for release in list(chosen.values()) if releases and named else ():

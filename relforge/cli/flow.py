@@ -9,6 +9,7 @@ from pathlib import Path
 from relforge.cancel import CancelToken
 from relforge.cli.common import (
     Workplace,
+    all_alone,
     interruptible,
     print_json,
     select,
@@ -52,7 +53,8 @@ def run_until(
     """
     place = with_keys(workplace(project, site), key_path, key_passphrase_file)
     if everything:
-        chosen = list(place.project.release_files)
+        all_alone(devices, releases, models)
+        chosen = list(place.project.own_releases)
     else:
         named = select(place.project, devices=devices, releases=releases, models=models)
         chosen = [release.name for release in named]

@@ -16,6 +16,7 @@ from relforge.cli.common import (
     ReleaseOption,
     SiteOption,
     interruptible,
+    own_project,
     print_json,
     select,
     to_stderr,
@@ -68,6 +69,8 @@ def lock(
             hint="relforge lock --check --offline",
         )
     place = workplace(project, site)
+    if not check:
+        own_project(place, project)
     # Never those of the built-in project behind it: their locks come with the program.
     names = list(place.project.own_releases) if all_ else []
     if not all_:

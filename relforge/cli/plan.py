@@ -20,6 +20,7 @@ from relforge.cli.common import (
     ReleaseOption,
     SiteOption,
     Workplace,
+    all_alone,
     select,
     workplace,
 )
@@ -59,7 +60,8 @@ def plan(
     """
     place = workplace(project, site)
     if all_:
-        names = list(place.project.release_files)
+        all_alone(device, release, model)
+        names = list(place.project.own_releases)
     else:
         chosen = select(place.project, devices=device, releases=release, models=model)
         names = [one.name for one in chosen]

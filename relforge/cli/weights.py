@@ -11,6 +11,7 @@ from relforge.cli.common import (
     ProjectOption,
     SiteOption,
     interruptible,
+    own_project,
     to_stderr,
     workplace,
 )
@@ -40,6 +41,8 @@ def pin(
     from relforge.weights import pinning
 
     place = workplace(project, site)
+    if write:
+        own_project(place, project)
     manifest = place.project.model(model)
     with interruptible() as cancel:
         found = pinning.pinned_now(

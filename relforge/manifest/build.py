@@ -88,8 +88,9 @@ class PipCheckException(Frozen):
 class PythonPackages(Frozen):
     """What is resolved by ``relforge lock`` into exact, hashed wheels."""
 
-    with_stack: bool = False
-    """Also torch, triton, flagtree and numpy of the device's stack."""
+    with_stack: Literal["triton", "flagtree"] | None = None
+    """Also torch and numpy of the device's stack, and this one of its compilers: they stand in each
+    other's place."""
     requirements: tuple[Line, ...] = ()
     requirement_files: dict[Name, tuple[RelativePath, ...]] = {}
     """Requirement files inside sources, by source name; read from the tree before patches."""

@@ -75,6 +75,8 @@ class Device(Frozen):
     launch_profiles: tuple[LaunchProfile, ...] | Unknown
     memory_bytes: PositiveInt | Unknown | None = None
     """Of one device; None for a processor, which has the host's."""
+    accelerators_per_node: PositiveInt | Unknown | None = None
+    """In the machine that it is sold or published in; None where nobody says how many."""
     host_prerequisites: tuple[Line, ...] | Unknown = ()
     disagreements: tuple[Disagreement, ...] = ()
 

@@ -106,12 +106,25 @@ class Stack(Frozen):
     as_root: Reason | None = None
     """Why the server runs as root; None: as a user of its own."""
 
-    @property
-    def requirements(self) -> tuple[str, ...]:
-        """What of torch, triton, flagtree and numpy the stack names."""
-        torch = () if self.torch == UNKNOWN else self.torch
-        named = (*torch, self.triton, self.flagtree, self.numpy)
-        return tuple(text for text in named if text not in (UNKNOWN, "none"))
+    triton_post_install: tuple[Line, ...] = ()
+    """What goes beside Triton: the vendor's backend of it."""
+
+    def requirements(self, compiler: Literal["triton", "flagtree"]) -> tuple[str, ...]:
+        """torch and numpy as the stack names them, and one of its compilers.
+
+        Raises ValueError naming the one that nobody tells, or that the stack has not.
+        """
+        named: dict[str, tuple[Line, ...] | str] = {
+            "torch": self.torch,
+            compiler: self.triton if compiler == "triton" else self.flagtree,
+            "numpy": self.numpy,
+        }
+        for name, value in named.items():
+            if value == UNKNOWN or (name == compiler and value == "none"):
+                raise ValueError(f"{name} is {value}")
+        after = self.triton_post_install if compiler == "triton" else ()
+        rows = [*self.torch, str(named[compiler]), *after, self.numpy]
+        return tuple(text for text in rows if text != "none")
 
 
 class OtherImage(Frozen):

@@ -98,8 +98,9 @@ def _explain(
         if fault["type"] == "extra_forbidden":
             message = "unknown key"
             wrong, known = shown.rsplit(".", 1)[-1], _field_names(model)
+            # A key that is not there yet comes first, unless it is only a distant likeness.
             near = difflib.get_close_matches(
-                wrong, known - siblings, n=1
+                wrong, known - siblings, n=1, cutoff=0.8
             ) or difflib.get_close_matches(wrong, known, n=1)
             if near:
                 hint = hint or f"did you mean {near[0]!r}?"

@@ -201,6 +201,8 @@ class Serve(Frozen):
     tmpfs: dict[ContainerPath, Tmpfs] = {}
     """``/dev/shm`` here takes the place of ``shm_bytes``."""
     mounts: tuple[ServeMount, ...] = ()
+    profile_mounts: bool = True
+    """False: those of the launch profile are left out, and ``mounts`` are all there are."""
     workdir: ContainerPath | None = None
     flagscale: FlagScale | None = None
     paddlenlp: PaddleNLP | None = None

@@ -72,10 +72,21 @@ def packages_of(making: Resolving, sources: Mapping[str, LockedSource]) -> Packa
             cancel=making.cancel,
         )
 
+    before = making.before if _same_request(making, request) else None
     wheels = None
     if wanted is not None:
-        wheels = making.attempt("Python packages", partial(solved, build=False))
-    build_wheels = making.attempt("Python packages of the build", partial(solved, build=True))
+        wheels = making.attempt(
+            "Python packages",
+            partial(solved, build=False),
+            before.wheels if before and before.wheels.resolved else None,
+        )
+    build_wheels = making.attempt(
+        "Python packages of the build",
+        partial(solved, build=True),
+        before.build_wheels if before and before.build_wheels.resolved else None,
+    )
+    if wanted is None and before is not None:
+        wheels, request = before.wheels, before.packages
     return Packages(wheels or unknown, build_wheels or unknown, request)
 
 
@@ -101,8 +112,8 @@ def _wanted(making: Resolving, sources: Mapping[str, LockedSource]) -> tuple[str
 
     python = making.release.build.python
     wanted = list(python.requirements)
-    if python.with_stack:
-        wanted += making.device.stack.requirements
+    if python.with_stack is not None:
+        wanted += making.device.stack.requirements(python.with_stack)
     for name, files in python.requirement_files.items():
         tree = sources[name].tree
         if tree is None:
@@ -138,14 +149,23 @@ def without(requirements: Iterable[str], excluded: Iterable[str]) -> list[str]:
 
 
 def _kept(making: Resolving, request: str | None) -> Packages | None:
-    before = making.before()
+    before = making.before
     if before is None or not (before.wheels.resolved and before.build_wheels.resolved):
         return None
-    if before.packages is None:
-        same = before.request == request_key(making.release, making.device)
-    else:
-        same = before.packages == request
-    return Packages(before.wheels, before.build_wheels, request) if same else None
+    if not _same_request(making, request):
+        return None
+    return Packages(before.wheels, before.build_wheels, request or before.packages)
+
+
+def _same_request(making: Resolving, request: str | None) -> bool:
+    """Whether the lock's packages were resolved from what is asked for now, as far as one can tell:
+    a source that cannot be had hides its requirement files."""
+    before = making.before
+    if before is None:
+        return False
+    if before.packages is None or request is None:
+        return before.request == request_key(making.release, making.device)
+    return before.packages == request
 
 
 def read_requirements(git: Git, tree: str, path: str) -> Iterator[str]:

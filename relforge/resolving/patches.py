@@ -29,9 +29,22 @@ def patches_of(making: Resolving, sources: Mapping[str, LockedSource]) -> dict[s
         base = sources[ref.source]
         locked = None
         if base.tree is not None:
-            locked = making.attempt(ref.name, partial(_patch_set, making, base.tree, ref))
+            locked = making.attempt(
+                ref.name,
+                partial(_patch_set, making, base.tree, ref),
+                _before(making, ref, base.tree),
+            )
         found[ref.name] = locked or _unapplied(making, ref)
     return found
+
+
+def _before(making: Resolving, ref: PatchSetRef, base_tree: str) -> LockedPatchSet | None:
+    """What the lock had of the set, if it is for the same base and, by its hash, the same."""
+    earlier = making.before.patches.get(ref.name) if making.before else None
+    if earlier is None or earlier.base_tree != base_tree:
+        return None
+    hashes = [sha256 for _name, sha256 in earlier.patches]
+    return earlier if ref.sha256 is None or hashes == [ref.sha256] else None
 
 
 def _unapplied(making: Resolving, ref: PatchSetRef) -> LockedPatchSet:
@@ -126,7 +139,7 @@ def _stored(making: Resolving, ref: PatchSetRef) -> EntryPatches:
 
 def _pinned_before(making: Resolving, name: str, locked: LockedPatchSet) -> LockedPatchSet:
     """With the tree that an earlier lock, made with the key, has for the same files and base."""
-    before = making.before()
+    before = making.before
     earlier = before.patches.get(name) if before else None
     if earlier is None or locked.result_tree is not None:
         return locked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ PartT = TypeVar("PartT")
 OnLine = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resolving:
     """What every part of a lock is made with; with ``partial`` a part may stay unresolved."""
 
@@ -33,8 +34,11 @@ class Resolving:
     cancel: CancelToken
     partial: bool
 
-    def attempt(self, what: str, action: Callable[[], PartT]) -> PartT | None:
-        """What *action* gives; None, and a line that says why, where it may stay unresolved."""
+    def attempt(
+        self, what: str, action: Callable[[], PartT], before: PartT | None = None
+    ) -> PartT | None:
+        """What *action* gives, and where it may stay unresolved, else what the lock had *before* of
+        the same; a line says why. None: nothing had it."""
         try:
             return action()
         except RelforgeError as error:
@@ -42,9 +46,11 @@ class Resolving:
             if not self.partial or error.code not in (ExitCode.SOURCE, ExitCode.ENVIRONMENT):
                 raise
             why = "; ".join((error.why or "").splitlines()[:1])
-            self.line(f"{what}: unresolved: {error.what}" + (f" ({why})" if why else ""))
-            return None
+            state = "unresolved" if before is None else "as it was locked"
+            self.line(f"{what}: {state}: {error.what}" + (f" ({why})" if why else ""))
+            return before
 
+    @cached_property
     def before(self) -> Lock | None:
         """The lock that the release has, if it can be read."""
         path = lock_path(self.project, self.release)

@@ -12,42 +12,52 @@ from relforge.resolving.resolving import Resolving
 
 def sources_of(making: Resolving) -> dict[str, LockedSource]:
     """Every source of the release, imported into the store."""
-    from relforge.sources.api import import_source
-
     found = {}
     for name, spec in making.release.sources.items():
         making.cancel.check()
-        imported = making.attempt(
-            name,
-            partial(
-                import_source,
-                name,
-                spec,
-                home=making.home,
-                site=making.site,
-                ctx_line=making.line,
-                cancel=making.cancel,
-            ),
-        )
-        if imported is None:
-            found[name] = _pinned(spec)
-            continue
-        identity = (
-            f"{imported.url}@{imported.commit}"
-            if imported.kind == "git"
-            else f"{imported.package}=={imported.version}"
-        )
-        found[name] = LockedSource(
-            kind=imported.kind,
-            identity=identity,
-            file_name=imported.file_name,
-            sha256=imported.sha256,
-            commit=imported.commit,
-            tree=imported.tree,
-            created_s=imported.created_epoch,
-        )
-        making.line(f"{name}: {identity} is tree {imported.tree}")
+        pinned = _pinned(spec)
+        locked = making.attempt(name, partial(_imported, making, name, spec), _before(making, name))
+        if locked is None or not _same_pin(locked, pinned):
+            locked = pinned
+        found[name] = locked
+        if locked.tree is not None:
+            making.line(f"{name}: {locked.identity} is tree {locked.tree}")
     return found
+
+
+def _imported(making: Resolving, name: str, spec: SourceSpec) -> LockedSource:
+    from relforge.sources.api import import_source
+
+    imported = import_source(
+        name,
+        spec,
+        home=making.home,
+        site=making.site,
+        ctx_line=making.line,
+        cancel=making.cancel,
+    )
+    return LockedSource(
+        kind=imported.kind,
+        identity=f"{imported.url}@{imported.commit}"
+        if imported.kind == "git"
+        else f"{imported.package}=={imported.version}",
+        file_name=imported.file_name,
+        sha256=imported.sha256,
+        commit=imported.commit,
+        tree=imported.tree,
+        created_s=imported.created_epoch,
+    )
+
+
+def _before(making: Resolving, name: str) -> LockedSource | None:
+    return making.before.sources.get(name) if making.before else None
+
+
+def _same_pin(locked: LockedSource, pinned: LockedSource) -> bool:
+    """A lock of before is good for the pin that the manifest has now."""
+    return (locked.kind, locked.identity) == (pinned.kind, pinned.identity) and (
+        pinned.sha256 is None or locked.sha256 == pinned.sha256
+    )
 
 
 def _pinned(spec: SourceSpec) -> LockedSource:
@@ -70,9 +80,12 @@ def image_of(making: Resolving) -> LockedImage | None:
     if digest == UNRESOLVED:
         from relforge.engine.given_image import digest_of
 
+        earlier = making.before.image if making.before else None
+        same = earlier is not None and earlier.reference == wanted.reference
         found = making.attempt(
             wanted.reference,
             lambda: digest_of(wanted, making.device.architecture, making.site),
+            earlier.digest if earlier is not None and same else None,
         )
         digest = found or UNRESOLVED
         if found:

@@ -93,7 +93,7 @@ def launch_spec(
                     image=image,
                     model_path=model_path,
                     mounts=(
-                        *(device_mount(text, device) for text in profile.mounts if not part.proxy),
+                        *(device_mount(text, device) for text in _profile_mounts(profile, part)),
                         *own_mounts(part.release, place.host, mounts or {}, command.mounts),
                     ),
                     weights=None
@@ -113,6 +113,10 @@ def launch_spec(
         ready_timeout_s=serve.ready_timeout_s,
         nodes=tuple(nodes),
     )
+
+
+def _profile_mounts(profile: LaunchProfile, part: Part) -> tuple[str, ...]:
+    return profile.mounts if part.proxy is None and part.release.serve.profile_mounts else ()
 
 
 # What runs beside the servers needs no accelerator; the host's network it shares with them.

@@ -206,17 +206,27 @@ def _build(release: NewRelease, device: Device) -> Iterable[str]:
             yield "      # `compiled` (with reads and commands) or `precompiled` (with a wheel)"
             yield "      # where it has native code."
         yield "      native: {mode: none}"
-    stack = device.stack
     yield "  python:"
-    if stack.requirements:
-        index = stack.package_index
-        where = "" if index in (UNKNOWN, "default") else f", from {index}"
-        yield f"    # The stack {device.default_stack} has {', '.join(stack.requirements)}{where}:"
-        # Where the base brings an environment of its own, they are in it already.
-        asked = source is not None and stack.environment is None
-        yield f"    with_stack: {scalar(asked)}"
+    yield from _with_stack(device, asked=source is not None)
     yield "    # What the packages need beside it, as pip writes it; the lock pins each by hash."
     yield "    requirements: []"
+
+
+def _with_stack(device: Device, *, asked: bool) -> Iterable[str]:
+    """The device's own torch: installed where *asked*, and where all of it is known."""
+    stack = device.stack
+    try:
+        packages = ", ".join(stack.requirements("triton"))
+    except ValueError as error:
+        yield f"    # with_stack: triton   # the stack {device.default_stack} does not say: {error}"
+        return
+    if stack.package_index == UNKNOWN:
+        yield f"    # with_stack: triton   # nobody tells where {packages} is published"
+        return
+    where = "" if stack.package_index == "default" else f", from {stack.package_index}"
+    yield f"    # The stack {device.default_stack} has {packages}{where}:"
+    # Where the base brings an environment of its own, they are in it already.
+    yield f"    {'' if asked and stack.environment is None else '# '}with_stack: triton"
 
 
 def _serve(release: NewRelease) -> Iterable[str]:

@@ -73,6 +73,10 @@ def fetch_missing(
         for path, file in sorted(pinned.items(), reverse=True)
     }
     missing = [one for one in wanted.values() if store.lookup(one.sha256) is None]
+    for one in wanted.values():
+        if one not in missing:
+            # A run that was killed between taking a file in and clearing up.
+            store.drop_incoming(one.sha256)
     if not missing:
         line(f"all {len(pinned)} files are in the store")
         return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,19 +17,21 @@ from relforge import redact
 from relforge.errors import RelforgeError
 from relforge.manifest.device import Device
 from relforge.manifest.loader import parse
+from relforge.manifest.project import builtin_root
 
 SCHEMAS = Path(__file__).parents[2] / "manifests" / "schema"
 RUN = [sys.executable, "-c", "from relforge.cli import main; main()"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["devices", "--json"], ["schema"]])
-def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
+def test_a_reader_that_goes_away_is_no_success(words: list[str]) -> None:
+    """Nothing is said, and the exit code is that of any program whose pipe broke."""
     with subprocess.Popen([*RUN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         assert run.stdout is not None
         assert run.stderr is not None
         run.stdout.close()
         stderr = run.stderr.read()
-    assert run.returncode == 0, stderr
+    assert run.returncode == 128 + signal.SIGPIPE, stderr
     assert b"Traceback" not in stderr
 
 
@@ -128,6 +132,8 @@ def test_a_release_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) 
         (tmp_path / "manifests" / folder).mkdir(parents=True)
     (tmp_path / "manifests" / "releases" / "broken.yaml").write_text("kind: release\nnme: x\n")
     (tmp_path / "manifests" / "devices" / "odd.yaml").write_text("kind: device\nnme: x\n")
+    for path in (builtin_root() / "manifests" / "releases").glob("tiny-adder-cpu_x86.*"):
+        shutil.copy(path, tmp_path / "manifests" / "releases")
     site = tmp_path / "site.yaml"
     site.write_text(f"kind: site\nhome: home\nengine: {{host: 'unix://{tmp_path}/none.sock'}}\n")
     done = subprocess.run(
@@ -141,7 +147,7 @@ def test_a_release_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) 
     assert (broken["release"], broken["exit_code"]) == ("broken", 2)
     assert "broken.yaml:" in broken["where"]
     (other,) = printed["releases"]
-    assert other["release"] == "tiny-adder-cpu_x86"
+    assert other["release"] == "tiny-adder-cpu_x86", "others of the built-in project are not asked"
     assert other["stages"][0]["status"] == "failed", "its engine does not run"
     schema = json.loads((SCHEMAS / "releases-output.schema.json").read_text())
     jsonschema.validate(printed, schema)

@@ -20,15 +20,6 @@ LONGEST_TEMPLATE = 40
 def test_the_guide(tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(CHECKOUT / "examples" / "hello", project)
-    served = tmp_path / "git" / "hello.git"
-    served.parent.mkdir()
-    make: list[str | Path] = [sys.executable, project / "make_repo.py", served]
-    subprocess.run(make, check=True, capture_output=True)
-    (project / ".relforge").mkdir()
-    (project / ".relforge" / "site.yaml").write_text(
-        f"kind: site\nhome: home\n"
-        f"git_mirrors: [{{prefix: 'https://git.example/', to: 'file://{served.parent}/'}}]\n"
-    )
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     env.pop("RELFORGE_SITE", None)
     said = []
@@ -39,7 +30,7 @@ def test_the_guide(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         said.append(done.stdout)
-    _schemas, shown, _template, made = said
+    _source, _schemas, shown, _template, made = said
     assert "communication: unknown" in shown
     assert "- stacks/toykit3/flagtree" in shown.partition("unknown:\n")[2]
     assert "ENV TOY_CACHE=/tmp/toy" in made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,9 @@ def test_missing_answers_are_named_and_nothing_is_written(
     assert everything(here) == []
 
 
+ONE_STACK = {"device": "hygon_bw1000", "weights_contact": "release@vendor.example"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -149,7 +153,7 @@ def test_missing_answers_are_named_and_nothing_is_written(
         ({"source": "https://git.example/x.git@abc"}, "commit: String should match"),
         ({"weights_repository": "a/b"}, "--weights-repository does not belong"),
         ({"task": "task.yaml"}, "--task does not belong"),
-        ({"stack": "corex4.4.0"}, "--stack does not belong"),
+        ({**ONE_STACK, "stack": "dtk26.04"}, "--stack does not belong"),
     ],
 )
 def test_a_wrong_answer_is_named_and_nothing_is_written(
@@ -314,8 +318,17 @@ def test_the_stacks_packages_come_with_a_source(here: Path) -> None:
     build = manifest(here, "release", "tiny-adder-bi_V150")["build"]
     (package,) = build["packages"]
     assert package == {"source": "vllm", "distribution": "vllm", "native": {"mode": "none"}}
-    stack = Project((builtin_root(),)).device("bi_V150").stack
-    assert build["python"]["with_stack"] == (stack.environment is None)
+    assert build["python"]["with_stack"] == "triton"
+    # A base that brings them in an environment of its own: they are offered, not asked for.
+    given = words(
+        {"--model": "tiny-adder"},
+        source=f"https://git.example/vllm.git@{'a' * 40}",
+        variant="own",
+        stack="corex4.4.0-runtime",
+    )
+    assert dispatch("init", given) == 0
+    own = here / "manifests" / "releases" / "tiny-adder-bi_V150-own.yaml"
+    assert re.search(r"^    # with_stack: triton", own.read_text(), re.MULTILINE)
 
 
 def test_sources_on_one_line() -> None:
@@ -372,6 +385,7 @@ def test_on_a_terminal_it_asks_until_the_answers_fit(here: Path, env: dict[str, 
         terminal.answer("What to ask for", "the INT4 weights of R1")
         terminal.expect("Error: precision int8 contradicts the name R1-INT4")
         terminal.answer("Precision", "int4")
+        terminal.answer("Stack of bi_V150", "")
         terminal.answer(r"Title \[R1-INT4 on Iluvatar BI-V150 with SGLang\]", "")
         terminal.answer("Somebody else's image", "")
         terminal.answer("Source of the engine", "")
@@ -398,6 +412,7 @@ def test_on_a_terminal_it_asks_until_the_answers_fit(here: Path, env: dict[str, 
 def test_options_answer_ahead_of_the_terminal(here: Path, env: dict[str, str]) -> None:
     (here / "manifests").mkdir()
     with on_terminal("init", *BASIC, "--variant", "a", cwd=here, env=env) as terminal:
+        terminal.answer("Stack of bi_V150", "")
         terminal.answer("Title", "Mine")
         terminal.answer("Somebody else's image", "registry.example/vllm-bi:1")
         terminal.answer("Where it says that this is the image", "the vendor's page")

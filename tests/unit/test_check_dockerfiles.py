@@ -38,6 +38,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     root = tmp_path / "project"
     shutil.copytree(builtin_root() / "examples" / "hello", root)
     (root / "dockerfiles").mkdir()
+    for path in (builtin_root() / "manifests" / "releases").glob(f"{REAL}.*"):
+        shutil.copy(path, root / "manifests" / "releases")
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("setpriv", "sh", "cat"):
@@ -50,10 +52,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def behind(root: Path) -> Path:
-    """What stands behind a project, with one device and one release alone."""
+    """What stands behind a project, with one device and one model alone."""
     for folder in ("dockerfiles", "examples", "patches"):
         shutil.copytree(builtin_root() / folder, root / folder)
-    for kind, name in (("devices", "cpu_x86"), ("models", "tiny-adder"), ("releases", REAL)):
+    for kind, name in (("devices", "cpu_x86"), ("models", "tiny-adder")):
         manifests = root / "manifests" / kind
         manifests.mkdir(parents=True)
         for path in (builtin_root() / "manifests" / kind).glob(f"{name}.*"):

@@ -36,15 +36,22 @@ def test_it_prints_what_the_build_uses(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_several_go_to_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = ["--project", str(HELLO), "--all"]
+    words = ["--all"]
     assert dispatch("render", words) == ExitCode.USAGE
     assert "--out DIR" in capsys.readouterr().err
     assert dispatch("render", [*words, "--out", str(tmp_path / "out")]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     written = {path.parent.name for path in paths}
-    assert written >= {"hello-cpu_x86", REAL, "deepseek-r1-int4-bi_V150"}
+    assert written >= {REAL, "deepseek-r1-int4-bi_V150"}
     assert "deepseek-r1-int8-kunlunxin" not in written, "its image is taken as it is"
     assert all(path.read_text().count("FROM ") > 3 for path in paths)
+
+
+def test_all_are_those_of_the_project(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["--project", str(HELLO), "--all", "--out", str(tmp_path)]
+    assert dispatch("render", words) == 0
+    (only,) = capsys.readouterr().out.splitlines()
+    assert Path(only).parent.name == "hello-cpu_x86"
 
 
 def test_an_image_that_is_taken_as_it_is_has_no_dockerfile(

@@ -39,9 +39,9 @@ def test_what_is_handed_out_on_request_is_named_with_whom_to_ask(tmp_path: Path)
         resolved(FLEET, GIVEN, tmp_path, partial=False)
     assert caught.value.code == ExitCode.SOURCE
     assert "ask kunlunxin-support@baidu.com for the FlagRelease image" in (caught.value.hint or "")
-    found = resolved(FLEET, GIVEN, tmp_path, partial=True)
-    assert found[0].startswith("digest of iregistry.baidu-int.com/xmlir/")
-    assert "unresolved: the image" in found[1]
+    digest, said, *_ = resolved(FLEET, GIVEN, tmp_path, partial=True)
+    assert digest.startswith("digest of iregistry.baidu-int.com/xmlir/")
+    assert "is handed out on request" in said
 
 
 def test_a_mistake_in_a_manifest_is_no_matter_of_where_one_stands(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def release(device: str, **build: Any) -> Release:
                         "native": {"mode": "scripts", "commands": [["sh", "build it.sh"]]},
                     },
                 ],
-                "python": {"with_stack": True},
+                "python": {"with_stack": "triton"},
                 **build,
             },
             "serve": {"served_name": "x"},

@@ -29,6 +29,8 @@ NODE = (
     "{{rdma: [eth1, eth1, eth2, eth2, eth3, eth3, eth4, eth4]}}}}\n"
 )
 FOLDERS = ("--mount", "paddlenlp=/srv/PaddleNLP", "--mount", "exported=/srv/exported")
+# What a release leaves to the host, whatever is started of it.
+OWN_FOLDERS = {"deepseek-r1-int8-kunlunxin": ("--mount", "ssh=/srv/ssh")}
 Serve = Callable[..., str]
 
 
@@ -46,7 +48,8 @@ def serve(
         count = PROJECT.release(release).serve.nodes
         hosts = tmp_path / "hosts.yaml"
         hosts.write_text(HOSTS + "".join(NODE.format(n=n, m=n + 1) for n in range(count)))
-        code = dispatch("serve", ["--release", release, "--nodes", str(hosts), *words])
+        own = OWN_FOLDERS.get(release, ())
+        code = dispatch("serve", ["--release", release, "--nodes", str(hosts), *own, *words])
         said = capsys.readouterr()
         assert code == 0, said.err
         return said.out

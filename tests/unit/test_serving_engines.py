@@ -346,7 +346,9 @@ def test_flagscale_on_two_nodes(root: Path) -> None:
         "deploy": {"use_fs_serve": False},
     }
     assert first.name == second.name, "FlagScale knows one name for all containers"
-    assert second.argv == ("sleep", "infinity")
+    shell, _, waits = second.argv
+    assert shell == "/bin/sh"
+    assert waits.endswith("sleep infinity & wait"), "it hears that it is told to end"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def test_a_card_says_how_to_get_the_weights(
 
 
 def test_a_release_whose_weights_are_on_request_passes_check(tmp_path: Path) -> None:
-    (tmp_path / "manifests/models").mkdir(parents=True)
+    for folder in ("models", "releases"):
+        (tmp_path / "manifests" / folder).mkdir(parents=True)
+    for path in (builtin_root() / "manifests/releases").glob("tiny-adder-cpu_x86.*"):
+        shutil.copy(path, tmp_path / "manifests/releases")
     text = (builtin_root() / "manifests/models/tiny-adder.yaml").read_text()
     start, end = text.index("weights:\n"), text.index("reference:\n")
     asking = "weights: {kind: on-request, contact: models@vendor.example, ask_for: the weights}\n"

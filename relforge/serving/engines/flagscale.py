@@ -20,6 +20,8 @@ from relforge.serving.engines.flagscale_tree import copied
 from relforge.serving.engines.vllm import OWN
 from relforge.serving.place import Place
 
+# As the first process of a container, sleep alone would not hear that it is told to end.
+_WAITS = "trap 'exit 0' TERM INT; sleep infinity & wait"
 _ROOT = "/tmp/flagscale"  # noqa: S108 (in the container, where any user may write)
 
 
@@ -42,7 +44,7 @@ class FlagScale(OnePort):
             )
         if place.rank:
             # FlagScale on the first node reaches this container with ssh and `docker exec`.
-            return ServerCommand(argv=("sleep", "infinity"))
+            return ServerCommand(argv=("/bin/sh", "-c", _WAITS))
         name = settings.name or release.model
         folder = f"{_ROOT}/{name}/conf"
         config = f"{folder}/config_{name}.yaml"

@@ -14,7 +14,7 @@ from relforge.serving.engines.base import ServerCommand, cannot
 from relforge.serving.place import Place
 
 # start_server puts the server into the background; what follows keeps the container.
-_START = 'start_server "$@" && exec tail -f /dev/null'
+_START = 'start_server "$@" || exit; trap "exit 0" TERM INT; tail -f /dev/null & wait'
 _OWN = {
     "CUDA_VISIBLE_DEVICES": "serve.tensor_parallel and serve.nodes",
     "MP_NUM": "serve.tensor_parallel",
