@@ -91,6 +91,8 @@ class Site(Frozen):
     hubs: HubsSite = HubsSite()
     weights: dict[Name, Path] = {}
     """Folders that hold a model's weights already, by the model's name."""
+    nodes: dict[Name, Path] = {}
+    """Nodes files of releases that several hosts serve, by the release's or the device's name."""
 
     _file: Path | None = PrivateAttr(None)
 
@@ -100,7 +102,10 @@ class Site(Frozen):
         return self._file
 
     def read_from(self, file: Path) -> Site:
-        """The same, and it knows its file; the paths of ``hubs`` and ``weights`` are absolute."""
+        """The same, and it knows its file.
+
+        The paths of ``hubs``, ``weights`` and ``nodes`` are absolute.
+        """
 
         def at(path: Path) -> Path:
             # Without `..`, and without following links: messages show what the user wrote.
@@ -116,6 +121,7 @@ class Site(Frozen):
                     huggingface=hub(self.hubs.huggingface), modelscope=hub(self.hubs.modelscope)
                 ),
                 "weights": {name: at(path) for name, path in self.weights.items()},
+                "nodes": {name: at(path) for name, path in self.nodes.items()},
             }
         )
         known._file = file

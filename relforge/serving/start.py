@@ -16,7 +16,7 @@ from relforge.engine.containers import Container, ContainerState, stop_release
 from relforge.manifest.site import EngineSite
 from relforge.serving.client import OpenAIClient
 from relforge.serving.model import LaunchSpec, Node
-from relforge.serving.nodes import address_from_here, shown, site_of, started
+from relforge.serving.nodes import address_from_here, shown, site_of, started, url_of
 from relforge.serving.wait import wait_ready
 
 RUN_PREFIX = "serve-"
@@ -110,7 +110,7 @@ def serving(
     (ENVIRONMENT) when a host cannot start its node, NotReady (GATE) when a node ends or the launch
     is late, Cancelled when the token is set.
     """
-    address = address_from_here(spec.nodes[0])
+    address_from_here(spec.nodes[0])  # or the reason why not, before anything is started
     with ExitStack() as stack:
         up: list[tuple[Node, Container]] = []
         for node in spec.nodes:
@@ -128,8 +128,8 @@ def serving(
             up.append((node, container))
         nodes = RunningNodes(up)
         first = up[0][1]
-        url = _url(address, first, spec.nodes[0].port)
-        health = url if spec.health_port is None else _url(address, first, spec.health_port)
+        url = url_of(spec.nodes[0], first, spec.nodes[0].port)
+        health = url_of(spec.nodes[0], first, spec.health_port) if spec.health_port else url
         with OpenAIClient(health, spec.served_name) as client:
             seconds = wait_ready(
                 nodes,
@@ -158,9 +158,3 @@ def stop(release: str, contexts: Sequence[str | None], site: EngineSite) -> tupl
 
 def _tagged(on_line: OnLine, name: str) -> Callable[[str], None]:
     return lambda line: on_line(name, line)
-
-
-def _url(address: str, container: Container, port: int) -> str:
-    host = f"[{address}]" if ":" in address else address
-    # Port 0, where nothing can answer, for a server that has ended already.
-    return f"http://{host}:{container.host_port(port) or 0}"

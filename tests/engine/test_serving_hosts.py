@@ -20,11 +20,13 @@ import pytest
 from relforge.cancel import CancelToken
 from relforge.engine.client import connect
 from relforge.errors import ExitCode, RelforgeError
+from relforge.manifest.release import Smoke
 from relforge.manifest.site import EngineSite
 from relforge.serving.model import LaunchSpec
 from relforge.serving.reach import check_reach
+from relforge.serving.smoke import SmokeReport, run_smoke
 from relforge.serving.start import RUN_PREFIX, serving, stop
-from tests.engine.test_containers import FAKE, PORT, ROOT, empty_root, launch, node
+from tests.engine.test_containers import FAKE, PORT, REFERENCE, ROOT, empty_root, launch, node
 from tests.engine.test_serving_start import MODEL
 from tests.support.docker_hosts import Host, docker_hosts
 from tests.support.ssh_server import SshServer, ssh_server
@@ -266,6 +268,46 @@ def test_hosts_without_addresses_are_not_asked(
     spec = first_of(two(hosts, name, [host.socket for host in hosts]), address=None)
     reach = check_reach(spec, EngineSite(), **options(name, tmp_path))
     assert reach.not_run == "the nodes file gives no address of first"
+
+
+def smoke(spec: LaunchSpec, hosts: tuple[Host, ...], name: str, tmp_path: Path) -> SmokeReport:
+    client = connect(EngineSite(host=hosts[0].socket))
+    try:
+        return run_smoke(
+            spec,
+            client,
+            reference=REFERENCE,
+            settings=Smoke(request_timeout_s=5),
+            run_id=f"smoke-{name}",
+            log_path=tmp_path / "server.log",
+            cancel=CancelToken(),
+        )
+    finally:
+        client.close()
+
+
+def test_smoke_starts_and_ends_all_nodes(
+    hosts: tuple[Host, ...], name: str, tmp_path: Path
+) -> None:
+    spec = two(hosts, name, [host.socket for host in hosts])
+    report = smoke(spec, hosts, name, tmp_path)
+    assert report.verdict == "pass", report.reason
+    assert (tmp_path / "server-second.log").is_file()
+
+
+def test_smoke_fails_with_a_further_node(
+    hosts: tuple[Host, ...], name: str, tmp_path: Path
+) -> None:
+    spec = two(hosts, name, [host.socket for host in hosts])
+    first, second = spec.nodes
+    never = first.model_copy(update={"argv": (*first.argv, "--fault", "never-ready")})
+    dying = second.model_copy(update={"argv": ("/bin/sh", "-c", "sleep 1; echo enough; exit 7")})
+    started = time.monotonic()
+    report = smoke(spec.model_copy(update={"nodes": (never, dying)}), hosts, name, tmp_path)
+    assert time.monotonic() - started < 30, "it ends with the node, not with the time limit"
+    assert report.verdict == "fail"
+    assert "ended with exit status 7 before it was ready" in report.reason
+    assert (tmp_path / "server-second.log").read_text() == "enough\n"
 
 
 def test_what_ssh_says_is_told(
