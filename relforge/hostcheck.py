@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
-from relforge.errors import RelforgeError
+from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.site import Site
 from relforge.ui.text import size
@@ -30,6 +31,7 @@ class Finding(Frozen):
     remedy: str = ""
 
 
+_BUILDKIT_TIMEOUT_S = 20.0
 Look = Callable[[], Finding]
 
 
@@ -73,6 +75,38 @@ def engine(site: Site, needed_bytes: int = 0) -> list[Finding]:
             "docker system prune, or give the engine a data root with more space",
         ),
     ]
+
+
+def buildkit(site: Site) -> Finding:
+    """The BuildKit behind the builder that builds take: whether it runs."""
+    from relforge import proc
+    from relforge.engine.cli import find_cli
+
+    try:
+        cli = find_cli(site.engine)
+        done = proc.run(
+            cli.argv("buildx", "inspect", "default"),
+            code=ExitCode.ENVIRONMENT,
+            env=cli.environment,
+            timeout_s=_BUILDKIT_TIMEOUT_S,
+            check=False,
+        )
+    except RelforgeError as error:
+        return Finding(
+            name="BuildKit", state="not-run", found=error.what, remedy="see the finding `engine`"
+        )
+    told = dict(re.findall(r"(?m)^(Status|Error): +(.+)$", done.text))
+    if told.get("Status") == "running":
+        found = f"the builder `default` runs, through buildx {cli.buildx_version}"
+        return Finding(name="BuildKit", state="ok", found=found)
+    last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+    return Finding(
+        name="BuildKit",
+        state="missing",
+        found="the builder `default` does not run: "
+        + (told.get("Error") or told.get("Status") or " ".join(last) or "it tells no status"),
+        remedy="docker buildx inspect default; scripts/engine up, or start your engine",
+    )
 
 
 def disk(path: Path, needed_bytes: int) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,16 +12,24 @@ import yaml
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import write_atomic
 from relforge.frozen import Frozen, content_key
-from relforge.manifest.common import Commit, Name, Sha256, TreeHash
+from relforge.manifest.common import Commit, Digest, Line, Name, Sha256, TreeHash
 from relforge.manifest.device import Device
+from relforge.manifest.facts import UNRESOLVED, RegistryBase, RequestedImage
 from relforge.manifest.loader import load
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
 from relforge.manifest.yamlnodes import Misplaced, compose, plain
 
 
+class NotAsLocked(RelforgeError):
+    """A release and its lock do not belong together: it is missing, or stale."""
+
+
 class LockedSource(Frozen):
-    """A source with the git tree hash it ends in. ``created_s`` is its own date, seconds UTC."""
+    """A source with the git tree hash it ends in. ``created_s`` is its own date, seconds UTC.
+
+    ``tree`` is None where the source could not be had: its pin decides what it is instead.
+    """
 
     kind: Literal["git", "archive", "wheel"]
     identity: str
@@ -28,8 +37,13 @@ class LockedSource(Frozen):
     file_name: str | None = None
     sha256: Sha256 | None = None
     commit: Commit | None = None
-    tree: TreeHash
+    tree: TreeHash | None
     created_s: int | None = None
+
+    @property
+    def content(self) -> str:
+        """The tree, or the pin that decides it."""
+        return self.tree or self.commit or f"sha256:{self.sha256}"
 
 
 class LockedPatchSet(Frozen):
@@ -37,10 +51,11 @@ class LockedPatchSet(Frozen):
 
     source: Name
     content: Sha256
-    base_tree: TreeHash
+    base_tree: TreeHash | None
+    """None: the source could not be had when the lock was made."""
     result_tree: TreeHash | None
-    """None: it was sealed in a format without a signature, and the lock was made without its key.
-    """
+    """None: it was sealed in a format without a signature, and the lock was made without its key;
+    or it could not be had."""
     patches: tuple[tuple[str, Sha256], ...]
     """Name and hash of each; the hash is of the file as it is stored, so of a sealed one sealed."""
 
@@ -59,11 +74,22 @@ class LockedWheels(Frozen):
 
     python_version: str
     machine: str
+    resolved: bool = True
+    """False: the packages could not be resolved where the lock was made."""
+    index: Line | None = None
+    """The vendor's package index that was asked beside the site's places."""
     wheels: tuple[LockedWheel, ...] = ()
 
 
+class LockedImage(Frozen):
+    """An image of somebody else's that a release stands on, or is."""
+
+    reference: Line
+    digest: Digest | Literal["unresolved"]
+
+
 class Lock(Frozen):
-    """Everything a release is made of, resolved."""
+    """Everything a release is made of, resolved; or, made with ``--partial``, what could be."""
 
     kind: Literal["lock"] = "lock"
     release: Name
@@ -72,39 +98,81 @@ class Lock(Frozen):
     source_date_epoch: int
     sources: dict[Name, LockedSource] = {}
     patches: dict[Name, LockedPatchSet] = {}
+    image: LockedImage | None = None
+    """The image that is taken as it is, or a base whose device manifest has no digest."""
+    packages: Sha256 | None = None
+    """Content key of what the wheels were resolved from; while it stays, they stay."""
     wheels: LockedWheels
     build_wheels: LockedWheels
 
     def tree(self, source: str) -> str:
         """The tree hash of a source after its patch sets.
 
-        Where nobody could tell it yet, what decides it instead: the base's hash, a plus sign, and
-        the beginning of the patch set's.
+        Where nobody could tell it yet, what decides it instead: the base's content, a plus sign,
+        and the beginning of the patch set's.
         """
-        tree = self.sources[source].tree
+        base = self.sources[source].content
         for patch_set in self.patches.values():
             if patch_set.source == source:
-                unknown = f"{patch_set.base_tree}+{patch_set.content[:12]}"
-                tree = patch_set.result_tree or unknown
-        return tree
+                return patch_set.result_tree or f"{base}+{patch_set.content[:12]}"
+        return base
+
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """What could not be had where the lock was made; nothing is built before it is."""
+        found = [
+            f"source {name} ({source.identity})"
+            for name, source in self.sources.items()
+            if source.tree is None
+        ]
+        found += [
+            f"patch set {name}" for name, patch in self.patches.items() if patch.base_tree is None
+        ]
+        if self.image is not None and self.image.digest == UNRESOLVED:
+            found.append(f"digest of {self.image.reference}")
+        if not self.wheels.resolved:
+            found.append("Python packages")
+        if not self.build_wheels.resolved:
+            found.append("Python packages of the build")
+        return tuple(found)
+
+
+def image_request(release: Release, device: Device) -> RegistryBase | RequestedImage | None:
+    """The image whose digest the lock holds; None where the device manifest says all of it."""
+    given = release.build.image
+    if given is not None:
+        return given.registry or given.on_request
+    base = device.base
+    if base.registry is not None:
+        # One that can be made on any host needs no digest; another does.
+        unpinned = base.registry.digest == UNRESOLVED and base.bootstrap is None
+        return base.registry if unpinned else None
+    return base.on_request
 
 
 def request_key(release: Release, device: Device) -> str:
     """Content key of what ``relforge lock`` resolves."""
-    return content_key(
-        {
-            "sources": {n: s.model_dump(mode="json") for n, s in release.sources.items()},
-            "patches": [
-                p.model_dump(mode="json", exclude={"ships"}, exclude_none=True)
-                for p in release.patches
-            ],
-            "python": release.build.python.model_dump(
-                mode="json", exclude={"pip_check_exceptions", "bytecode_for"}
+    image = image_request(release, device)
+    found: dict[str, Any] = {
+        "sources": {n: s.model_dump(mode="json") for n, s in release.sources.items()},
+        "patches": [
+            p.model_dump(mode="json", exclude={"ships", "key_contact"}, exclude_none=True)
+            for p in release.patches
+        ],
+    }
+    if image is not None:
+        found["image"] = image.model_dump(mode="json", include={"reference", "digest"})
+    if release.build.image is None:
+        python = release.build.python
+        found |= {
+            "python": python.model_dump(
+                mode="json", exclude={"pip_check_exceptions", "bytecode_for", "with_stack"}
             ),
             "interpreter": device.python,
-            "architecture": device.architecture,
         }
-    )
+        if python.with_stack:
+            found["stack"] = device.stack.requirements
+    return content_key({**found, "architecture": device.architecture})
 
 
 def lock_path(project: Project, release: Release) -> Path:
@@ -118,12 +186,12 @@ def load_lock(project: Project, release: Release, device: Device) -> Lock:
     path = lock_path(project, release)
     command = f"relforge lock --release {release.name}"
     if not path.is_file():
-        raise RelforgeError(
+        raise NotAsLocked(
             f"{release.name} has no lock", code=ExitCode.USAGE, where=str(path), hint=command
         )
     lock = _read(path) or load(path, Lock)
     if lock.request != request_key(release, device):
-        raise RelforgeError(
+        raise NotAsLocked(
             f"the lock of {release.name} is stale",
             code=ExitCode.USAGE,
             where=str(path),
@@ -157,8 +225,12 @@ def _read(path: Path) -> Lock | None:
 _LONGEST_HEAD = 1 << 16
 
 
+@lru_cache(maxsize=64)
 def _wheels(text: str) -> LockedWheels:
-    """Raises ValueError, TypeError or yaml.YAMLError for what ``dump_lock`` does not write."""
+    """Read once for all locks with the very same packages, as those for building mostly are.
+
+    Raises ValueError, TypeError or yaml.YAMLError for what ``dump_lock`` does not write.
+    """
     lines = text.rstrip("\n").split("\n")
     end = next((i for i, line in enumerate(lines) if line.startswith("  wheels:")), len(lines))
     about = plain(cast(yaml.Node, compose("\n".join(lines[: end + 1]))))
@@ -174,8 +246,12 @@ def _wheel(line: str) -> LockedWheel:
     return LockedWheel.model_validate(plain(cast(yaml.Node, compose(line[4:]))))
 
 
-def dump_lock(lock: Lock) -> bytes:
-    """The lock as YAML, the same bytes for the same lock."""
+_SCHEMAS = "../schema/"
+
+
+def dump_lock(lock: Lock, schemas: str = _SCHEMAS) -> bytes:
+    """The lock as YAML, the same bytes for the same lock; editors look for its schema in
+    ``schemas``, relative to it."""
 
     class Dumper(yaml.SafeDumper):
         def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
@@ -188,8 +264,8 @@ def dump_lock(lock: Lock) -> bytes:
         _Flow, lambda d, v: d.represent_mapping("tag:yaml.org,2002:map", v, flow_style=True)
     )
     head = (
+        f"# yaml-language-server: $schema={schemas}lock.schema.json\n"
         f"# Made by `relforge lock --release {lock.release}`; do not edit.\n"
-        "# yaml-language-server: $schema=../schema/lock.schema.json\n"
     )
     body = yaml.dump(data, Dumper=Dumper, sort_keys=False, width=4096, allow_unicode=True)
     return (head + body).encode()
@@ -203,8 +279,18 @@ def _flow(value: dict[str, Any]) -> _Flow:
     return _Flow(value)
 
 
-def write_lock(project: Project, release: Release, lock: Lock) -> Path:
-    """Writes the lock beside the manifest and returns its path."""
+def write_lock(project: Project, release: Release, lock: Lock) -> bool:
+    """Writes the lock beside the manifest; returns whether that changed anything."""
     path = lock_path(project, release)
-    write_atomic(path, dump_lock(lock))
-    return path
+    text = dump_lock(lock, _schemas(project.release_files[release.name]))
+    if path.is_file() and path.read_bytes() == text:
+        return False
+    write_atomic(path, text)
+    return True
+
+
+def _schemas(manifest: Path) -> str:
+    """Where the manifest beside a lock has its schema; not every project has schemas of its own."""
+    first = manifest.read_text(encoding="utf-8").split("\n", 1)[0]
+    named = re.search(r"\$schema=(\S*)release\.schema\.json", first)
+    return named[1] if named else _SCHEMAS

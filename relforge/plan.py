@@ -69,6 +69,8 @@ class PlannedRelease(Frozen):
 
     name: str
     stages: tuple[PlannedStage, ...]
+    unresolved: tuple[str, ...] = ()
+    """What the lock leaves open: nothing is built before it is known."""
 
 
 class PlanOutput(Frozen):
@@ -93,7 +95,9 @@ class ReleasePlan:
 
     @property
     def output(self) -> PlannedRelease:
-        return PlannedRelease(name=self.name, stages=self.stages)
+        return PlannedRelease(
+            name=self.name, stages=self.stages, unresolved=self.subject.lock.unresolved
+        )
 
 
 def make_plan(
@@ -122,11 +126,12 @@ def make_plan(
             inputs[stage.name] = planned
             keys[stage.name] = stage.key(planned)
 
+    so_far = Planning(subject, keys, inputs, skips)
     for stage in stages:
         if stage.name not in asked_for:
             skips[stage.name] = Skip(kind="not-asked-for", reason=f"stops after {until}")
         elif not stage.check_only:
-            add(stage, Planning(subject, dict(keys), dict(inputs), dict(skips)))
+            add(stage, so_far)
     before = store.remembered(subject.release.name)
     reused, because = _decide(subject, stages, store, keys, inputs, before)
     at_work = [(stage, inputs[stage.name]) for stage in stages if stage.name in because]

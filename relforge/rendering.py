@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shlex
 import time
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen, content_key
-from relforge.manifest.release import Compiled, PackageBuild, Precompiled
+from relforge.manifest.build import Compiled, PackageBuild, Precompiled, Scripts
 
 if TYPE_CHECKING:
     import jinja2
 
     from relforge.lock import Lock
+    from relforge.manifest.release import Release
     from relforge.plan import Subject
 
+T = TypeVar("T")
 LABEL = "org.relforge"
 
 
@@ -29,6 +34,8 @@ class PackagePlan(Frozen):
     """Name of the source; also the name of its build context."""
     distribution: str
     stage: str
+    role: str
+    """Which block it belongs to: ``vllm``, ``flaggems``, ``plugin`` or ``other``."""
     mode: str
     prebuilt: bool
     env: dict[str, str]
@@ -39,17 +46,26 @@ class PackagePlan(Frozen):
     commands: tuple[tuple[str, ...], ...] = ()
     native_env: dict[str, str] = {}
     extra_sources: dict[str, str] = {}
+    folder: str = "."
+    """Where the tree's own scripts are started."""
+
+
+class Health(Frozen):
+    """How the image asks its own server whether it is ready."""
+
+    script: str
+    start_s: int
+    """How long the server may take before a failed look counts."""
 
 
 def render_dockerfile(subject: Subject) -> str:
     """The Dockerfile text. Raises RelforgeError (USAGE) naming template and line."""
     import jinja2
 
-    template_path = subject.release.build.template or subject.device.template
+    path = template_path(subject)
     try:
-        return (
-            _environment(subject.project.roots).get_template(template_path).render(context(subject))
-        )
+        lines = render_in(environment(subject.project.roots), subject).split("\n")
+        return "\n".join(line for line, _ in tidied((line, None) for line in lines))
     except jinja2.TemplateNotFound as error:
         raise RelforgeError(
             f"the template {error.name} does not exist",
@@ -60,15 +76,78 @@ def render_dockerfile(subject: Subject) -> str:
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None) or _template_line(error, subject.project.roots)
         raise RelforgeError(
-            f"the template {template_path} cannot be rendered",
+            f"the template {path} cannot be rendered",
             code=ExitCode.USAGE,
-            where=f"{template_path}:{line}" if line else template_path,
+            where=f"{path}:{line}" if line else path,
             why=str(error.message),
         ) from error
 
 
+def template_path(subject: Subject) -> str:
+    """The template of a release: its own, else its device's."""
+    return subject.release.build.template or subject.device.template
+
+
+def render_in(environment: jinja2.Environment, subject: Subject) -> str:
+    """The Dockerfile text by templates of that environment, before it is tidied.
+
+    Raises RelforgeError (USAGE) for a block that the template does not have, and Jinja's errors.
+    """
+    template = _with_blocks(environment, template_path(subject), subject.release)
+    return template.render(context(subject))
+
+
+def _with_blocks(environment: jinja2.Environment, path: str, release: Release) -> jinja2.Template:
+    """The template, with the blocks that the release overrides.
+
+    Raises RelforgeError (USAGE) for a block that the template does not have.
+    """
+    template = environment.get_template(path)
+    blocks = release.build.blocks
+    if not blocks:
+        return template
+    known = _block_names(environment, path)
+    for name in blocks:
+        if name not in known:
+            raise RelforgeError(
+                f"the template {path} has no block {name!r}",
+                code=ExitCode.USAGE,
+                where=f"release {release.name}, build.blocks.{name}",
+                why=f"it has {', '.join(known)}",
+                hint="correct the name, or put the text into one of these",
+            )
+    text = "".join(
+        f"{{% block {name} %}}{body}{{% endblock %}}" for name, body in sorted(blocks.items())
+    )
+    return environment.from_string(f"{{% extends {json.dumps(path)} %}}{text}")
+
+
+def _block_names(environment: jinja2.Environment, path: str) -> tuple[str, ...]:
+    """Of a template and of those that it extends."""
+    from jinja2 import nodes
+
+    assert environment.loader is not None
+    source, _, _ = environment.loader.get_source(environment, path)
+    tree = environment.parse(source)
+    names = [block.name for block in tree.find_all(nodes.Block)]
+    for parent in tree.find_all(nodes.Extends):
+        if isinstance(parent.template, nodes.Const):
+            names += _block_names(environment, str(parent.template.value))
+    return tuple(dict.fromkeys(names))
+
+
+def tidied(lines: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """Lines, each with something about it: one empty line between steps, whatever blocks left
+    out, and none at the beginning."""
+    before = ""
+    for line, about in lines:
+        if line or before:
+            yield line, about
+        before = line
+
+
 @lru_cache(maxsize=8)
-def _environment(roots: tuple[Path, ...]) -> jinja2.Environment:
+def environment(roots: tuple[Path, ...]) -> jinja2.Environment:
     """Templates of a project. Compiling one takes 40 ms, so that it is done once; one that was
     changed since is read again."""
     import jinja2
@@ -88,16 +167,37 @@ def _environment(roots: tuple[Path, ...]) -> jinja2.Environment:
 
 def context(subject: Subject) -> dict[str, Any]:
     """What templates may use."""
+    device, build = subject.device, subject.release.build
+    brought = device.stack.environment
+    venv = brought.prefix if brought else "/opt/venv"
     return {
         "release": subject.release,
-        "device": subject.device,
+        "device": device,
         "model": subject.model,
         "lock": subject.lock,
-        "compiles": any(p.native.mode == "compiled" for p in subject.release.build.packages),
-        "packages": tuple(_package(subject.lock, p) for p in subject.release.build.packages),
+        "compiles": any(p.native.mode == "compiled" for p in build.packages),
+        "packages": tuple(_package(subject.lock, p) for p in build.packages),
+        "contexts": tuple(sorted(subject.release.sources)),
         "labels": labels(subject),
-        "site_packages": f"/opt/venv/lib/python{subject.device.python}/site-packages",
+        "venv": venv,
+        "brought": brought is not None,
+        "vendor_base": device.base.bootstrap is None,
+        "python": f"{venv}/bin/python" if brought else "python3",
+        "site_packages": f"{venv}/lib/python{device.python}/site-packages",
+        "health": _health(subject.release),
     }
+
+
+def _health(release: Release) -> Health:
+    from relforge.serving.engines import engine_of
+
+    engine, serve = engine_of(release.engine), release.serve
+    return Health(
+        script="import http.client, sys; "
+        f"c = http.client.HTTPConnection('127.0.0.1', {engine.health_port(release)}, timeout=8); "
+        f"c.request('GET', {engine.health_path!r}); sys.exit(c.getresponse().status != 200)",
+        start_s=math.ceil(serve.ready_timeout_s),
+    )
 
 
 def quoted(value: object) -> str:
@@ -138,7 +238,8 @@ def _package(lock: Lock, build: PackageBuild) -> PackagePlan:
     plan = PackagePlan(
         name=build.source,
         distribution=build.distribution,
-        stage=build.source.replace("_", "-").replace(".", "-").lower(),
+        stage=re.sub(r"[-_.]+", "-", build.distribution).lower(),
+        role=_role(build),
         mode=build.native.mode,
         prebuilt=build.prebuilt,
         env=build.env,
@@ -158,7 +259,18 @@ def _package(lock: Lock, build: PackageBuild) -> PackagePlan:
                 "extra_sources": build.native.extra_sources,
             }
         )
+    if isinstance(build.native, Scripts):
+        return plan.model_copy(
+            update={"commands": build.native.commands, "folder": build.native.folder}
+        )
     return plan
+
+
+def _role(build: PackageBuild) -> str:
+    if build.plugin:
+        return "plugin"
+    name = re.sub(r"[-_.]+", "_", build.distribution).lower()
+    return {"vllm": "vllm", "flag_gems": "flaggems"}.get(name, "other")
 
 
 def _template_line(error: Exception, roots: tuple[Path, ...]) -> int | None:

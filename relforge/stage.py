@@ -51,17 +51,15 @@ def in_turn(needs: Iterable[Resources]) -> Resources:
 
     Stages of one release name one device or none.
     """
-    total = Resources(cpu_cores=0)
-    for one in needs:
-        total = Resources(
-            cpu_cores=max(total.cpu_cores, one.cpu_cores),
-            memory_bytes=max(total.memory_bytes, one.memory_bytes),
-            disk_bytes=total.disk_bytes + one.disk_bytes,
-            engine_disk_bytes=total.engine_disk_bytes + one.engine_disk_bytes,
-            engine=total.engine or one.engine,
-            device=total.device or one.device,
-        )
-    return total
+    every = tuple(needs)
+    return Resources(
+        cpu_cores=max((one.cpu_cores for one in every), default=0),
+        memory_bytes=max((one.memory_bytes for one in every), default=0),
+        disk_bytes=sum(one.disk_bytes for one in every),
+        engine_disk_bytes=sum(one.engine_disk_bytes for one in every),
+        engine=any(one.engine for one in every),
+        device=next((one.device for one in every if one.device), None),
+    )
 
 
 class StageResult(Frozen):

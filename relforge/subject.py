@@ -55,7 +55,9 @@ def subject(
     Raises RelforgeError: USAGE for unknown names, a stale lock or a bad registry name, SOURCE for
     an untrusted bundle or an altered reference.
     """
-    device = project.device(release.device).for_release(release.stack)
+    device = project.device(release.device).for_release(
+        release.stack, builds=release.build.image is None
+    )
     model = project.model(release.model)
     lock = load_lock(project, release, device)
     located = tuple(

@@ -52,7 +52,7 @@ def unpatch_release(
                 recipe_for(
                     located,
                     git_dir=store_of(home).git_dir,
-                    base_tree=locked.base_tree,
+                    base_tree=locked.base_tree or lock.sources[located.source].content,
                     device=device,
                     site=site,
                     expected_tree=locked.result_tree,

@@ -19,6 +19,13 @@ def pip(python: str, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+_PLUGINS = """\
+import json, importlib.metadata as m
+names = lambda d: [e.name for e in d.entry_points if e.group.startswith("vllm.")]
+print(json.dumps({d.metadata["Name"]: names(d) for d in m.distributions()}))
+"""
+
+
 def main() -> None:
     python, out = sys.argv[1], Path(sys.argv[2])
     status, listed = pip(python, "list", "--format", "json")
@@ -31,6 +38,7 @@ def main() -> None:
         text=True,
         check=True,
     ).stdout.strip()
+    plugins = subprocess.run([python, "-c", _PLUGINS], capture_output=True, text=True, check=True)
     debian = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"],
         capture_output=True,
@@ -46,6 +54,7 @@ def main() -> None:
                     "status": check_status,
                     "complaints": [c for c in complaints.splitlines() if check_status and c],
                 },
+                "plugins": {n: names for n, names in json.loads(plugins.stdout).items() if names},
                 "debian": dict(line.split(" ", 1) for line in debian),
             },
             indent=1,

@@ -163,8 +163,9 @@ def _image_rows(build: BuildResult) -> tuple[Row, ...]:
         Row(name="Architecture", value=build.architecture),
         Row(name="Created", value=build.created),
         Row(name="Base image", value=f"{build.base_how}: `{build.base_digest}`"),
-        Row(name="Python", value=build.python),
     ]
+    if build.python is not None:
+        rows.append(Row(name="Python", value=build.python))
     for name in ("torch", "vllm", "flag_gems", "transformers", "numpy"):
         version = build.python_packages.get(name) or build.python_packages.get(
             name.replace("_", "-")

@@ -6,7 +6,7 @@ import shlex
 
 from relforge.frozen import Frozen
 from relforge.manifest.model import Model
-from relforge.manifest.weights import LocalWeights, OnRequestWeights
+from relforge.manifest.weights import LocalWeights, OnRequestWeights, ServerWeights
 
 
 class WeightsSource(Frozen):
@@ -29,6 +29,11 @@ def weights_source(model: Model) -> WeightsSource:
             words=f"The weights are given out on request: ask {weights.contact} for "
             f"{weights.ask_for}.",
             command="WEIGHTS=/folder/of/the/files",
+        )
+    if isinstance(weights, ServerWeights):
+        return WeightsSource(
+            words=f"The server fetches {weights.what} itself, into the folder that it is given.",
+            command='WEIGHTS=$PWD/weights\nmkdir -p "$WEIGHTS"',
         )
     hub = weights.kind == "huggingface"
     words = [*(("hf", "download") if hub else ("modelscope", "download", "--model"))]

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from relforge.checking import rules
+from relforge.checking.dockerfiles import Dockerfiles
 from relforge.checking.places import Keys, device_fact, is_exact, named_in, place
+from relforge.checking.report import CheckReport, Fault, NotRun, Open
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen
 from relforge.lock import lock_path
 from relforge.manifest.device import Device
+from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.model import Model
 from relforge.manifest.project import Project
@@ -24,37 +26,26 @@ from relforge.rendering import render_dockerfile
 from relforge.serving.place import example_hosts
 from relforge.serving.spec import launch_spec
 
+__all__ = ["CheckReport", "Fault", "NotRun", "check_project"]
+
 ResultT = TypeVar("ResultT")
 
 
-class Fault(Frozen):
-    """One thing that is wrong, with its place."""
-
-    subject: str
-    where: str | None
-    message: str
-    hint: str | None
-
-
-class CheckReport(Frozen):
-    """What was checked, and what is wrong with it."""
-
-    checked: tuple[str, ...]
-    faults: tuple[Fault, ...]
-
-
-def check_project(project: Project, site: Site) -> CheckReport:
+def check_project(project: Project, site: Site, *, lint: bool = True) -> CheckReport:
     """Loads every device, model and release; checks each against itself and against the others,
-    and locks, patch sets, templates and launches."""
-    return _Check(project, site).report()
+    and locks, patch sets, templates and launches; with ``lint`` also what linters say of the
+    rendered Dockerfiles."""
+    return _Check(project, site, lint).report()
 
 
 class _Check:
-    def __init__(self, project: Project, site: Site) -> None:
-        self.project, self.site = project, site
+    def __init__(self, project: Project, site: Site, lint: bool) -> None:
+        self.project, self.site, self.lint = project, site, lint
         self.checked: list[str] = []
         self.faults: list[Fault] = []
+        self.open: list[Open] = []
         self.known: set[tuple[str | None, str]] = set()
+        self.dockerfiles = Dockerfiles()
 
     def report(self) -> CheckReport:
         project = self.project
@@ -78,7 +69,13 @@ class _Check:
             release = self.attempt(f"release {name}", partial(project.release, name), file)
             if release is not None:
                 self.release(release, devices, file)
-        return CheckReport(checked=tuple(dict.fromkeys(self.checked)), faults=tuple(self.faults))
+        faults, not_run = self.dockerfiles.look(self.site) if self.lint else ([], [])
+        return CheckReport(
+            checked=tuple(dict.fromkeys(self.checked)),
+            faults=(*self.faults, *faults),
+            open=tuple(self.open),
+            not_run=tuple(not_run),
+        )
 
     def attempt(
         self,
@@ -131,6 +128,15 @@ class _Check:
     def model(self, model: Model, models: dict[str, Model], file: Path) -> None:
         name, weights = f"model {model.name}", model.weights
         self.contradictions(name, rules.of_model(model, models), file)
+        if getattr(weights, "revision", None) == UNRESOLVED:
+            self.open.append(
+                Open(
+                    subject=name,
+                    where=place(file, ("weights", "revision")),
+                    what="the weights are not pinned",
+                    remedy=f"relforge weights pin --model {model.name} --write",
+                )
+            )
         if isinstance(weights, LocalWeights):
             for path, digest in weights.files.items():
                 self.attempt(
@@ -153,7 +159,10 @@ class _Check:
         model = self.attempt(name, lambda: project.model(release.model), file, ("model",))
         if known is None or model is None or known.name not in devices:
             return
-        device = self.attempt(name, lambda: known.for_release(release.stack), file, ("stack",))
+        builds = release.build.image is None
+        device = self.attempt(
+            name, lambda: known.for_release(release.stack, builds=builds), file, ("stack",)
+        )
         self.contradictions(name, rules.of_release(release, known, model), file)
         for number, ref in enumerate(release.patches):
             if ref.repository is None and ref.name not in self.site.patch_sets:
@@ -182,8 +191,19 @@ class _Check:
             lock if lock.is_file() else file,
             ("request",),
         )
-        if loaded is not None:
-            self.attempt(name, lambda: render_dockerfile(loaded), file, ("build",))
+        if loaded is not None and loaded.lock.unresolved:
+            self.open.append(
+                Open(
+                    subject=name,
+                    where=str(lock),
+                    what="not resolved: " + "; ".join(loaded.lock.unresolved),
+                    remedy=f"relforge lock --release {release.name}, where these can be had",
+                )
+            )
+        if loaded is not None and builds:
+            text = self.attempt(name, lambda: render_dockerfile(loaded), file, ("build",))
+            if text is not None:
+                self.dockerfiles.add(loaded, text)
 
 
 _NO_IMAGE = "sha256:" + "0" * 64

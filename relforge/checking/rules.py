@@ -29,18 +29,19 @@ class Contradiction:
 # What a name says of its weights: the word, and the precisions that it can mean.
 _PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "w8a8": ("w8a8", "int8"),
-    "wint4": ("int4",),
+    "wint4": ("int4", "w4a8"),
     "wint8": ("int8",),
     "int4": ("int4",),
     "int8": ("int8", "w8a8"),
-    "fp8": ("fp8",),
+    "fp8": ("fp8", "w4a8"),
     "bf16": ("bfloat16",),
     "fp16": ("float16",),
     "fp32": ("float32",),
 }
-_QUANTIZED = ("int4", "int8", "w8a8")
+QUANTIZED = ("int4", "int8", "w8a8", "w4a8")
 _FLOATS = ("float32", "float16", "bfloat16")
 _NEEDS_QUANTIZED_WEIGHTS = ("ascend", "awq", "awq_marlin", "gptq", "gptq_marlin", "slimquant_w4a8")
+_READ = {"memory_used": "memory in use, in MiB", "driver": "driver's version"}
 _NO_LICENSE = ("", "none", "unknown", "unlicensed", "todo", "tbd", "n/a")
 _PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
 
@@ -92,7 +93,7 @@ def _precision(model: Model) -> Iterator[Contradiction]:
                 f"{word} in the name says {' or '.join(meant)}",
                 "correct precision, or rename the model and its file",
             )
-    if model.precision in _QUANTIZED and model.base_model_relation != "quantized":
+    if model.precision in QUANTIZED and model.base_model_relation != "quantized":
         key = "base_model_relation" if model.base_model_relation else "precision"
         yield Contradiction(
             (key,),
@@ -116,16 +117,16 @@ def _base_licence(model: Model, others: Mapping[str, Model]) -> str | None:
 def of_device(device: Device) -> Iterator[Contradiction]:
     """Patterns that cannot be used, and profiles out of order."""
     if isinstance(device.device_query, DeviceQuery):
-        for field, groups in (("count", 0), ("memory_used", 1)):
+        for field, groups in (("count", 0), ("memory_used", 1), ("driver", 1)):
             pattern = getattr(device.device_query, field)
-            if pattern == UNKNOWN:
+            if pattern in (None, UNKNOWN):
                 continue
             try:
                 compiled = re.compile(pattern)
             except re.error as error:
                 why, bad = str(error), True
             else:
-                why = "it needs a group with the memory in use, in MiB"
+                why = "it needs a group with the " + _READ.get(field, "number")
                 bad = compiled.groups < groups
             if bad:
                 yield Contradiction(
@@ -161,6 +162,8 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
     yield from _paths(release)
     yield from _ports(release)
     yield from _accelerators(release, device)
+    yield from _graph(release, model)
+    yield from _keys(release, device)
     quantization = release.serve.args.get("quantization")
     if quantization in _NEEDS_QUANTIZED_WEIGHTS and model.precision in _FLOATS:
         yield Contradiction(
@@ -182,6 +185,42 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
             f"an evaluation is declared, and {model.name} has no reference to compare with",
             "the gate compares with recorded answers, question by question",
             "add reference to the model, or remove evaluation and say why under skip.evaluate",
+        )
+
+
+def _keys(release: Release, device: Device) -> Iterator[Contradiction]:
+    for number, patch_set in enumerate(release.patches):
+        sealed = patch_set.path.endswith((".bundle", ".encrypted"))
+        if sealed and patch_set.key_contact is None and device.vendor.contact is None:
+            yield Contradiction(
+                ("patches", number),
+                f"nobody is named who hands out the key of {patch_set.name}",
+                "it is sealed, and whoever has no key has to know whom to ask",
+                "set key_contact there, or vendor.contact of the device",
+            )
+
+
+def _graph(release: Release, model: Model) -> Iterator[Contradiction]:
+    name = release.serve.paddlenlp.static_graph if release.serve.paddlenlp else None
+    if name is None:
+        return
+    at = ("serve", "paddlenlp", "static_graph")
+    graph = next((graph for graph in model.static_graphs if graph.name == name), None)
+    if graph is None:
+        known = ", ".join(one.name for one in model.static_graphs) or "none"
+        yield Contradiction(
+            at,
+            f"{model.name} has no static graph {name}",
+            f"its manifest lists {known}",
+            "correct the name, or add the graph to static_graphs of the model",
+        )
+    elif graph.nodes is not None and graph.nodes != release.serve.nodes:
+        yield Contradiction(
+            at,
+            f"the static graph {name} is for {graph.nodes} nodes, and serve.nodes is "
+            f"{release.serve.nodes}",
+            "a graph is split when it is built",
+            "take the graph for that number of nodes, or change serve.nodes",
         )
 
 

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -96,8 +97,10 @@ def _several(
                 not_planned.append((name, error))
         return shown, not_planned
 
+    # What the first one loads, templates among it, the processes of the others share.
+    first = work(names[:1])
     with _rare_collections():
-        for shown, not_planned in in_slices(names, work):
+        for shown, not_planned in chain([first], in_slices(names[1:], work)):
             failed += not_planned
             yield from shown
 
@@ -149,6 +152,8 @@ def _text(planned: PlannedRelease) -> str:
         lines.append(f"  {mark} {stage.name:<10} {stage.status:<6} {key:<13}{stage.because}")
         if stage.explanation is not None and stage.status == "run":
             lines.extend(f"      {line}" for line in _explained(stage.explanation))
+    if planned.unresolved:
+        lines.append(f"  ! cannot be built yet; not resolved: {'; '.join(planned.unresolved)}")
     return "\n".join(lines) + "\n"
 
 

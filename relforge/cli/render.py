@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,30 @@ from relforge.cli.common import (
     SiteOption,
     print_json,
     select,
+    to_stderr,
     workplace,
 )
 from relforge.errors import ExitCode, RelforgeError
+from relforge.manifest.release import Release
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _rendered(chosen: Sequence[Release]) -> list[Release]:
+    """Those that are built; the others are named. Raises RelforgeError (USAGE) when none is."""
+    built = [one for one in chosen if one.build.image is None]
+    for one in chosen:
+        if one.build.image is None:
+            continue
+        if len(chosen) == 1:
+            raise RelforgeError(
+                f"{one.name} has no Dockerfile",
+                code=ExitCode.USAGE,
+                why=f"its image is taken as it is: {one.build.image.reference}",
+                hint=f"relforge serve --release {one.name} --print shell",
+            )
+        to_stderr(f"left out: {one.name}, whose image is taken as it is")
+    return built
 
 
 @app.command()
@@ -49,6 +69,7 @@ def render(
 
     place = workplace(project, site)
     chosen = select(place.project, devices=device, releases=release, models=model, everything=all_)
+    chosen = _rendered(chosen)
     if len(chosen) > 1 and out is None and not json_:
         raise RelforgeError(
             "several Dockerfiles are not printed one after the other",

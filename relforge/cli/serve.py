@@ -28,11 +28,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Printed(str, Enum):
-    """The forms of a launch."""
+    """The forms of a launch; ``client`` is what is typed against it."""
 
     shell = "shell"
     compose = "compose"
     json = "json"
+    client = "client"
+
+
+class LocalStep(str, Enum):
+    """Steps of inference without a server."""
+
+    dynamic = "dynamic"
+    export = "export"
+    static = "static"
 
 
 @app.command()
@@ -42,8 +51,14 @@ def serve(
     print_: Annotated[
         Printed | None,
         typer.Option(
-            "--print", help="Start nothing: a script, a Compose file or JSON for each node."
+            "--print",
+            help="Start nothing: a script, a Compose file or JSON for each node; or what a client "
+            "types.",
         ),
+    ] = None,
+    local: Annotated[
+        LocalStep | None,
+        typer.Option("--local", help="With --print: inference without a server (paddlenlp)."),
     ] = None,
     stop: Annotated[
         bool, typer.Option("--stop", help="End what another relforge serve of it started.")
@@ -98,13 +113,31 @@ def serve(
         raise _misfit("--out and --node belong to --print")
     if print_ is not None and stop:
         raise _misfit("--print starts nothing that --stop could end")
+    if local is not None and print_ in (None, Printed.client):
+        raise _misfit("--local is printed, as shell, compose or json; it is started by hand")
     hosts = hosts_of(nodes, chosen[0]) if nodes is not None else None
     if stop:
         from relforge.cli.serve_run import end
 
         end(place, chosen[0].name, hosts)
         return
-    spec = launch_of(place, chosen[0], hosts=hosts, image=image, weights=weights, mount=mount or [])
+    if print_ is Printed.client:
+        from relforge.serving.client_script import client_script
+
+        if out is not None or node is not None:
+            raise _misfit("--print client is one script: it goes without --out and --node")
+        sys.stdout.write(client_script(chosen[0], hosts))
+        return
+    spec = launch_of(
+        place,
+        chosen[0],
+        hosts=hosts,
+        image=image,
+        weights=weights,
+        mount=mount or [],
+        local=local.value if local else None,
+        started=print_ is None,
+    )
     if print_ is None:
         from relforge.cli.serve_run import run
 

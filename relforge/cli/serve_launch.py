@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relforge.cli.common import Workplace
+from relforge.cli.common import Workplace, to_stderr
 from relforge.errors import ExitCode, RelforgeError
+from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.hosts import HostNode
 from relforge.manifest.release import Release
 from relforge.serving.spec import LaunchSpec, launch_spec
 
 if TYPE_CHECKING:
-    from relforge.stage import StageResult
+    from relforge.plan import ReleasePlan
+    from relforge.stages.build import BuildInputs
 
 
 def launch_of(
@@ -25,18 +26,26 @@ def launch_of(
     image: str | None,
     weights: Path | None,
     mount: list[str],
+    local: str | None = None,
+    started: bool = True,
 ) -> LaunchSpec:
-    """The launch that the options of ``relforge serve`` name. Raises RelforgeError (USAGE)."""
-    planned = _Planned(place, release)
-    device = place.project.device(release.device).on(release.stack)
+    """The launch that the options of ``relforge serve`` name.
+
+    One that is only printed, not ``started``, may name an image that is not built yet and a folder
+    of weights that is a convention; stderr says so. Raises RelforgeError (USAGE).
+    """
+    planned = _Planned(place, release, started)
+    builds = release.build.image is None
+    device = place.project.device(release.device).for_release(release.stack, builds=builds)
     return launch_spec(
         release,
         device,
         image=image or planned.image,
-        weights=_weights(planned, hosts) if weights is None else weights,
+        weights=_weights(planned, hosts, local) if weights is None else weights,
         host_port=release.serve.port,
         hosts=hosts,
         mounts=dict(_mount(word) for word in mount),
+        local=local,
     )
 
 
@@ -54,27 +63,31 @@ def _mount(word: str) -> tuple[str, Path]:
 class _Planned:
     """What was made here before and is still what the manifests ask for; looked up when needed."""
 
-    def __init__(self, place: Workplace, release: Release) -> None:
+    def __init__(self, place: Workplace, release: Release, started: bool) -> None:
         self._place = place
         self._release = release
+        self._started = started
 
     @cached_property
-    def _reused(self) -> Mapping[str, StageResult]:
+    def _plan(self) -> ReleasePlan:
         from relforge.evidence.store import Store
         from relforge.pipeline import STAGES
         from relforge.plan import make_plan, subject
 
         place = self._place
         loaded = subject(place.project, self._release, place.site)
-        return make_plan(loaded, STAGES, Store(place.home)).reused
+        return make_plan(loaded, STAGES, Store(place.home))
 
     @property
     def image(self) -> str:
-        """The name of the image that was built here."""
-        from relforge.stages.build import BuildResult
+        """The image that was built here; of a launch that is printed also one that will be."""
+        from relforge.stages.build import BuildInputs, BuildResult
 
-        built = self._reused.get("build")
+        built = self._plan.reused.get("build")
         if not isinstance(built, BuildResult):
+            inputs = self._plan.inputs.get("build")
+            if not self._started and isinstance(inputs, BuildInputs):
+                return self._not_built_yet(inputs)
             raise RelforgeError(
                 f"{self._release.name} is not built here as its manifests say",
                 code=ExitCode.USAGE,
@@ -83,6 +96,22 @@ class _Planned:
                 hint=f"relforge build --release {self._release.name}, or name one with --image REF",
             )
         return built.image_name
+
+    def _not_built_yet(self, inputs: BuildInputs) -> str:
+        """The name that the build will give, or that of the image which is taken as it is."""
+        lock = self._plan.subject.lock
+        if inputs.given and lock.image is not None:
+            if lock.image.digest == UNRESOLVED:
+                to_stderr(f"note: nobody resolved {lock.image.reference} to a digest yet")
+                return lock.image.reference
+            if self._release.build.image and self._release.build.image.registry:
+                return f"{lock.image.reference}@{lock.image.digest}"
+            return lock.image.reference
+        to_stderr(
+            f"note: {inputs.image_name} is not built yet: relforge build --release "
+            f"{self._release.name}"
+        )
+        return inputs.image_name
 
     @property
     def weights(self) -> Path:
@@ -95,8 +124,12 @@ class _Planned:
             return known
         if model.weights.kind == "local":
             return place.project.path(model.weights.path)
-        found = self._reused.get("weights")
+        found = self._plan.reused.get("weights")
         if not isinstance(found, WeightsResult):
+            if not self._started:
+                folder = Path("/weights") / model.name
+                to_stderr(f"note: the weights are taken to lie in {folder}; --weights says where")
+                return folder
             raise RelforgeError(
                 f"where the weights of {model.name} lie on the nodes is not known",
                 code=ExitCode.USAGE,
@@ -107,8 +140,10 @@ class _Planned:
         return found.folder
 
 
-def _weights(planned: _Planned, hosts: tuple[HostNode, ...] | None) -> Path:
-    """Only looked up where a host does not say it itself."""
+def _weights(planned: _Planned, hosts: tuple[HostNode, ...] | None, local: str | None) -> Path:
+    """Only looked up where a host does not say it itself, and where they are mounted."""
+    if local is not None:
+        return Path("/")
     if hosts and all(host.weights for host in hosts):
         return Path(hosts[0].weights or "")
     return planned.weights

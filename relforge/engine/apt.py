@@ -1,8 +1,8 @@
-"""Which Debian mirror this host uses, and what an image's sources.list says.
+"""Which mirrors of Debian and Ubuntu count here, and what an image's sources.list says.
 
 The image names the standard mirror that debootstrap itself knows, so that nothing of this host
-is published. Where the host has a mirror of its own, a build mounts ``build_sources`` over
-``/etc/apt/sources.list`` as a BuildKit secret: BuildKit keeps it out of layers and cache keys.
+is published. Where the site or the host has a mirror of its own, a build mounts ``build_sources``
+over ``/etc/apt/sources.list`` as a BuildKit secret (``site_secrets``).
 """
 
 from __future__ import annotations
@@ -13,38 +13,54 @@ from pathlib import Path
 
 from relforge import proc
 from relforge.errors import ExitCode
+from relforge.frozen import Frozen
 from relforge.manifest.site import Site
 
-_IN_RELEASE = re.compile(r"^'(?P<uri>\S+)/dists/(?P<suite>[^/']+)(?:/updates)?/InRelease'")
+# Documented in apt's own doc/acquire-additional-files; in the order of the source files.
+_TARGETS = (
+    *("apt-get", "indextargets", "--no-release-info", "--format"),
+    *("$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"),
+)
 _DEFAULT = re.compile(r'^\s*DEF_MIRROR="?(?P<uri>[a-z]+://[^"\s]+)"?', re.MULTILINE)
 _ROLLING = ("sid", "unstable", "testing", "experimental")
-SECRET_ID = "apt_sources"  # noqa: S105 (the name of a mount)
+_COMPONENTS = {"debian": "main", "ubuntu": "main universe"}
+
+
+class System(Frozen):
+    """A distribution and its release, as ``/etc/os-release`` has them: ``debian``, ``bookworm``."""
+
+    distribution: str
+    suite: str
 
 
 def bootstrap_mirror(suite: str, site: Site) -> str | None:
     """The mirror to bootstrap from: the site's, else this host's for that suite, else None."""
     if site.apt_mirror:
         return site.apt_mirror.rstrip("/")
-    return next((uri for uri, name in host_sources() if name == suite), None)
+    return host_sources().get(suite)
 
 
 def image_sources(suite: str, used: str | None) -> str:
     """The sources.list that the image carries; ``used`` is the mirror it was made from, which
     stands in only when debootstrap's own default cannot be read."""
-    return _lines(_standard(default_mirror() or used, suite))
+    system = System(distribution="debian", suite=suite)
+    return _lines(_standard(default_mirror() or used, system), system)
 
 
-def build_sources(suite: str, site: Site) -> str | None:
+def build_sources(system: System, site: Site) -> str | None:
     """The sources.list to mount while building here, or None when the image's own will do."""
-    if site.apt_mirror:
-        entries = _standard(site.apt_mirror.rstrip("/"), suite)
-    else:
-        wanted = {suite, f"{suite}-updates", f"{suite}-security"}
-        entries = [(uri, name) for uri, name in host_sources() if name in wanted]
-        if not any(name == suite for _, name in entries):
+    if system.distribution not in _COMPONENTS:
+        return None
+    named = site.apt_mirror if system.distribution == "debian" else site.ubuntu_mirror
+    entries = _standard(named.rstrip("/") if named else None, system)
+    if not entries:
+        suites = (system.suite, f"{system.suite}-updates", f"{system.suite}-security")
+        known = host_sources()
+        if system.suite not in known:
             return None
-    text = _lines(entries)
-    return None if text == image_sources(suite, None) else text
+        entries = [(known[suite], suite) for suite in suites if suite in known]
+    text = _lines(entries, system)
+    return None if text == image_sources(system.suite, None) else text
 
 
 def default_mirror() -> str | None:
@@ -54,33 +70,40 @@ def default_mirror() -> str | None:
     return found["uri"].rstrip("/") if found else None
 
 
-def host_sources() -> list[tuple[str, str]]:
-    """(mirror, suite) of this host's apt sources, as apt itself reads them; empty without apt."""
+def host_sources() -> dict[str, str]:
+    """The mirror of each suite in this host's apt sources, as apt itself reads them.
+
+    Other vendors' repositories bear the names of suites, too: the first that has a ``main`` counts.
+    Empty without apt.
+    """
     if shutil.which("apt-get") is None:
-        return []
+        return {}
     done = proc.run(
-        ["apt-get", "update", "--print-uris"],
+        _TARGETS,
         code=ExitCode.ENVIRONMENT,
         env={"LC_ALL": "C.UTF-8"},
         timeout_s=20,
         check=False,
     )
-    found = (_IN_RELEASE.match(line) for line in done.text.splitlines())
-    return [(m["uri"].rstrip("/"), m["suite"]) for m in found if m]
+    found: dict[str, str] = {}
+    for line in done.text.splitlines():
+        mirror, suite, component, *_ = (*line.split(), "", "", "")
+        if component == "main":
+            found.setdefault(suite.removesuffix("/updates"), mirror.rstrip("/"))
+    return found
 
 
-def _standard(mirror: str | None, suite: str) -> list[tuple[str, str]]:
-    # Debian's own layout: security updates lie beside the main archive.
+def _standard(mirror: str | None, system: System) -> list[tuple[str, str]]:
     if not mirror:
         return []
+    suite = system.suite
     if suite in _ROLLING:
         return [(mirror, suite)]
-    return [
-        (mirror, suite),
-        (mirror, f"{suite}-updates"),
-        (f"{mirror}-security", f"{suite}-security"),
-    ]
+    # Debian's security updates lie beside the main archive, Ubuntu's in it.
+    security = f"{mirror}-security" if system.distribution == "debian" else mirror
+    return [(mirror, suite), (mirror, f"{suite}-updates"), (security, f"{suite}-security")]
 
 
-def _lines(entries: list[tuple[str, str]]) -> str:
-    return "".join(f"deb {uri} {suite} main\n" for uri, suite in entries)
+def _lines(entries: list[tuple[str, str]], system: System) -> str:
+    components = _COMPONENTS[system.distribution]
+    return "".join(f"deb {uri} {suite} {components}\n" for uri, suite in entries)

@@ -16,34 +16,54 @@ from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
 from relforge.engine.buildx import BuildRequest, build, build_into_engine
-from relforge.engine.cli import DockerCli, find_cli
-from relforge.engine.client import connect
+from relforge.engine.cli import find_cli
+from relforge.engine.contents import contents
+from relforge.engine.given_image import load_requested
 from relforge.engine.images import find_image
+from relforge.engine.pulling import NotHad, Place, pull
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, sha256_file, write_atomic
 from relforge.frozen import Frozen, canonical_json, content_key
-from relforge.manifest.facts import UNRESOLVED, BaseImage, BootstrapBase, RegistryBase
+from relforge.manifest.facts import (
+    UNRESOLVED,
+    BaseImage,
+    BootstrapBase,
+    RegistryBase,
+    RequestedImage,
+)
 from relforge.manifest.site import Site
+from relforge.network import PROXY_HINT, Proxy, proxies_for
+from relforge.sources.places import proxy_of, shown, why_unreachable
 from relforge.workarea import work_area
 
 LABEL_KEY = "org.relforge.base-key"
 _RECIPE = 1
-_ASK_TIMEOUT_S = 4
 _LOCK_WAIT_S = 1800.0
 _DOCKERFILE = 'FROM scratch\nADD rootfs.tar /\nCMD ["/bin/sh"]\n'
 
 
 class BaseResult(Frozen):
     """``reference`` goes into FROM. ``digest`` is the manifest's: the registry's own where it came
-    from one. ``packages`` are Debian's (name, version), empty for an image without them. ``key`` is
-    the content key of what was declared."""
+    from one. ``place`` is where that was pulled from, a mirror perhaps; None for a bootstrapped
+    base, and where nobody noted it. ``system`` is the distribution, where the image tells it.
+    ``packages`` are Debian's (name, version), empty for an image without them. ``key`` is the
+    content key of what was declared."""
 
-    how: Literal["registry", "bootstrap"]
+    how: Literal["registry", "bootstrap", "archive"]
     reference: str
     digest: str
+    place: str | None = None
+    system: apt.System | None = None
     packages: tuple[tuple[str, str], ...] = ()
     key: str
     reused: bool = False
+
+
+class _Pulled(Frozen):
+    """What is kept beside the copy of a registry's image."""
+
+    key: str
+    place: str
 
 
 class _Made(Frozen):
@@ -73,6 +93,8 @@ def ensure_base(
     A registry is asked by the engine and given 4 s to answer. Raises RelforgeError (ENVIRONMENT)
     when neither way works. Raises Cancelled; no work folder is left behind.
     """
+    if base.on_request is not None:
+        return _from_archive(base.on_request, architecture, site, home, ctx_line, cancel)
     unreachable = "the site configuration asks for a bootstrapped base"
     if base.registry is not None and site.base_image != "bootstrap":
         found = _from_registry(base.registry, architecture, site, home, ctx_line, cancel)
@@ -81,16 +103,7 @@ def ensure_base(
         unreachable = found
         ctx_line(f"registry of the base image: {unreachable}")
     if base.bootstrap is None or site.base_image == "registry":
-        named = base.registry
-        raise RelforgeError(
-            "no base image can be had",
-            code=ExitCode.ENVIRONMENT,
-            where=f"{named.reference}@{named.digest}" if named else "the device's base image",
-            why=unreachable if named else "the device manifest declares no registry",
-            hint="make the registry reachable for the engine"
-            if base.bootstrap is None
-            else "set base_image: auto in the site configuration, or make the registry reachable",
-        )
+        raise _nothing_had(base, site, unreachable)
     return _bootstrapped(
         base.bootstrap,
         architecture=architecture,
@@ -98,6 +111,23 @@ def ensure_base(
         home=home,
         ctx_line=ctx_line,
         cancel=cancel,
+    )
+
+
+def _nothing_had(base: BaseImage, site: Site, unreachable: str) -> RelforgeError:
+    named = base.registry
+    place = Place.of(named.reference, named.digest, site) if named else None
+    reach = "make the registry reachable for the engine"
+    if place is not None and place.asked != place.named:
+        reach = f"{reach}, or correct registry_mirrors in {site.file or 'the site configuration'}"
+    return RelforgeError(
+        "no base image can be had",
+        code=ExitCode.ENVIRONMENT,
+        where=str(place or "the device's base image"),
+        why=unreachable if place else "the device manifest declares no registry",
+        hint=reach
+        if base.bootstrap is None
+        else f"{reach}; or set base_image: auto in the site configuration",
     )
 
 
@@ -117,48 +147,64 @@ def _from_registry(
     name = f"relforge-base:{key[:12]}"
     copy = find_image(name, cli=cli)
     reused = copy is not None and copy.labels.get(LABEL_KEY) == key
+    note = home / "base" / key / "pulled.json"
     if not reused:
-        reference = f"{base.reference}@{base.digest}"
-        if why := _pulled(reference, cli, site, ctx_line, cancel):
-            return why
+        place = Place.of(base.reference, base.digest, site)
+        had = pull(place, site=site, line=ctx_line, cancel=cancel)
+        if isinstance(had, NotHad):
+            return had.why
         lock = home / "work" / f"base-{key[:12]}.lock"
         with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
-            _copy_pulled(reference, name, key, home, site, ctx_line, cancel)
+            _copy_pulled(had, name, key, home, site, ctx_line, cancel)
+            # Not a label of the copy: every image on it would inherit that.
+            write_atomic(note, canonical_json(_Pulled(key=key, place=had)))
+    carried = contents(name, cli)
     return BaseResult(
         how="registry",
         reference=name,
         digest=base.digest,
-        packages=_ask_image(name, cli),
+        place=_place(note, key),
+        system=carried.system,
+        packages=carried.packages,
         key=key,
         reused=reused,
     )
 
 
-def _pulled(
-    reference: str,
-    cli: DockerCli,
+def _from_archive(
+    base: RequestedImage,
+    architecture: str,
     site: Site,
+    home: Path,
     ctx_line: Callable[[str], None],
     cancel: CancelToken | None,
-) -> str | None:
-    """Pulls an image that is not there yet; returns why it cannot be had."""
-    if find_image(reference, cli=cli) is not None:
-        return None
-    if why := _unreachable(reference, site):
-        return why
-    ctx_line(f"pulling {reference}")
-    done = proc.run(
-        cli.argv("pull", reference),
-        code=ExitCode.ENVIRONMENT,
-        env=cli.environment,
-        check=False,
-        cancel=cancel,
-        on_line=ctx_line,
+) -> BaseResult:
+    """The image that somebody handed out, as BuildKit's own."""
+    key = content_key({"recipe": _RECIPE, "on_request": base, "architecture": architecture})
+    name = f"relforge-base:{key[:12]}"
+    cli = find_cli(site.engine)
+    copy = find_image(name, cli=cli)
+    reused = copy is not None and copy.labels.get(LABEL_KEY) == key
+    if not reused:
+        loaded = load_requested(base, architecture, cli=cli, site=site, cancel=cancel)
+        lock = home / "work" / f"base-{key[:12]}.lock"
+        with held_lock(lock, purpose="base image", wait_s=_LOCK_WAIT_S, cancel=cancel):
+            # BuildKit takes no image by its id alone.
+            given = f"relforge-given:{key[:12]}"
+            proc.run(
+                cli.argv("tag", loaded.id, given), code=ExitCode.ENVIRONMENT, env=cli.environment
+            )
+            _copy_pulled(given, name, key, home, site, ctx_line, cancel)
+    carried = contents(name, cli)
+    return BaseResult(
+        how="archive",
+        reference=name,
+        digest=base.digest,
+        system=carried.system,
+        packages=carried.packages,
+        key=key,
+        reused=reused,
     )
-    if done.returncode == 0:
-        return None
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"docker pull ended with {done.returncode}"
 
 
 def _copy_pulled(
@@ -211,26 +257,6 @@ def _env_line(pair: str) -> str:
     return f'{name}="{value}"'
 
 
-def _unreachable(reference: str, site: Site) -> str | None:
-    # The engine asks the registry for the manifest: seconds, where a pull would retry for long.
-    from docker.errors import DockerException
-    from requests import RequestException
-
-    client = connect(site.engine)
-    try:
-        client.api.timeout = _ASK_TIMEOUT_S
-        client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
-    except RequestException as error:
-        if "timed out" in str(error).lower():
-            return f"no answer within {_ASK_TIMEOUT_S} s"
-        return str(error)
-    except DockerException as error:
-        return str(getattr(error, "explanation", None) or error)
-    finally:
-        client.close()
-    return None
-
-
 def _bootstrapped(
     spec: BootstrapBase,
     *,
@@ -241,6 +267,7 @@ def _bootstrapped(
     cancel: CancelToken | None,
 ) -> BaseResult:
     key = base_key(spec, architecture)
+    system = apt.System(distribution="debian", suite=spec.suite)
     name = f"relforge-base:{key[:12]}"
     cli = find_cli(site.engine)
     kept = home / "base" / key
@@ -251,7 +278,8 @@ def _bootstrapped(
             how="bootstrap",
             reference=name,
             digest=image.id,
-            packages=made.packages if made else _ask_image(name, cli),
+            system=system,
+            packages=made.packages if made else contents(name, cli).packages,
             key=key,
             reused=True,
         )
@@ -274,6 +302,7 @@ def _bootstrapped(
         how="bootstrap",
         reference=name,
         digest=built.image_digest,
+        system=system,
         packages=made.packages,
         key=key,
     )
@@ -294,8 +323,15 @@ def _make(
         root = work / "root"
         started = rootfs.now()
         mirror = apt.bootstrap_mirror(spec.suite, site)
+        _refuse_silent_mirror(mirror or apt.default_mirror(), site)
         rootfs.bootstrap(
-            spec, root, architecture=architecture, mirror=mirror, line=ctx_line, cancel=cancel
+            spec,
+            root,
+            architecture=architecture,
+            mirror=mirror,
+            environment=rootfs.environment(site, work),
+            line=ctx_line,
+            cancel=cancel,
         )
         status = (root / "var/lib/dpkg/status").read_text()
         rootfs.normalise(root, started=started, apt_sources=apt.image_sources(spec.suite, mirror))
@@ -310,36 +346,33 @@ def _make(
     return made
 
 
+def _place(note: Path, key: str) -> str | None:
+    try:
+        pulled = _Pulled.model_validate_json(note.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return pulled.place if pulled.key == key else None
+
+
+def _refuse_silent_mirror(mirror: str | None, site: Site) -> None:
+    # wget itself tries for many minutes.
+    if mirror is None:
+        return
+    proxies = proxies_for(mirror, Proxy.of(site))
+    if why := why_unreachable(mirror, site.python.index_timeout_s, proxies=proxies):
+        check = "check the network, or name another mirror (apt_mirror in the site configuration)"
+        raise RelforgeError(
+            "the Debian mirror cannot be reached",
+            code=ExitCode.ENVIRONMENT,
+            where=f"{shown(mirror)}, for debootstrap",
+            why=why,
+            hint=f"{PROXY_HINT}; else {check}" if proxy_of(mirror, proxies) else check,
+        )
+
+
 def _read(path: Path, key: str) -> _Made | None:
     try:
         made = _Made.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return made if made.key == key else None
-
-
-def _ask_image(name: str, cli: DockerCli) -> tuple[tuple[str, str], ...]:
-    """The packages of an image, from its own dpkg status; none where it has no such file."""
-    created = proc.run(
-        cli.argv("create", name), code=ExitCode.ENVIRONMENT, env=cli.environment
-    ).text.strip()
-    try:
-        done = proc.run(
-            cli.argv("cp", f"{created}:/var/lib/dpkg/status", "-"),
-            code=ExitCode.ENVIRONMENT,
-            env=cli.environment,
-            check=False,
-        )
-    finally:
-        proc.run(cli.argv("rm", "--force", created), code=ExitCode.ENVIRONMENT, env=cli.environment)
-    return rootfs.packages(_only_file(done.stdout)) if done.returncode == 0 else ()
-
-
-def _only_file(archive: bytes) -> str:
-    import io
-    import tarfile
-
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        member = tar.next()
-        content = tar.extractfile(member) if member else None
-        return content.read().decode() if content else ""

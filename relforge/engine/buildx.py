@@ -29,6 +29,7 @@ from relforge.files import cannot_write, write_atomic
 from relforge.frozen import Frozen
 from relforge.leftovers import owned_folder
 from relforge.manifest.site import EngineSite
+from relforge.network import Proxy
 
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _EXCERPT = re.compile(r"^(?P<file>\S+):(?P<line>\d+)$")
@@ -42,6 +43,10 @@ class BuildRequest(Frozen):
     ``args`` and ``labels`` are public: they end in the image. ``image_name`` (with tag) is what
     the engine calls the result. ``layout`` is the folder to make, replaced when it exists.
     ``log`` is the full log; ``rebuild.sh`` beside it repeats the build without relforge.
+
+    A site's proxy is no part of it: BuildKit knows its variables itself and keeps them out of
+    keys, history and layers. They are named on the command line and taken from the environment,
+    so that no argument list, log or script has their values.
     """
 
     dockerfile: Path
@@ -83,10 +88,11 @@ def build(
     request: BuildRequest,
     *,
     site: EngineSite | None = None,
+    proxy: Proxy | None = None,
     ctx_line: Callable[[str], None] = lambda _line: None,
     cancel: CancelToken | None = None,
 ) -> BuildResult:
-    """Runs the build and returns the image.
+    """Runs the build and returns the image; ``proxy`` is what its steps reach others through.
 
     Raises RelforgeError: BUILD with the failing step, its line in the Dockerfile and its last
     words; ENVIRONMENT when the engine does not answer, cannot build, or its disk is full. Raises
@@ -96,13 +102,13 @@ def build(
     cli = find_cli(site)
     facts = engine_facts(site)
     _require_containerd(facts)
-    script = rebuild_script(cli, request)
+    script = rebuild_script(cli, request, proxy)
     write_atomic(request.log.parent / "rebuild.sh", script.encode(), mode=0o755)
     request.context.mkdir(parents=True, exist_ok=True)
     request.layout.parent.mkdir(parents=True, exist_ok=True)
     with owned_folder(request.layout.parent, f".{request.layout.name}") as work:
         outputs = _outputs(facts, request, work / "layout")
-        progress = _run(cli, facts, request, outputs, ctx_line, cancel)
+        progress = _run(cli, facts, request, outputs, proxy, ctx_line, cancel)
         image = normalise(work / "layout")
         try:
             replace_folder(work / "layout", request.layout)
@@ -129,6 +135,7 @@ def export_target(
     target: str,
     dest: Path,
     site: EngineSite | None = None,
+    proxy: Proxy | None = None,
     ctx_line: Callable[[str], None] = lambda _line: None,
     cancel: CancelToken | None = None,
 ) -> Path:
@@ -142,9 +149,10 @@ def export_target(
     part = request.model_copy(
         update={"target": target, "log": request.log.with_name(f"{request.log.stem}-{target}.log")}
     )
-    write_atomic(part.log.parent / "rebuild.sh", rebuild_script(cli, part).encode(), mode=0o755)
+    script = rebuild_script(cli, part, proxy)
+    write_atomic(part.log.parent / "rebuild.sh", script.encode(), mode=0o755)
     request.context.mkdir(parents=True, exist_ok=True)
-    _run(cli, facts, part, [_csv("type=local", f"dest={dest}")], ctx_line, cancel)
+    _run(cli, facts, part, [_csv("type=local", f"dest={dest}")], proxy, ctx_line, cancel)
     return dest
 
 
@@ -157,18 +165,24 @@ def build_into_engine(
 ) -> None:
     """Builds an image that only this engine needs, under ``image_name``; no layout is written.
 
+    Its steps reach nobody.
+
     Raises what ``build`` raises.
     """
     cli = find_cli(site)
     facts = engine_facts(site)
     _require_containerd(facts)
     request.context.mkdir(parents=True, exist_ok=True)
-    _run(cli, facts, request, [_image_output(request)], ctx_line, cancel)
+    _run(cli, facts, request, [_image_output(request)], None, ctx_line, cancel)
 
 
-def rebuild_script(cli: DockerCli, request: BuildRequest) -> str:
-    """A shell script that repeats the build into the engine, with readable progress."""
-    argv = _argv(cli, request, progress="plain")
+def rebuild_script(cli: DockerCli, request: BuildRequest, proxy: Proxy | None = None) -> str:
+    """A shell script that repeats the build into the engine, with readable progress.
+
+    A proxy it takes from the environment of whoever runs it, and secrets where they still are:
+    most live as long as the build.
+    """
+    argv = _argv(cli, request.model_copy(update={"secrets": {}}), proxy, progress="plain")
     argv += ["--output", _image_output(request), str(request.context)]
     words: list[str] = []
     for word in argv:
@@ -178,10 +192,18 @@ def rebuild_script(cli: DockerCli, request: BuildRequest) -> str:
         else:
             words[-1] += " " + shlex.quote(word)
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in cli.env)
-    return f"#!/bin/sh\nset -eu\n{exports}exec " + " \\\n  ".join(words) + "\n"
+    secrets = "".join(
+        f"[ ! -f {shlex.quote(str(path))} ] || "
+        f'set -- "$@" --secret {shlex.quote(_secret(name, path))}\n'
+        for name, path in sorted(request.secrets.items())
+    )
+    words.append('"$@"')
+    return f"#!/bin/sh\nset -eu\n{exports}{secrets}exec " + " \\\n  ".join(words) + "\n"
 
 
-def _argv(cli: DockerCli, request: BuildRequest, *, progress: str) -> list[str]:
+def _argv(
+    cli: DockerCli, request: BuildRequest, proxy: Proxy | None, *, progress: str
+) -> list[str]:
     # The default builder: a user's own choice (docker buildx use) may have no access to the
     # engine's images, from which the base comes.
     argv = [*cli.argv("buildx", "build"), "--builder", "default", f"--progress={progress}"]
@@ -192,8 +214,11 @@ def _argv(cli: DockerCli, request: BuildRequest, *, progress: str) -> list[str]:
         {**request.args, "SOURCE_DATE_EPOCH": str(request.source_date_epoch)}.items()
     ):
         argv += ["--build-arg", f"{key}={value}"]
+    for name, value in sorted((proxy.environment() if proxy else {}).items()):
+        if value:
+            argv += ["--build-arg", name]
     for name, path in sorted(request.secrets.items()):
-        argv += ["--secret", _csv(f"id={name}", f"src={path}")]
+        argv += ["--secret", _secret(name, path)]
     for key, value in sorted(request.labels.items()):
         argv += ["--label", f"{key}={value}"]
     if request.target:
@@ -210,6 +235,10 @@ def _image_output(request: BuildRequest) -> str:
     return _csv("type=image", f"name={request.image_name}", *_COMPRESSION)
 
 
+def _secret(name: str, path: Path) -> str:
+    return _csv(f"id={name}", f"src={path}")
+
+
 def _csv(*fields: str) -> str:
     # buildx reads these options as one line of CSV.
     return ",".join('"' + f.replace('"', '""') + '"' if '"' in f or "," in f else f for f in fields)
@@ -220,10 +249,11 @@ def _run(
     facts: EngineFacts,
     request: BuildRequest,
     outputs: list[str],
+    proxy: Proxy | None,
     ctx_line: Callable[[str], None],
     cancel: CancelToken | None,
 ) -> Progress:
-    argv = _argv(cli, request, progress="rawjson")
+    argv = _argv(cli, request, proxy, progress="rawjson")
     for output in outputs:
         argv += ["--output", output]
     argv.append(str(request.context))
@@ -235,7 +265,7 @@ def _run(
             done = proc.run(
                 argv,
                 code=ExitCode.BUILD,
-                env=cli.environment,
+                env={**cli.environment, **(proxy.environment() if proxy else {})},
                 check=False,
                 cancel=cancel,
                 on_line=progress.feed,

@@ -44,6 +44,9 @@ class EngineFacts(Frozen):
     free_disk_bytes: int | None
     memory_bytes: int
     cpus: int
+    runtimes: tuple[str, ...] = ()
+    """Names of the container runtimes that it knows, such as those of vendors' toolkits."""
+    default_runtime: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ def engine_facts(site: EngineSite | None = None) -> EngineFacts:
         free_disk_bytes=_free_bytes(root) if engine_host(site).startswith("unix:") else None,
         memory_bytes=int(info["MemTotal"]),
         cpus=int(info["NCPU"]),
+        runtimes=tuple(sorted(info.get("Runtimes") or {})),
+        default_runtime=str(info.get("DefaultRuntime") or ""),
     )
 
 

@@ -55,6 +55,8 @@ class ContainerSpec(Frozen):
     gpus: Literal["all"] | None = None
     runtime: str | None = None
     privileged: bool = False
+    healthcheck: bool = True
+    """False: the image's own health check is not run, since no server answers here."""
 
 
 class ContainerState(Frozen):

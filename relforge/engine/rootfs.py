@@ -12,13 +12,15 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.facts import BootstrapBase
+from relforge.manifest.site import Site
+from relforge.network import child_environment
 
 _EMPTIED = (
     "dev",
@@ -89,11 +91,13 @@ def bootstrap(
     *,
     architecture: str,
     mirror: str | None,
+    environment: Mapping[str, str],
     line: Callable[[str], None],
     cancel: CancelToken | None,
 ) -> None:
     """Runs debootstrap into the new folder ``root``; ``mirror`` None means its own default.
 
+    ``environment`` is what its wget reads of the site (see ``environment``).
     Its mounts live in a mount namespace of their own, so that none is left however it ends.
     Raises RelforgeError (ENVIRONMENT).
     """
@@ -112,7 +116,7 @@ def bootstrap(
     done = proc.run(
         argv,
         code=ExitCode.ENVIRONMENT,
-        env={"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+        env={**environment, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
         check=False,
         cancel=cancel,
         on_line=heard,
@@ -126,6 +130,22 @@ def bootstrap(
             hint="check that the mirror is reachable (apt_mirror in the site configuration), "
             "then run the same command again",
         )
+
+
+def environment(site: Site, folder: Path) -> dict[str, str]:
+    """The site's proxy and certificates, for debootstrap's wget; ``folder`` takes its files.
+
+    Raises RelforgeError (ENVIRONMENT) when a file that the site names cannot be read.
+    """
+    env = child_environment(site, folder)
+    if bundle := env.get("SSL_CERT_FILE"):
+        # wget reads certificates from its own settings alone; the person's stay in force.
+        named = os.environ.get("WGETRC")
+        own = Path(named) if named else Path("~/.wgetrc").expanduser()
+        settings = own.read_text() if own.is_file() else ""
+        (folder / "wgetrc").write_text(f"{settings}\nca_certificate = {bundle}\n")
+        env["WGETRC"] = str(folder / "wgetrc")
+    return env
 
 
 def normalise(root: Path, *, started: float, apt_sources: str) -> None:

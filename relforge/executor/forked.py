@@ -5,13 +5,14 @@ For work that only reads: what a slice gives comes back pickled, and nothing els
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -20,6 +21,11 @@ FEWEST_EACH = 100
 """Below this a process costs more than it brings."""
 MOST_PROCESSES = 2
 """Each takes some 100 MB: two hold a plan of ten thousand releases below 300."""
+SLICE = 50
+"""Items whose result is kept at a time: neither memory nor a pipe grows with the list."""
+_PIPE_BYTES = 1 << 20
+"""How far a process may be ahead of the reader: Linux gives this much to anybody."""
+_LENGTH_BYTES = 8
 
 
 def processes_for(items: int) -> int:
@@ -35,65 +41,67 @@ def in_slices(
     *,
     processes: int | None = None,
 ) -> Iterator[ResultT]:
-    """*work* of contiguous slices of *items*, in their order; the first slice is this process's.
+    """*work* of contiguous slices of *items*, in their order; the slices are dealt in turn to
+    processes, whose results this one gathers.
 
-    Without ``processes``: as many as ``processes_for`` says. A slice whose process fails is done
-    again here, so that its exception, or its result, is that of a plain call. Must be called while
-    this process has one thread.
+    Without ``processes``: as many as ``processes_for`` says; one is this one. A slice that another
+    process does not answer is done here, as all of its later ones, so that its exception, or its
+    result, is that of a plain call. Must be called while this process has one thread.
     """
     count = max(1, min(processes or processes_for(len(items)), len(items)))
-    edges = [len(items) * number // count for number in range(count + 1)]
-    slices = [items[start:end] for start, end in pairwise(edges)]
-    children = [(_fork(part, work), part) for part in slices[1:]]
+    each = min(SLICE, -(-len(items) // count)) or 1
+    slices = [items[start : start + each] for start in range(0, len(items), each)]
+    count = min(count, len(slices))
+    children = [_fork(slices[number::count], work) for number in range(count)] if count > 1 else []
     try:
-        yield work(slices[0])
-        for child, part in children:
-            answer = child.answer()
-            yield work(part) if answer is None else pickle.loads(answer)  # noqa: S301 (our own)
+        for number, part in enumerate(slices):
+            answer = children[number % count].answer() if children else None
+            # Our own process wrote it.
+            yield work(part) if answer is None else pickle.loads(answer)  # noqa: S301
     finally:
-        for child, _part in children:
+        for child in children:
             child.end()
 
 
 class _Child:
-    """A process that works on one slice, and the pipe that its result comes through."""
+    """A process that works on slices, and the pipe that its results come through."""
 
-    def __init__(self, pid: int, reading: int) -> None:
-        self.pid: int | None = pid
-        self.reading = reading
+    def __init__(self, pid: int, pipe: BinaryIO) -> None:
+        self.pid = pid
+        self.pipe = pipe
 
     def answer(self) -> bytes | None:
-        """Everything it wrote, or None when it did not end well."""
-        with os.fdopen(self.reading, "rb", closefd=False) as pipe:
-            told = pipe.read()
-        assert self.pid is not None
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = None
-        return told if status == 0 else None
+        """Its next result, or None when it ended before it had told it."""
+        length = self.pipe.read(_LENGTH_BYTES)
+        told = self.pipe.read(int.from_bytes(length, "big"))
+        whole = len(length) == _LENGTH_BYTES and len(told) == int.from_bytes(length, "big")
+        return told if whole else None
 
     def end(self) -> None:
-        """Ends it when its answer is not wanted any more."""
-        if self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.pid = None
-        os.close(self.reading)
+        """Ends it, when its answers are not wanted any more, or it has told them all."""
+        self.pipe.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
 
-def _fork(items: Sequence[Any], work: Callable[[Sequence[Any]], Any]) -> _Child:
+def _fork(slices: Sequence[Sequence[Any]], work: Callable[[Sequence[Any]], Any]) -> _Child:
     reading, writing = os.pipe()
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     pid = os.fork()
     if pid:
         os.close(writing)
-        return _Child(pid, reading)
+        return _Child(pid, os.fdopen(reading, "rb"))
     status = 1
     try:
         os.close(reading)
         # Ctrl-C is for the parent, which ends its children.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        answer = pickle.dumps(work(items))
         with os.fdopen(writing, "wb") as pipe:
-            pipe.write(answer)
+            for part in slices:
+                answer = pickle.dumps(work(part))
+                pipe.write(len(answer).to_bytes(_LENGTH_BYTES, "big") + answer)
+                pipe.flush()
         status = 0
     finally:
         # Never back into the caller's code: that is the parent's.

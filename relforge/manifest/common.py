@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNFIT_IN_PATHS = re.compile(r"[\x00-\x1f,]")
 
 
 def _stays_inside(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
         raise ValueError("must be a relative path that stays inside its folder")
-    if any(ord(c) < 32 or c == "," for c in path):
+    if _UNFIT_IN_PATHS.search(path):
         # Paths end in mount options and Dockerfile lines, where these mean something else.
         raise ValueError("must hold neither a comma nor a control character")
     return path
 
 
 def _one_line(text: str) -> str:
-    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+    if _CONTROL.search(text):
         raise ValueError("must be one line without control characters")
     return text
 

@@ -94,12 +94,13 @@ class Device(Frozen):
             for profile in self.launch_profiles:
                 if isinstance(profile, LaunchProfile) and profile.source is None:
                     raise ValueError(f"launch profile {profile.name!r} names no source")
-        content = self.model_dump(mode="json", exclude={"disagreements"})
-        for disagreement in self.disagreements:
-            try:
-                fact_at(content, disagreement.fact)
-            except KeyError:
-                raise ValueError(f"disagreements name no fact {disagreement.fact!r}") from None
+        if self.disagreements:
+            content = self.model_dump(mode="json", exclude={"disagreements"})
+            for disagreement in self.disagreements:
+                try:
+                    fact_at(content, disagreement.fact)
+                except KeyError:
+                    raise ValueError(f"disagreements name no fact {disagreement.fact!r}") from None
         return self
 
     @property
@@ -152,15 +153,18 @@ class Device(Frozen):
             raise self._missing("launch_profiles")
         return tuple(p for p in self.launch_profiles if isinstance(p, LaunchProfile))
 
-    def for_release(self, stack: str | None) -> Device:
-        """The device on a release's stack, with all that building and serving need to know.
+    def for_release(self, stack: str | None, *, builds: bool = True) -> Device:
+        """The device on a release's stack, with all that serving it needs to know, and building it
+        where ``builds``.
 
         Raises RelforgeError (USAGE) for the first of these facts that is unknown.
         """
         device = self.on(stack)
         if device.architecture == UNKNOWN:
             raise device._missing("architecture")
-        _ = device.python, device.base, device.profiles
+        if builds:
+            _ = device.python, device.base
+        _ = device.profiles
         return device
 
     def _known(self, value: T | Unknown, name: str) -> T:

@@ -44,11 +44,37 @@ class BootstrapBase(Frozen):
     packages: tuple[DebianPackage, ...] = ()
 
 
+class RequestedImage(Frozen):
+    """An image that its owner hands out on request.
+
+    Whoever has it names its archive (of ``docker save``) under ``images`` in the site
+    configuration, by ``reference``.
+    """
+
+    reference: Line
+    contact: Reason
+    ask_for: Reason
+    digest: Digest | Literal["unresolved"] = UNRESOLVED
+    """Of the image as its owner has it, where that is told."""
+
+
 class BaseImage(Frozen):
-    """The base of the image: the registry's when it can be reached, else the bootstrapped one."""
+    """The base of the image: the registry's when it can be reached, else the bootstrapped one, or
+    one that is handed out on request."""
 
     registry: RegistryBase | None = None
     bootstrap: BootstrapBase | None = None
+    on_request: RequestedImage | None = None
+
+
+class PythonEnvironment(Frozen):
+    """The Python environment that a base image brings, with the vendor's own builds in it.
+
+    ``prefix`` is its folder, the one that has ``bin/python``.
+    """
+
+    prefix: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")]
+    source: Source
 
 
 class Stack(Frozen):
@@ -73,6 +99,19 @@ class Stack(Frozen):
     package_index: Address | Literal["unknown", "default"]
     apt_build: tuple[DebianPackage, ...] = ()
     apt_runtime: tuple[DebianPackage, ...] = ()
+    environment: PythonEnvironment | None = None
+    """None: the image gets an environment of its own, made from the system's Python."""
+    activate: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None
+    """The base image's script with the SDK's settings, for servers that no login shell starts."""
+    as_root: Reason | None = None
+    """Why the server runs as root; None: as a user of its own."""
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """What of torch, triton, flagtree and numpy the stack names."""
+        torch = () if self.torch == UNKNOWN else self.torch
+        named = (*torch, self.triton, self.flagtree, self.numpy)
+        return tuple(text for text in named if text not in (UNKNOWN, "none"))
 
 
 class OtherImage(Frozen):
@@ -111,7 +150,11 @@ class DeviceQuery(Frozen):
     argv: Annotated[tuple[Line, ...], Field(min_length=1)]
     count: Line
     memory_used: Line
+    driver: Line | None = None
+    """Has a group with the version of the loaded driver, where the output tells it."""
     source: Source
+    output: Source | None = None
+    """A real output that the patterns were made for, where ``source`` only names the program."""
 
 
 class VisibleDevices(Frozen):

@@ -25,14 +25,22 @@ def file_version(path: str | Path) -> FileVersion:
     return FileVersion(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
-def known_sha256(path: Path) -> str:
+def known_sha256(path: str | Path) -> str:
     """The SHA-256 of a file's content; of one that did not change since, without reading it again.
 
     For small files that many releases share. Raises OSError.
     """
-    return _sha256(path, file_version(path))
+    name = os.fspath(path)
+    return _sha256(name, file_version(name))
+
+
+def known_files(folder: Path) -> dict[str, str]:
+    """The hashes of the files right in a folder by their names, as ``known_sha256`` has them."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file())
+    return {name: known_sha256(f"{folder}/{name}") for name in names}
 
 
 @lru_cache(maxsize=256)
-def _sha256(path: Path, version: FileVersion) -> str:  # noqa: ARG001
-    return sha256_file(path)
+def _sha256(name: str, version: FileVersion) -> str:  # noqa: ARG001
+    return sha256_file(Path(name))

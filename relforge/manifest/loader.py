@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from relforge.manifest.yamlnodes import Misplaced, compose, plain
 ManifestT = TypeVar("ManifestT", bound=Frozen)
 
 _DEEPEST = 100
+_LOGIN = re.compile(r"(?<=//)\S*@")
 
 
 def load(path: Path, model: type[ManifestT]) -> ManifestT:
@@ -104,7 +106,8 @@ def _explain(
         elif fault["type"] == "missing":
             message = "is required"
         elif not isinstance(fault.get("input"), (dict, list)):
-            message += f" (got {fault.get('input')!r})"
+            # A login that has no place in a manifest has none in a message either.
+            message += f" (got {_LOGIN.sub('[redacted]@', repr(fault.get('input')))})"
         rows.append(f"{place}: {shown or model.__name__.lower()}: {message}")
     first = rows[0].split(": ", 1)
     return RelforgeError(

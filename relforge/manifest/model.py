@@ -17,6 +17,19 @@ class Reference(Frozen):
     sha256: Sha256
 
 
+class StaticGraph(Frozen):
+    """A graph of the model that PaddleNLP built ahead; its server fetches it by ``name``."""
+
+    name: Line
+    precision: Line
+    """As PaddleNLP names it."""
+    mtp: bool | None = None
+    """With multi-token prediction; None where the model has none."""
+    nodes: PositiveInt | None = None
+    """On how many nodes it runs; None where its source does not say."""
+    source: Line
+
+
 class Model(Frozen):
     """Weights as people know them."""
 
@@ -28,7 +41,7 @@ class Model(Frozen):
     license_source: Line
     architecture: str
     parameters: PositiveInt
-    precision: Literal["float32", "float16", "bfloat16", "fp8", "int8", "int4", "w8a8"]
+    precision: Literal["float32", "float16", "bfloat16", "fp8", "int8", "int4", "w8a8", "w4a8"]
     base_model: str | None = None
     base_model_relation: Literal["finetune", "quantized", "merge", "adapter"] | None = None
     base_license: Line | None = None
@@ -38,3 +51,4 @@ class Model(Frozen):
     weights: Weights
     reference: Reference | None = None
     reported: tuple[Reported, ...] = ()
+    static_graphs: tuple[StaticGraph, ...] = ()

@@ -262,6 +262,8 @@ def load_site(path: Path | None) -> Site:
             "home": maybe(site.home),
             "dist": maybe(site.dist),
             "extra_ca": maybe(site.extra_ca),
+            "proxy": site.proxy
+            and site.proxy.model_copy(update={"password_file": maybe(site.proxy.password_file)}),
             "key_passphrase_file": maybe(site.key_passphrase_file),
             "identities": tuple(at(p) for p in site.identities),
             "python": site.python.model_copy(

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from relforge.frozen import Frozen
+from relforge.manifest.build import Build, Compiled, Precompiled
+from relforge.manifest.client import Client
 from relforge.manifest.common import (
     DeviceName,
-    EnvName,
     Line,
     Name,
     PositiveInt,
@@ -17,79 +18,10 @@ from relforge.manifest.common import (
     RelativePath,
     Seconds,
 )
+from relforge.manifest.facts import Source
 from relforge.manifest.serve import Serve
 from relforge.manifest.source import PatchSetRef, SourceSpec
-
-
-class Precompiled(Frozen):
-    """Native code taken from a wheel instead of being compiled; recorded as such, by hash."""
-
-    mode: Literal["precompiled"]
-    wheel: Name
-    """Name of the wheel source that carries the libraries."""
-
-
-class Compiled(Frozen):
-    """Native code compiled in a cached stage of its own, keyed on what it reads."""
-
-    mode: Literal["compiled"]
-    reads: tuple[RelativePath, ...]
-    commands: tuple[tuple[Line, ...], ...]
-    """argv lists, run in the tree; they leave libraries under ``$OUT`` as laid out in the wheel."""
-    env: dict[EnvName, Line] = {}
-    extra_sources: dict[Name, EnvName] = {}
-    """Other sources the compilation reads, and the variable that tells it where they lie."""
-
-
-class NoNative(Frozen):
-    """A pure Python package."""
-
-    mode: Literal["none"]
-
-
-Native = Annotated[Precompiled | Compiled | NoNative, Field(discriminator="mode")]
-
-
-class PackageBuild(Frozen):
-    """How one source becomes a wheel in the image. Order in the manifest is order of building."""
-
-    source: Name
-    distribution: Name
-    native: Native
-    env: dict[EnvName, Line] = {}
-    bytecode_skip: tuple[Name, ...] = ("tests",)
-    """Names of folders that are not compiled to bytecode ahead."""
-    prebuilt: bool = False
-    """The source is a wheel's tree: it is repacked, not built."""
-
-
-class PipCheckException(Frozen):
-    """A complaint of ``pip check`` that is known and accepted, with the reason."""
-
-    complaint: Line
-    reason: Reason
-
-
-class PythonPackages(Frozen):
-    """What is resolved by ``relforge lock`` into exact, hashed wheels."""
-
-    requirements: tuple[Line, ...] = ()
-    requirement_files: dict[Name, tuple[RelativePath, ...]] = {}
-    """Requirement files inside sources, by source name; read from the tree before patches."""
-    constraints: tuple[Line, ...] = ()
-    exclude: tuple[Name, ...] = ()
-    build_requirements: tuple[Line, ...] = ()
-    bytecode_for: tuple[Name, ...] = ()
-    """Modules imported once in the build; what they load is compiled to bytecode ahead."""
-    pip_check_exceptions: tuple[PipCheckException, ...] = ()
-
-
-class Build(Frozen):
-    """How sources become an image."""
-
-    packages: tuple[PackageBuild, ...] = ()
-    python: PythonPackages = PythonPackages()
-    template: RelativePath | None = None
+from relforge.manifest.weights import Reported
 
 
 class Smoke(Frozen):
@@ -112,6 +44,21 @@ class Evaluation(Frozen):
     seed: int = 0
 
 
+class Deviation(Frozen):
+    """Something of the published instructions that the release does otherwise."""
+
+    what: Line
+    """As the page has it: an option, a variable, a mount, a value."""
+    because: Reason
+
+
+class Page(Frozen):
+    """Published instructions that a release follows; all of them but for what ``deviates``."""
+
+    source: Source
+    deviates: tuple[Deviation, ...] = ()
+
+
 class Release(Frozen):
     """One model on one device with one engine, in one variant."""
 
@@ -130,6 +77,10 @@ class Release(Frozen):
     serve: Serve
     smoke: Smoke = Smoke()
     evaluation: Evaluation | None = None
+    reported: tuple[Reported, ...] = ()
+    """Figures that others published of this deployment."""
+    client: Client = Client()
+    page: Page | None = None
     skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], Reason] = {}
     """Stages this release goes without, each with the reason that card and record show."""
 
@@ -153,9 +104,14 @@ class Release(Frozen):
                     f"patch set {patch.name!r} needs repository.url: {patch.source!r} is no git "
                     "source whose repository could hold it"
                 )
+        if self.build.image is not None and (self.sources or self.patches):
+            raise ValueError("an image that is taken as it is has no sources and no patches")
         patched = [patch.source for patch in self.patches]
         if len(set(patched)) != len(patched):
             raise ValueError("a source has at most one patch set; merge their series")
+        built = [package.distribution for package in self.build.packages]
+        if len(set(built)) != len(built):
+            raise ValueError("build.packages builds a distribution twice")
         for package in self.build.packages:
             if package.source not in known:
                 raise ValueError(f"build.packages names unknown source {package.source!r}")

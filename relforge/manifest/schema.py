@@ -16,6 +16,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.checking import CheckReport
     from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock
+    from relforge.locking import LockOutput
     from relforge.manifest.device import Device
     from relforge.manifest.hosts import Nodes
     from relforge.manifest.model import Model
@@ -36,6 +37,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": ReleasesOutput,
         "plan-output": PlanOutput,
         "check-output": CheckReport,
+        "lock-output": LockOutput,
         "lint-output": LintReport,
         "serve-output": LaunchOutput,
     }

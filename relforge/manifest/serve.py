@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
 from relforge.frozen import Frozen
-from relforge.manifest.common import EnvName, Line, Name, Port, PositiveInt, Seconds
+from relforge.manifest.common import (
+    EnvName,
+    Line,
+    Name,
+    Port,
+    PositiveInt,
+    RelativePath,
+    Seconds,
+)
+from relforge.manifest.facts import Source
 
 # What `docker run --mount` and `--tmpfs` take: no comma or colon, which separate there.
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^,:\x00-\x1f\x7f]*$", max_length=1024)]
@@ -46,6 +55,17 @@ class Tmpfs(Frozen):
     executable: bool = False
 
 
+class TreeConfig(Frozen):
+    """The configuration of a model that FlagScale's own tree has, in the image.
+
+    ``folder`` has ``serve/<name>.yaml``. Its parallel sizes count, and ``serve.args`` change or add
+    to the rest.
+    """
+
+    folder: ContainerPath
+    source: Source
+
+
 class FlagScale(Frozen):
     """What FlagScale's runner is told beside the engine's arguments.
 
@@ -57,8 +77,37 @@ class FlagScale(Frozen):
     name: Name | None = None
     """Of the two configuration files; without one that of the model."""
     before_start: tuple[Annotated[tuple[Line, ...], Field(min_length=1)], ...] = ()
+    tree_config: TreeConfig | None = None
+    """None: the model's file is written from this manifest."""
     ssh_port: Port = 22
     resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "gpu"
+
+
+LOCAL_MOUNTS = ("paddlenlp", "exported")
+"""The site's mounts for ``PaddleLocal``: the checkout with its scripts, and the exported graph."""
+
+
+class PaddleLocal(Frozen):
+    """Inference without a server, by PaddleNLP's ``predictor.py`` and ``export_model.py``.
+
+    Three steps (``relforge serve --local STEP --print ...``): ``dynamic`` runs the weights as they
+    are, ``export`` writes a static graph of them, ``static`` runs that. The scripts come from a
+    checkout of PaddleNLP on the host, the mount ``paddlenlp``.
+    """
+
+    model: Line
+    """What PaddleNLP loads: the name of weights that it fetches."""
+    scripts: RelativePath
+    """The folder of both scripts in the checkout."""
+    quantization: Line
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    total_max_length: PositiveInt | None = None
+    max_length: PositiveInt | None = None
+    append_attention: bool = True
+    mla_matrix_absorption: bool = False
+    mla_tensor_cores: bool | None = None
+    """On Hopper only; None for models without MLA."""
+    weight_block_size: tuple[PositiveInt, PositiveInt] | None = None
 
 
 class PaddleNLP(Frozen):
@@ -73,6 +122,43 @@ class PaddleNLP(Frozen):
         | None
     ) = None
     health_port: Port = 8110
+    local: PaddleLocal | None = None
+
+
+class Group(Frozen):
+    """Nodes that are one server among several of a launch: prefill and decode apart.
+
+    ``args`` and ``env`` stand beside those of ``serve``, and before them where both say something.
+    """
+
+    name: Name
+    role: Literal["prefill", "decode"]
+    port: Port
+    nodes: PositiveInt = 1
+    tensor_parallel: PositiveInt = 1
+    pipeline_parallel: PositiveInt = 1
+    data_parallel: PositiveInt = 1
+    args: dict[str, JsonValue] = {}
+    env: dict[EnvName, Line] = {}
+
+
+class Proxy(Frozen):
+    """What answers requests in front of groups, on ``serve.port`` of the first node.
+
+    In ``command`` the words {prefill_addresses}, {prefill_ports}, {decode_addresses} and
+    {decode_ports} become one word for each group of that role, {address} and {port} the proxy's.
+    """
+
+    command: Annotated[tuple[Line, ...], Field(min_length=1)]
+    health_path: Annotated[str, StringConstraints(pattern=r"^/[\w/.-]*$")]
+    mount: Line | None = None
+    """Of ``serve.mounts``, where the program lies; groups do not get it."""
+    source: Source
+
+
+_SHM_BYTES = 64 * 1024 * 1024  # the engine's own
+_PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel")
+_OF_GROUP = {"port", "nodes", *_PARALLEL}
 
 
 class Serve(Frozen):
@@ -91,7 +177,7 @@ class Serve(Frozen):
     command: tuple[str, ...] = ()
     """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
     env: dict[EnvName, Line] = {}
-    shm_bytes: PositiveInt = 64 * 1024 * 1024
+    shm_bytes: PositiveInt = _SHM_BYTES
     memory_bytes: PositiveInt | None = None
     ready_timeout_s: Seconds = 600.0
     profile: Literal["toolkit", "raw", "privileged"] | None = None
@@ -118,6 +204,29 @@ class Serve(Frozen):
     workdir: ContainerPath | None = None
     flagscale: FlagScale | None = None
     paddlenlp: PaddleNLP | None = None
+    proxy: Proxy | None = None
+    groups: tuple[Group, ...] = ()
+    """With ``proxy``: the servers behind it, in the order of their hosts."""
+
+    def of_group(self, group: Group) -> Serve:
+        """How one group is served, as a launch of its own."""
+        return self.model_copy(
+            update={
+                **group.model_dump(include=_OF_GROUP),
+                "args": {**self.args, **group.args},
+                "env": {**self.env, **group.env},
+                "mounts": tuple(
+                    m for m in self.mounts if self.proxy is None or m.name != self.proxy.mount
+                ),
+                "proxy": None,
+                "groups": (),
+            }
+        )
+
+    @property
+    def servers(self) -> tuple[Serve, ...]:
+        """Every server of the launch: the groups, or this one alone."""
+        return tuple(self.of_group(group) for group in self.groups) or (self,)
 
     @property
     def accelerators(self) -> int:
@@ -126,14 +235,35 @@ class Serve(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Serve:
-        if self.accelerators % self.nodes:
+        if bool(self.groups) != (self.proxy is not None):
+            raise ValueError("proxy and groups belong together")
+        if not self.groups and self.accelerators % self.nodes:
             raise ValueError(
                 f"tensor x pipeline x data parallel is {self.accelerators}, which "
                 f"{self.nodes} nodes cannot share evenly"
             )
-        if "/dev/shm" in self.tmpfs and "shm_bytes" in self.model_fields_set:  # noqa: S108
+        if self.flagscale is not None and self.flagscale.tree_config is not None:
+            own = [name for name in _PARALLEL if getattr(self, name) != 1]
+            if own or self.nodes > 1:
+                raise ValueError(
+                    "flagscale.tree_config says how the model is shared, on one node: leave out "
+                    + ", ".join([*own, *(["nodes"] if self.nodes > 1 else [])])
+                )
+        if "/dev/shm" in self.tmpfs and self.shm_bytes != _SHM_BYTES:  # noqa: S108
             raise ValueError("tmpfs /dev/shm and shm_bytes say the same thing; keep one of them")
+        if self.groups:
+            total = sum(group.nodes for group in self.groups)
+            own = [name for name in _PARALLEL if getattr(self, name) != 1]
+            if own or total != self.nodes:
+                raise ValueError(
+                    f"groups have {total} nodes together and say how each is parallel: set nodes: "
+                    f"{total}" + (f" and leave out {', '.join(own)}" if own else "")
+                )
+            shared = [g for g in self.groups if g.nodes > 1 and g.data_parallel % g.nodes]
+            if shared:
+                raise ValueError(f"group {shared[0].name} cannot share its ranks evenly")
         for what, values in (
+            ("groups name", [group.name for group in self.groups]),
             ("mounts name", [mount.name for mount in self.mounts]),
             ("a container path of mounts and tmpfs", [m.container for m in self.mounts]
              + list(self.tmpfs)),

@@ -6,14 +6,17 @@ visible in an image: whether the base came from a registry or was made here (``b
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, PrivateAttr, StringConstraints
+from pydantic import AfterValidator, PrivateAttr, StringConstraints, model_validator
 
 from relforge.frozen import Frozen
-from relforge.manifest.common import Name
+from relforge.manifest.common import Line, Name, PositiveInt
 from relforge.manifest.source import carries_no_secret
 
 
@@ -32,20 +35,115 @@ class TrustedKey(Frozen):
     public_key: Path
 
 
-class PythonSite(Frozen):
-    """Where wheels come from, beside what pip itself is configured with."""
-
-    find_links: tuple[str, ...] = ()
-    torch_cpu_index: str | None = None
-    index_timeout_s: float = 5.0
-
-
 class Mirror(Frozen):
     """A URL prefix and what to use in its place."""
 
     prefix: Annotated[str, StringConstraints(min_length=1)]
     to: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
-    """Credentials belong into git's own credential helpers: a URL ends in argument lists."""
+    """Credentials belong into git's credential helpers, or netrc: a URL ends in argument lists."""
+
+
+class PythonSite(Frozen):
+    """Where wheels come from, beside what pip itself is configured with."""
+
+    find_links: tuple[str, ...] = ()
+    torch_cpu_index: str | None = None
+    index_mirrors: tuple[Mirror, ...] = ()
+    """For the indexes that device manifests name; what pip is configured with is the host's own."""
+    index_timeout_s: float = 15.0
+
+
+_REGISTRY = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/[a-z0-9._/-]*"
+
+
+class RegistryMirror(Frozen):
+    """The beginning of image references, registry first, and what to pull in its place."""
+
+    prefix: Annotated[str, StringConstraints(pattern=f"^{_REGISTRY}$")]
+    to: Annotated[str, StringConstraints(pattern=f"^{_REGISTRY}$")]
+    """Logins belong into the engine's own settings (``docker login``)."""
+
+    @model_validator(mode="after")
+    def _whole_names(self) -> RegistryMirror:
+        host = self.prefix.split("/", 1)[0]
+        if host != "localhost" and not any(sign in host for sign in ".:"):
+            raise ValueError(
+                f"a prefix begins with the registry's host: docker.io/{self.prefix} for Docker Hub"
+            )
+        if self.prefix.endswith("/") != self.to.endswith("/"):
+            raise ValueError("`prefix` and `to` both end with a slash, or neither does")
+        return self
+
+
+def _without_login(url: str) -> str:
+    if "@" in url:
+        raise ValueError(
+            "a proxy's address carries no user name or password: write them as `user` and "
+            "`password_file` beside it"
+        )
+    return url
+
+
+_HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def replaced(address: str, mirrors: Iterable[Mirror | RegistryMirror]) -> str:
+    """The address with the longest matching prefix replaced, or as it is where none matches."""
+    matching = [mirror for mirror in mirrors if address.startswith(mirror.prefix)]
+    if not matching:
+        return address
+    best = max(matching, key=lambda mirror: len(mirror.prefix))
+    return best.to + address[len(best.prefix) :]
+
+
+def _one_host(text: str) -> str:
+    if _HOST_NAME.fullmatch(text):
+        return text.removeprefix(".").lower()
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        # Of pip, curl, wget, apt and the hubs' libraries only some know more than this.
+        raise ValueError(
+            "is a host, an address or a domain (example.com is also everything below it); "
+            "networks, patterns and ports are not understood by every program"
+        ) from None
+
+
+ProxyUrl = Annotated[
+    str, StringConstraints(pattern=r"^https?://[^\s/]+/?$"), AfterValidator(_without_login)
+]
+
+
+class ProxySite(Frozen):
+    """The HTTP proxy between this host and others.
+
+    Where the site names none, relforge's own requests follow ``http_proxy``, ``https_proxy`` and
+    ``no_proxy`` of the environment, and builds get none.
+    """
+
+    http: ProxyUrl | None = None
+    https: ProxyUrl | None = None
+    """For addresses that begin with https; its own address mostly begins with http."""
+    no_proxy: tuple[Annotated[str, AfterValidator(_one_host)], ...] = ()
+    """What is reached without it, beside this host itself."""
+    user: Line | None = None
+    password_file: Path | None = None
+    """A file whose first line is the password: it never stands in a configuration itself."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ProxySite:
+        if self.http is None and self.https is None:
+            raise ValueError("name `http`, `https` or both")
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("`user` and `password_file` go together")
+        return self
+
+
+class BuildSite(Frozen):
+    """How builds use this host; no part of any key."""
+
+    max_jobs: PositiveInt | None = None
+    """Compile jobs at once; without it, what ``relforge/engine/jobs.py`` says."""
 
 
 class HubSite(Frozen):
@@ -85,14 +183,22 @@ class Site(Frozen):
     patch_sets: dict[Name, Path] = {}
     python: PythonSite = PythonSite()
     git_mirrors: tuple[Mirror, ...] = ()
+    registry_mirrors: tuple[RegistryMirror, ...] = ()
     apt_mirror: str | None = None
+    """Debian's; its security updates are expected beside it, at ``<apt_mirror>-security``."""
+    ubuntu_mirror: str | None = None
+    proxy: ProxySite | None = None
     extra_ca: Path | None = None
+    """Certificates in PEM form that count beside the usual ones."""
+    build: BuildSite = BuildSite()
     min_free_disk_bytes: int | None = None
     hubs: HubsSite = HubsSite()
     weights: dict[Name, Path] = {}
     """Folders that hold a model's weights already, by the model's name."""
     nodes: dict[Name, Path] = {}
     """Nodes files of releases that several hosts serve, by the release's or the device's name."""
+    images: dict[str, Path] = {}
+    """Archives (of ``docker save``) of images on request, by the reference in the manifest."""
 
     _file: Path | None = PrivateAttr(None)
 
@@ -104,7 +210,7 @@ class Site(Frozen):
     def read_from(self, file: Path) -> Site:
         """The same, and it knows its file.
 
-        The paths of ``hubs``, ``weights`` and ``nodes`` are absolute.
+        The paths of ``hubs``, ``weights``, ``nodes`` and ``images`` are absolute.
         """
 
         def at(path: Path) -> Path:
@@ -122,6 +228,7 @@ class Site(Frozen):
                 ),
                 "weights": {name: at(path) for name, path in self.weights.items()},
                 "nodes": {name: at(path) for name, path in self.nodes.items()},
+                "images": {name: at(path) for name, path in self.images.items()},
             }
         )
         known._file = file

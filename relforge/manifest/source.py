@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from relforge.frozen import Frozen
-from relforge.manifest.common import Commit, Name, RelativePath, Sha256, TreeHash
+from relforge.manifest.common import Commit, Line, Name, RelativePath, Sha256, TreeHash
 
 PackageVersion = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
 
@@ -85,6 +85,8 @@ class PatchSetRef(Frozen):
     result_tree: TreeHash | None = None
     """What must come out, where its maker tells it; a lock made with the key finds it itself."""
     ships: Literal["none", "binaries", "python"] = "python"
+    key_contact: Line | None = None
+    """Whom to ask for the key of a sealed set; None: the device's vendor."""
 
     @model_validator(mode="after")
     def _pinned_file(self) -> PatchSetRef:

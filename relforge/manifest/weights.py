@@ -5,6 +5,7 @@ Whatever the kind, ``files`` says which file has which SHA-256; only what is pin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,12 +13,15 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_serializer,
 )
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Reason, RelativePath, Sha256
+from relforge.manifest.facts import UNRESOLVED
 
 RepositoryId = Annotated[
     str,
@@ -30,6 +34,13 @@ def _stays_put(revision: str) -> str:
     if revision in ("master", "main", "HEAD"):
         raise ValueError("a branch moves: pin a commit, or a tag of the repository")
     return revision
+
+
+TagOrCommit = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
+    AfterValidator(_stays_put),
+]
 
 
 class PinnedFile(Frozen):
@@ -48,14 +59,16 @@ class LocalWeights(Frozen):
 
 
 class _NotInProject(Frozen):
-    """What the kinds have in common whose files lie in no folder of the project."""
+    """What the kinds have in common whose files lie in no folder of the project.
 
-    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", min_length=1)
+    Each has ``pinned`` as its last field, so that what stands before can decide about it.
+    """
 
     @property
     def files(self) -> dict[str, str]:
         """The SHA-256 of each pinned file, as ``LocalWeights.files`` has it."""
-        return {path: file.sha256 for path, file in self.pinned.items()}
+        pinned: Mapping[str, PinnedFile] = vars(self)["pinned"]
+        return {path: file.sha256 for path, file in pinned.items()}
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -74,24 +87,36 @@ class _NotInProject(Frozen):
         )
 
 
-class HuggingFaceWeights(_NotInProject):
+class _OnHub(_NotInProject):
+    """``revision: unresolved``, without files, until somebody has pinned what the hub has."""
+
+    repository: RepositoryId
+    revision: str
+    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={}, validate_default=True)
+
+    @field_validator("pinned")
+    @classmethod
+    def _pinned_whole(
+        cls, pinned: dict[str, PinnedFile], info: ValidationInfo
+    ) -> dict[str, PinnedFile]:
+        revision = info.data.get("revision")
+        if revision is not None and (revision == UNRESOLVED) != (not pinned):
+            raise ValueError("a revision and the files that it has are pinned together")
+        return pinned
+
+
+class HuggingFaceWeights(_OnHub):
     """Files of a model repository on the Hugging Face Hub, or a mirror of it."""
 
     kind: Literal["huggingface"]
-    repository: RepositoryId
-    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+    revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unresolved)$")]
 
 
-class ModelScopeWeights(_NotInProject):
+class ModelScopeWeights(_OnHub):
     """Files of a model repository on ModelScope; ``revision`` is a commit or a tag."""
 
     kind: Literal["modelscope"]
-    repository: RepositoryId
-    revision: Annotated[
-        str,
-        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
-        AfterValidator(_stays_put),
-    ]
+    revision: TagOrCommit
 
 
 class OnRequestWeights(_NotInProject):
@@ -107,8 +132,21 @@ class OnRequestWeights(_NotInProject):
     pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={})
 
 
+class ServerWeights(_NotInProject):
+    """What the server in the image fetches itself, such as a graph that was built ahead.
+
+    Nothing pins it, and every record says so. It goes into the folder that the site configuration
+    names for the model, or into one below relforge's home.
+    """
+
+    kind: Literal["by-server"]
+    what: Reason
+    source: Reason
+    pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={}, max_length=0)
+
+
 Weights = Annotated[
-    LocalWeights | HuggingFaceWeights | ModelScopeWeights | OnRequestWeights,
+    LocalWeights | HuggingFaceWeights | ModelScopeWeights | OnRequestWeights | ServerWeights,
     Field(discriminator="kind"),
 ]
 

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.dsse import TrustedSigner
 from relforge.gitio import Git
-from relforge.lock import LockedPatchSet
+from relforge.lock import LockedPatchSet, NotAsLocked
 from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
 from relforge.patching.flagscale.names import SEALED
-from relforge.patching.keys import (
-    Identities,
-    load_identities,
-    load_signer,
-    passphrase_from,
-)
+from relforge.patching.identity import Identities
 from relforge.patching.source import PatchSource, Recipe, Trust
 from relforge.patching.stored import KnownContent, StoredPatches, in_store, place_of
 from relforge.patching.tree.making import patch_set_at
+
+if TYPE_CHECKING:
+    from relforge.evidence.dsse import TrustedSigner
 
 _NOTHING = KnownContent("0" * 64, sealed=False)
 
@@ -41,17 +39,23 @@ class LocatedPatchSet:
     patches: PatchSource
     allow_unsigned: bool = False
     """The user takes it although nobody trusted here signed it."""
+    key_contact: str | None = None
+    """Who hands out its key, where the manifest says so itself."""
 
 
 def trusted_signers(site: Site, device: Device) -> tuple[TrustedSigner, ...]:
     """Whose signatures count: the site's keys, and the vendor's key of the device manifest."""
     found = [_signer_of(site, number) for number in range(len(site.trusted_keys))]
     if device.vendor.public_key is not None:
+        from relforge.patching.keys import load_signer
+
         found.append(load_signer(device.vendor.name, device.vendor.public_key.encode()))
     return tuple(found)
 
 
 def _signer_of(site: Site, number: int) -> TrustedSigner:
+    from relforge.patching.keys import load_signer
+
     key = site.trusted_keys[number]
     try:
         return load_signer(key.name, key.public_key)
@@ -108,6 +112,7 @@ def locate(
         signer_keyid=info.signer_keyid,
         patches=patches,
         allow_unsigned=allow_unsigned,
+        key_contact=ref.key_contact,
     )
 
 
@@ -133,6 +138,8 @@ def recipe_for(
 
     ``git_dir`` is the store, which holds the base, and the commit of a set in a repository.
     """
+    from relforge.patching.keys import load_identities, passphrase_from
+
     return Recipe(
         git_dir=git_dir,
         base_tree=base_tree,
@@ -147,17 +154,18 @@ def recipe_for(
             else Identities(),
             located.allow_unsigned,
         ),
+        key_contact=located.key_contact or device.vendor.contact if located.sealed else None,
     )
 
 
 def check_against_lock(
     located: LocatedPatchSet, locked: LockedPatchSet | None, release: str
 ) -> None:
-    """Raises RelforgeError (USAGE) when the patch set is not the one the lock pins."""
+    """Raises NotAsLocked (USAGE) when the patch set is not the one the lock pins."""
     if locked is not None and locked.content == located.content_sha256:
         return
     pinned = f"the lock pins {locked.content[:12]}" if locked else "the lock has none of that name"
-    raise RelforgeError(
+    raise NotAsLocked(
         f"patch set {located.name} is not the one in the lock",
         code=ExitCode.USAGE,
         where=located.where,

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from relforge.errors import RelforgeError
-from relforge.evidence.dsse import TrustedSigner
 from relforge.frozen import Frozen
 from relforge.manifest.common import Commit, Sha256, TreeHash
-from relforge.patching.keys import Identities
+from relforge.patching.identity import Identities
+
+if TYPE_CHECKING:
+    from relforge.evidence.dsse import TrustedSigner
 
 Ships = Literal["none", "binaries", "python"]
 Whitespace = Literal["exact", "fix"]
@@ -24,6 +26,11 @@ Whitespace = Literal["exact", "fix"]
 
 class NotOpened(RelforgeError):
     """Something is sealed, and none of the keys at hand opens it."""
+
+    def to_ask(self, contact: str) -> NotOpened:
+        """The same, with whom to ask for the key."""
+        hint = f"{self.hint}; ask {contact} for the key" if self.hint else f"ask {contact}"
+        return NotOpened(self.what, code=self.code, where=self.where, why=self.why, hint=hint)
 
 
 class Patch(Frozen):
@@ -131,3 +138,5 @@ class Recipe:
     expected_tree: str | None = None
     trust: Trust = field(default_factory=Trust)
     whitespace: Whitespace = "exact"
+    key_contact: str | None = None
+    """Whom to ask for the key of a sealed set, for messages."""

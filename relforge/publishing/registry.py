@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from relforge import proc
@@ -121,10 +121,14 @@ def push(
     tag: str,
     image_name: str,
     site: EngineSite | None = None,
+    network: Mapping[str, str] = {},
     line: Callable[[str], None] = lambda _line: None,
     cancel: CancelToken | None = None,
 ) -> PushResult:
     """Pushes the layout's image under ``tag`` and checks that the registry has that very digest.
+
+    ``network`` is the site's proxy and certificates for reading (``network.for_children``); the
+    engine pushes with its own settings.
 
     ``image_name`` is what the engine calls the image; it is loaded when it is gone. Nothing is
     sent when the tag points to this digest already. Raises RelforgeError (PUBLISH) with the
@@ -140,7 +144,7 @@ def push(
     cli = find_cli(site)
     tagged = f"{repository}:{tag}"
     reference = f"{repository}@{facts.digest}"
-    before = _before(cli, repository, tagged, cancel)
+    before = _before(cli, repository, tagged, network, cancel)
     if before == facts.digest:
         line(f"{reference}: already there")
         return PushResult(
@@ -157,7 +161,7 @@ def push(
         )
     _send(cli, repository, image.id, tagged, line, cancel)
     for shown in (reference, tagged):
-        found = remote_digest(shown, site=site, cancel=cancel)
+        found = remote_digest(shown, site=site, network=network, cancel=cancel)
         if found != facts.digest:
             raise RelforgeError(
                 "the registry does not have the image that was pushed",
@@ -173,34 +177,46 @@ def push(
 
 
 def remote_digest(
-    reference: str, *, site: EngineSite | None = None, cancel: CancelToken | None = None
+    reference: str,
+    *,
+    site: EngineSite | None = None,
+    network: Mapping[str, str] = {},
+    cancel: CancelToken | None = None,
 ) -> str | None:
     """The digest of the manifest that a registry gives for HOST/NAME:TAG or @DIGEST, computed
     from its bytes; None when it has none. Raises RelforgeError (PUBLISH) when it refuses."""
     cli = find_cli(site)
     host, _, rest = reference.partition("/")
     repository = Repository(host=host, name=re.split(r"[:@]", rest, maxsplit=1)[0])
-    return _read(cli, repository, reference, cancel)
+    return _read(cli, repository, reference, network, cancel)
 
 
 def _before(
-    cli: DockerCli, repository: Repository, tagged: str, cancel: CancelToken | None
+    cli: DockerCli,
+    repository: Repository,
+    tagged: str,
+    network: Mapping[str, str],
+    cancel: CancelToken | None,
 ) -> str | None:
     # Some registries answer a question about a repository that does not exist yet with 401 or
     # 403: whether pushing is allowed is decided by the push.
     try:
-        return _read(cli, repository, tagged, cancel)
+        return _read(cli, repository, tagged, network, cancel)
     except RelforgeError:
         return None
 
 
 def _read(
-    cli: DockerCli, repository: Repository, reference: str, cancel: CancelToken | None
+    cli: DockerCli,
+    repository: Repository,
+    reference: str,
+    network: Mapping[str, str],
+    cancel: CancelToken | None,
 ) -> str | None:
     done = proc.run(
         [cli.buildx_plugin, "imagetools", "inspect", "--raw", reference],
         code=ExitCode.PUBLISH,
-        env=_login_env(cli),
+        env={**_login_env(cli), **network},
         timeout_s=_READ_TIMEOUT_S,
         check=False,
         cancel=cancel,

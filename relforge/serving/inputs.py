@@ -42,12 +42,11 @@ class ServingInputs(StageInputs):
     @property
     def needs(self) -> Resources:
         """What a host that serves the image must have."""
-        release = Release.model_validate(self.release)
         return Resources(
             cpu_cores=2,
-            memory_bytes=release.serve.memory_bytes or 0,
+            memory_bytes=self.release["serve"]["memory_bytes"] or 0,
             engine=True,
-            device=release.device,
+            device=self.release["device"],
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from relforge.engine.container_spec import ContainerSpec
 from relforge.frozen import Frozen
 from relforge.serving.commands import docker_argv, exec_script
@@ -19,6 +21,8 @@ class Node(ContainerSpec):
     """Of the host, where the nodes file tells it."""
     context: str | None = None
     """Address of the Docker host, where commands are not typed on the node itself."""
+    role: str | None = None
+    """``proxy``, ``prefill`` or ``decode``, in a launch of several servers."""
     rendezvous_port: int | None = None
     """Where the ranks of several nodes meet, if that is on this one."""
 
@@ -34,6 +38,8 @@ class LaunchNode(Frozen):
     docker_argv: tuple[str, ...]
     exec_script: str
     env: dict[str, str]
+    role: str | None = Field(default=None, exclude_if=lambda role: role is None)
+    """Only in a launch of several servers: ``proxy``, ``prefill`` or ``decode``."""
 
 
 class LaunchOutput(Frozen):
@@ -64,6 +70,7 @@ class LaunchSpec(Frozen):
                     docker_argv=docker_argv(node),
                     exec_script=exec_script(node),
                     env=dict(node.env),
+                    role=node.role,
                 )
                 for node in self.nodes
             ),

@@ -10,6 +10,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.device import Device
 from relforge.manifest.hosts import HostNode
 from relforge.manifest.release import Release
+from relforge.manifest.serve import LOCAL_MOUNTS, ServeMount
 
 
 def weight_mounts(folder: Path, model_path: str, files: Iterable[str] | None) -> tuple[Mount, ...]:
@@ -18,9 +19,15 @@ def weight_mounts(folder: Path, model_path: str, files: Iterable[str] | None) ->
     return tuple(Mount(host=folder / f, container=f"{model_path}/{f}") for f in sorted(files))
 
 
-def own_mounts(release: Release, host: HostNode, given: Mapping[str, Path]) -> tuple[Mount, ...]:
+def own_mounts(
+    release: Release,
+    host: HostNode,
+    given: Mapping[str, Path],
+    further: Iterable[ServeMount] = (),
+) -> tuple[Mount, ...]:
+    """The release's mounts and ``further`` ones, which its engine asks for."""
     found = []
-    for mount in release.serve.mounts:
+    for mount in (*release.serve.mounts, *further):
         path = given.get(mount.name) or host.mounts.get(mount.name) or mount.host
         if path is None:
             raise refused(
@@ -36,6 +43,8 @@ def own_mounts(release: Release, host: HostNode, given: Mapping[str, Path]) -> t
 
 def known_mounts(release: Release, hosts: Iterable[HostNode], given: Mapping[str, Path]) -> None:
     known = [mount.name for mount in release.serve.mounts]
+    if release.serve.paddlenlp is not None and release.serve.paddlenlp.local is not None:
+        known += LOCAL_MOUNTS
     for name in (*given, *(name for host in hosts for name in host.mounts)):
         if name not in known:
             raise refused(

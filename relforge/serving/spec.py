@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +24,9 @@ from relforge.serving.mounts import (
     refused,
     weight_mounts,
 )
+from relforge.serving.parts import Part, parts_of
 from relforge.serving.place import Place, numbered
+from relforge.serving.proxy import proxy_command
 
 _SHM = "/dev/shm"  # noqa: S108 (a path in the container)
 
@@ -41,6 +42,7 @@ def launch_spec(
     host_port: int | None = None,
     hosts: Sequence[HostNode] | None = None,
     mounts: Mapping[str, Path] | None = None,
+    local: str | None = None,
 ) -> LaunchSpec:
     """The launch of *release* from *image* (id or digest) with the weights in folder *weights*.
 
@@ -49,8 +51,9 @@ def launch_spec(
     that may lie beside them: what was not pinned does not take part. ``host_port`` None lets the
     engine choose a free one. ``hosts`` are in order of rank; without them the launch is of as many
     hosts as the release asks for, of which nothing is known. ``mounts`` are host paths for the
-    release's mounts, by name, before those of the hosts and of the manifest. Raises RelforgeError
-    (USAGE) when the release asks for what its device, hosts or relforge does not have.
+    release's mounts, by name, before those of the hosts and of the manifest. ``local`` is a step
+    of inference without a server, where the engine has such. Raises RelforgeError (USAGE) when the
+    release asks for what its device, hosts or relforge does not have.
     """
     serve = release.serve
     model_path = serve.model_path.replace("{model}", release.model)
@@ -68,87 +71,111 @@ def launch_spec(
             why="ranks talk on ports that they choose themselves",
             hint="set serve.network to host",
         )
-    places = _places(release, name, hosts)
-    known_mounts(release, places[0].hosts, mounts or {})
-    engine = engine_of(release.engine)
+    given = tuple(hosts) if hosts is not None else numbered(serve.nodes, release)
+    known_mounts(release, given, mounts or {})
+    parts = parts_of(release, given)
     files = tuple(weight_files) if weight_files is not None else None
-    nodes = tuple(
-        _node(
-            release,
-            profile,
-            engine,
-            place,
-            image=image,
-            model_path=model_path,
-            mounts=(
-                *(device_mount(text, device) for text in profile.mounts),
-                *own_mounts(release, place.host, mounts or {}),
-            ),
-            weights=(Path(place.host.weights or weights.absolute()), files),
-            host_port=host_port,
-            host=place.host.name if hosts is not None or len(places) > 1 else "",
-        )
-        for place in places
-    )
-    health_port = engine.health_port(release)
+    server = engine_of(release.engine)
+    nodes: list[Node] = []
+    for part in parts:
+        for place in _places(part, name):
+            command = (
+                proxy_command(release, part.proxy, place, given)
+                if part.proxy is not None
+                else _command(server, part.release, model_path, place, local)
+            )
+            nodes.append(
+                _node(
+                    part,
+                    _NO_DEVICE if part.proxy is not None else profile,
+                    place,
+                    command,
+                    image=image,
+                    model_path=model_path,
+                    mounts=(
+                        *(device_mount(text, device) for text in profile.mounts if not part.proxy),
+                        *own_mounts(part.release, place.host, mounts or {}, command.mounts),
+                    ),
+                    weights=None
+                    if part.proxy is not None or local is not None
+                    else (Path(place.host.weights or weights.absolute()), files),
+                    health_port=serve.port if part.proxy else server.health_port(part.release),
+                    host_port=host_port,
+                    host=place.host.name if hosts is not None or len(given) > 1 else "",
+                )
+            )
+    health_port = serve.port if serve.proxy is not None else server.health_port(release)
     return LaunchSpec(
         release=release.name,
         served_name=serve.served_name,
-        health_path=engine.health_path,
+        health_path=serve.proxy.health_path if serve.proxy is not None else server.health_path,
         health_port=None if health_port == serve.port else health_port,
         ready_timeout_s=serve.ready_timeout_s,
-        nodes=nodes,
+        nodes=tuple(nodes),
     )
 
 
-def _rendezvous(release: Release, server: ServerCommand, place: Place) -> int | None:
-    """The port where the ranks meet on this node; not every engine is told of one."""
-    port = release.serve.rendezvous_port
-    texts = (*server.argv, *server.env.values())
-    told = any(re.search(rf"(?<!\d){port}(?!\d)", text) for text in texts)
-    return port if release.serve.nodes > 1 and place.rank == 0 and told else None
+# What runs beside the servers needs no accelerator; the host's network it shares with them.
+_NO_DEVICE = LaunchProfile(name="toolkit")
 
 
-def _places(
-    release: Release, name: str | None, hosts: Sequence[HostNode] | None
-) -> tuple[Place, ...]:
-    serve = release.serve
-    given = tuple(hosts) if hosts is not None else numbered(serve.nodes, release)
+def _command(
+    engine: ServingEngine, release: Release, model_path: str, place: Place, local: str | None
+) -> ServerCommand:
+    if local is None:
+        return engine.command(release, model_path, place)
+    steps = getattr(engine, "local", None)
+    if steps is None:
+        raise refused(
+            release,
+            f"engine {release.engine!r} has no inference without a server",
+            hint="leave --local out",
+        )
+    found: ServerCommand = steps(release, local, place)
+    return found
+
+
+def _places(part: Part, name: str | None) -> tuple[Place, ...]:
+    serve = part.release.serve
+    container = name or f"relforge-{part.release.name}"
     return tuple(
         Place(
-            release=release.name,
-            container=name or f"relforge-{release.name}",
+            release=part.release.name,
+            container=f"{container}-{part.name}" if part.name else container,
             rank=rank,
-            hosts=given,
-            accelerators=serve.accelerators // serve.nodes,
+            hosts=part.hosts,
+            accelerators=0 if part.proxy is not None else serve.accelerators // serve.nodes,
         )
-        for rank in range(len(given))
+        for rank in range(len(part.hosts))
     )
 
 
 def _node(
-    release: Release,
+    part: Part,
     profile: LaunchProfile,
-    engine: ServingEngine,
     place: Place,
+    server: ServerCommand,
     *,
     image: str,
     model_path: str,
     mounts: tuple[Mount, ...],
-    weights: tuple[Path, tuple[str, ...] | None],
+    weights: tuple[Path, tuple[str, ...] | None] | None,
+    health_port: int,
     host_port: int | None,
     host: str,
 ) -> Node:
-    serve = release.serve
-    server = engine.command(release, model_path, place)
+    release, serve = part.release, part.release.serve
     network = serve.network or profile.network
     env = {**profile.env, **serve.env}
-    folder, files = weights
-    if server.writes_weights:
-        weighty: tuple[Mount, ...] = (Mount(host=folder, container=model_path, read_only=False),)
-    else:
-        weighty = weight_mounts(folder, model_path, files)
-    ports = dict.fromkeys((serve.port, engine.health_port(release)))
+    weighty: tuple[Mount, ...] = ()
+    if weights is not None:
+        folder, files = weights
+        weighty = (
+            (Mount(host=folder, container=model_path, read_only=False),)
+            if server.writes_weights
+            else weight_mounts(folder, model_path, files)
+        )
+    ports = dict.fromkeys((serve.port, health_port)) if server.answers else {}
     return Node(
         name=place.container,
         host=host,
@@ -184,7 +211,9 @@ def _node(
         gpus=profile.gpus,
         runtime=profile.runtime,
         privileged=profile.privileged,
-        rendezvous_port=_rendezvous(release, server, place),
+        healthcheck=server.answers and place.rank == 0,
+        role=part.role,
+        rendezvous_port=release.serve.rendezvous_port if server.meets_here else None,
         port=serve.port,
     )
 

@@ -15,6 +15,7 @@ from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import Site
 from relforge.manifest.source import ArchiveSource, WheelSource
+from relforge.network import PROXY_HINT
 from relforge.sources import filestore
 from relforge.sources.places import Places, shown
 
@@ -225,11 +226,15 @@ def _not_found(search: _Search) -> RelforgeError:
             why=f"expected sha256 {wanted.sha256}; offered: " + "; ".join(search.offered[:5]),
             hint="compare the hash in the manifest with the one that the project publishes",
         )
+    remedy = (
+        "check `pip config list`, or add a place to python.find_links in the site configuration"
+    )
+    if any("the proxy " in problem for problem in search.problems):
+        remedy = f"{PROXY_HINT}; else {remedy}"
     return RelforgeError(
         f"{wanted} was not found",
         code=ExitCode.SOURCE,
         where=f"searched: {searched}",
         why="; ".join(dict.fromkeys(search.problems)) or "no place has that version",
-        hint="check `pip config list`, or add a place to python.find_links in the site "
-        "configuration",
+        hint=remedy,
     )

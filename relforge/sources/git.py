@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from requests.utils import get_environ_proxies
-
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.gitio import Git
-from relforge.manifest.site import Site
+from relforge.manifest.site import Site, replaced
+from relforge.network import PROXY_HINT, Proxy, ca_bundle, proxies_for
 from relforge.proc import Done
-from relforge.sources.places import hide_credentials, shown, why_unreachable
+from relforge.sources.places import hide_credentials, proxy_of, shown, why_unreachable
 
 _FETCH_TIMEOUT_S = 3600.0
 _FETCH = ("fetch", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--progress")
@@ -27,6 +27,10 @@ _CONFIG = {
     "fetch.fsckObjects": "true",
     "transfer.unpackLimit": "1",
 }
+_HINT = "check the network, or name a mirror (git_mirrors in the site configuration)"
+_PROXY_REFUSED = re.compile(
+    r"from proxy after connect|connect tunnel failed|returned error: 407|resolve proxy"
+)
 _NO_DIRECT_FETCH = (
     "not our ref",
     "unadvertised object",
@@ -58,7 +62,7 @@ def fetch_commit(
     with held_lock(locks / "git-fetch.lock", on_wait=ctx_line, cancel=git.cancel):
         if git.has(commit, "commit"):
             return
-        _refuse_unreachable(git, place, site)
+        _refuse_unreachable(git, url, place, site)
         ctx_line(f"fetching {commit[:12]} from {shown(place)}")
         kept = f"refs/relforge/commits/{commit}"
         direct = _fetch(git, site, place, ctx_line, "--depth=1", place, f"+{commit}:{kept}")
@@ -82,7 +86,7 @@ def fetch_branches(
     kinds = ("heads", "tags")
     specs = ["+HEAD:refs/relforge/HEAD", *(f"+refs/{k}/*:refs/relforge/{k}/*" for k in kinds)]
     with held_lock(locks / f"{git.git_dir.name}.lock", on_wait=ctx_line, cancel=git.cancel):
-        _refuse_unreachable(git, place, site)
+        _refuse_unreachable(git, url, place, site)
         ctx_line(f"fetching the branches of {shown(place)}")
         done = _fetch(git, site, place, ctx_line, "--prune", place, *specs)
         if done.returncode != 0:
@@ -91,11 +95,7 @@ def fetch_branches(
 
 def mirrored(url: str, site: Site) -> str:
     """The URL with the longest matching prefix of ``git_mirrors`` replaced."""
-    matching = [mirror for mirror in site.git_mirrors if url.startswith(mirror.prefix)]
-    if not matching:
-        return url
-    best = max(matching, key=lambda mirror: len(mirror.prefix))
-    return best.to + url[len(best.prefix) :]
+    return replaced(url, site.git_mirrors)
 
 
 def _fetch_all(
@@ -146,8 +146,13 @@ def _fetch(git: Git, site: Site, place: str, ctx_line: Callable[[str], None], *a
             env["GIT_CONFIG_GLOBAL"] = str(config)
         else:
             env["GIT_CONFIG_GLOBAL"] = _personal_config()
-            if site.extra_ca is not None and "GIT_SSL_CAINFO" not in os.environ:
-                env["GIT_SSL_CAINFO"] = str(_with_extra_ca(site.extra_ca, Path(folder)))
+            if site.extra_ca is not None:
+                own = os.environ.get("GIT_SSL_CAINFO")
+                usual = own or _setting(git, "http.sslCAInfo", place, "--type=path")
+                bundle = ca_bundle(site.extra_ca, Path(folder), usual=usual)
+                env["GIT_SSL_CAINFO"] = str(bundle)
+            if (proxy := Proxy.of(site)) is not None:
+                env |= proxy.environment()
         return git.run(
             *_FETCH,
             *args,
@@ -155,7 +160,7 @@ def _fetch(git: Git, site: Site, place: str, ctx_line: Callable[[str], None], *a
             env=env,
             config=_CONFIG,
             timeout_s=_FETCH_TIMEOUT_S,
-            hint="check the network, or name a mirror (git_mirrors in the site configuration)",
+            hint=_HINT,
             on_line=_Progress(ctx_line),
         )
 
@@ -177,35 +182,31 @@ def _personal_config() -> str:
     return named if named is not None else str(Path("~/.gitconfig").expanduser())
 
 
-def _with_extra_ca(extra_ca: Path, folder: Path) -> Path:
-    """One bundle of the system's certificates and the site's, as git takes only one file."""
-    import ssl
-
-    system = ssl.get_default_verify_paths().cafile
-    bundle = folder / "ca.pem"
-    parts = [Path(system).read_bytes()] if system else []
-    bundle.write_bytes(b"\n".join([*parts, extra_ca.read_bytes()]))
-    return bundle
+def _setting(git: Git, name: str, url: str, *kind: str) -> str | None:
+    """What the person's own git configuration says for a URL."""
+    personal = {"GIT_CONFIG_GLOBAL": _personal_config()}
+    asked = ("config", *kind, "--get-urlmatch", name, url)
+    return git.run(*asked, check=False, env=personal).text or None
 
 
-def _refuse_unreachable(git: Git, place: str, site: Site) -> None:
+def _refuse_unreachable(git: Git, url: str, place: str, site: Site) -> None:
     # git itself waits minutes for a host that does not answer.
     if urlsplit(place).scheme == "file":
         return
     personal = {"GIT_CONFIG_GLOBAL": _personal_config()}
     real = git.run("ls-remote", "--get-url", place, check=False, env=personal).text or place
     hide_credentials(real)
-    proxies = dict(get_environ_proxies(real))
-    proxy = git.run("config", "--get-urlmatch", "http.proxy", real, check=False, env=personal).text
-    if proxy:
-        proxies = {"http": proxy, "https": proxy}
+    proxies = proxies_for(real, Proxy.of(site))
+    if (own := _setting(git, "http.proxy", real)) is not None:
+        hide_credentials(own)
+        proxies = {"http": own, "https": own}
     if why := why_unreachable(real, site.python.index_timeout_s, proxies=proxies):
         raise RelforgeError(
             "the git server cannot be reached",
             code=ExitCode.SOURCE,
-            where=shown(real),
+            where=_where(url, place, real),
             why=why,
-            hint="check the network, or name a mirror (git_mirrors in the site configuration)",
+            hint=PROXY_HINT if proxy_of(real, proxies) else _HINT,
         )
 
 
@@ -220,7 +221,10 @@ def _reason(done: Done) -> str:
 
 def _failed(url: str, place: str, commit: str, why: str) -> RelforgeError:
     lower = why.lower()
-    if "authentication" in lower or "could not read username" in lower or "403" in lower:
+    if _PROXY_REFUSED.search(lower):
+        what = "the proxy does not let git through"
+        hint = PROXY_HINT
+    elif "authentication" in lower or "could not read username" in lower or "403" in lower:
         what = "the git server refuses access"
         hint = "set up a credential helper for it (`git config --global credential.helper`)"
     elif "does not appear to be a git repository" in lower or "not found" in lower:
@@ -228,6 +232,11 @@ def _failed(url: str, place: str, commit: str, why: str) -> RelforgeError:
         hint = "check the URL in the manifest and git_mirrors in the site configuration"
     else:
         what = f"the commit {commit} could not be fetched"
-        hint = "check the network, or name a mirror (git_mirrors in the site configuration)"
-    where = shown(url) if place == url else f"{shown(place)} (mirror of {shown(url)})"
+        hint = _HINT
+    where = _where(url, place, place)
     return RelforgeError(what, code=ExitCode.SOURCE, where=where, why=why, hint=hint)
+
+
+def _where(url: str, place: str, real: str) -> str:
+    """``place`` is the site's mirror of the URL, ``real`` what git's own settings make of that."""
+    return shown(real) if place == url else f"{shown(real)} (mirror of {shown(url)})"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import ssl
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.util import Retry
 
-from relforge.sources.places import Places, shown, why_unreachable
+from relforge.network import read_certificates, usual_bundle
+from relforge.sources.places import Places, proxy_of, shown, why_unreachable
 
 _FILE_READ_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 20
@@ -32,7 +31,7 @@ _RETRY = Retry(
     raise_on_status=False,
     respect_retry_after_header=False,  # a server must not make a run sleep for an hour
 )
-_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_REFUSED = (401, 403, 407)
 
 # unearth warns about pages that do not answer; the caller reports those itself, with a remedy.
 logging.getLogger("unearth").addHandler(logging.NullHandler())
@@ -54,11 +53,21 @@ class _LocalPage:
 
 
 class _Adapter(HTTPAdapter):
-    """Verifies servers against the configured bundle and the site's extra CA."""
+    """Verifies servers against the configured bundle and the site's extra CA.
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
+    Chooses the proxy anew for every address, also where a server sends us elsewhere.
+    """
+
+    def __init__(
+        self, context: ssl.SSLContext | None, proxies: Callable[[str], dict[str, str]]
+    ) -> None:
         self._context = context
+        self._proxies = proxies
         super().__init__(max_retries=_RETRY, pool_maxsize=8)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        kwargs["proxies"] = self._proxies(request.url or "")
+        return super().send(request, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
@@ -75,23 +84,24 @@ class IndexClient:
 
         self.places = places
         self._session = requests.Session()
+        self._session.trust_env = False  # what counts of the environment is in `places`
         # Credentials of an index URL also open the files it links to; netrc and keyring count too.
         self._session.auth = MultiDomainBasicAuth(
             prompting=False, index_urls=[u for u in places.index_urls if "://" in u]
         )
         if places.client_cert:
             self._session.cert = places.client_cert
-        named = next((os.environ[n] for n in _CA_VARIABLES if os.environ.get(n)), None)
-        self._bundle = places.cert or named or DEFAULT_CA_BUNDLE_PATH
+        self._bundle = places.cert or usual_bundle()
         self._insecure = {_host_and_port(host) for host in places.trusted_hosts}
         context = None
         if places.extra_ca is not None:
+            read_certificates(places.extra_ca)
             context = ssl.create_default_context(cafile=self._bundle)
             context.load_verify_locations(cafile=str(places.extra_ca))
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _Adapter(context))
+            self._session.mount(scheme, _Adapter(context, places.proxies))
         for host in places.trusted_hosts:
-            self._session.mount(f"https://{host}", _Adapter(None))
+            self._session.mount(f"https://{host}", _Adapter(None, places.proxies))
 
     def __enter__(self) -> IndexClient:
         return self
@@ -103,11 +113,11 @@ class IndexClient:
         """A page. Raises Unreachable when there is no answer."""
         if urlsplit(url).scheme == "file":
             return _local_page(url)
-        return self._request("GET", url, headers, 3 * self.places.timeout_s)
+        return self._answer("GET", url, headers)
 
     def head(self, url: str, *, headers: Mapping[str, str] | None = None) -> Any:
         """The headers of a page."""
-        return self._request("HEAD", url, headers, 3 * self.places.timeout_s)
+        return self._answer("HEAD", url, headers)
 
     @contextlib.contextmanager
     def get_stream(self, url: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Any]:
@@ -144,6 +154,17 @@ class IndexClient:
             except requests.RequestException as error:
                 raise Unreachable(_reason(error)) from error
 
+    def _answer(
+        self, method: str, url: str, headers: Mapping[str, str] | None
+    ) -> requests.Response:
+        """A page. unearth would only log why there is none."""
+        response = self._request(method, url, headers, 3 * self.places.timeout_s)
+        if response.status_code in _REFUSED or response.status_code >= 500:
+            asked = proxy_of(url, self.places.proxies(url))
+            through = f" (through the proxy {shown(asked)})" if asked else ""
+            raise Unreachable(f"HTTP {response.status_code} {response.reason}{through}")
+        return response
+
     def _request(
         self,
         method: str,
@@ -153,10 +174,7 @@ class IndexClient:
         *,
         stream: bool = False,
     ) -> requests.Response:
-        if self.places.proxy:
-            proxies = {"http": self.places.proxy, "https": self.places.proxy}
-        else:
-            proxies = dict(get_environ_proxies(url))
+        proxies = self.places.proxies(url)
         if why := why_unreachable(url, self.places.timeout_s, proxies=proxies):
             raise Unreachable(why)
         parts = urlsplit(url)
@@ -167,10 +185,12 @@ class IndexClient:
                 url,
                 headers=dict(headers or {}),
                 timeout=(self.places.timeout_s, read_timeout_s),
-                proxies=proxies,
                 verify=self._bundle if trusted.isdisjoint(self._insecure) else False,
                 stream=stream,
             )
+        except requests.exceptions.ProxyError as error:
+            asked = shown(proxy_of(url, proxies) or "")
+            raise Unreachable(f"the proxy {asked} does not let us in: {_reason(error)}") from error
         except requests.RequestException as error:
             raise Unreachable(_reason(error)) from error
 
@@ -195,6 +215,7 @@ def _local_page(url: str) -> _LocalPage:
 def _reason(error: requests.RequestException) -> str:
     inner: object = error.args[0] if error.args else error
     reason = getattr(inner, "reason", None)
+    reason = getattr(reason, "original_error", reason)  # a proxy's own words
     return shown_text(str(reason if isinstance(reason, Exception) else inner))
 
 

@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from relforge import proc, redact
 from relforge.errors import ExitCode
-from relforge.manifest.site import Site
+from relforge.manifest.site import Site, replaced
+from relforge.network import Proxy, proxies_for
 
 _PORTS = {"http": 80, "https": 443, "git": 9418, "ssh": 22}
 _REMEMBER_S = 120.0
@@ -50,17 +51,24 @@ class Places:
     client_cert: str | None
     extra_ca: Path | None
     proxy: str | None
+    """pip's own: it counts before the site's."""
+    site_proxy: Proxy | None
     timeout_s: float
 
     @classmethod
-    def of(cls, site: Site) -> Places:
-        """pip's places and the site's."""
+    def of(cls, site: Site, index: str | None = None) -> Places:
+        """pip's places and the site's, and ``index`` beside them.
+
+        Raises RelforgeError (ENVIRONMENT) when the proxy's password cannot be read.
+        """
         pip = pip_config()
         indexes: tuple[str, ...] = ()
         if not pip.no_index:
             indexes = (pip.index_url or default_index(), *pip.extra_index_urls)
         if site.python.torch_cpu_index:
             indexes += (site.python.torch_cpu_index,)
+        if index is not None and not pip.no_index:
+            indexes += (replaced(index, site.python.index_mirrors),)
         find_links = (*pip.find_links, *site.python.find_links)
         for url in (*indexes, *find_links, *([pip.proxy] if pip.proxy else [])):
             hide_credentials(url)
@@ -72,8 +80,15 @@ class Places:
             client_cert=pip.client_cert,
             extra_ca=site.extra_ca,
             proxy=pip.proxy,
+            site_proxy=Proxy.of(site),
             timeout_s=site.python.index_timeout_s,
         )
+
+    def proxies(self, url: str) -> dict[str, str]:
+        """The proxies for a URL by scheme, as ``requests`` takes them."""
+        if self.proxy:
+            return {"http": self.proxy, "https": self.proxy}
+        return proxies_for(url, self.site_proxy)
 
 
 def _expanded(link: str) -> str:
@@ -168,13 +183,24 @@ def why_unreachable(
 ) -> str | None:
     """None when the URL's host (or the proxy for it) takes a connection within *timeout_s*.
 
-    Name look-up and every address of the name together stay within that time: neither has a limit
-    of its own in the libraries. A failure is remembered for two minutes.
+    What is told names the proxy where that is what does not answer. Name look-up and every
+    address of the name together stay within that time: neither has a limit of its own in the
+    libraries. A failure is remembered for two minutes.
     """
+    if proxy := proxy_of(url, proxies):
+        why = _why_closed(proxy, timeout_s)
+        return why and f"the proxy {shown(proxy)} does not answer: {why}"
+    return _why_closed(url, timeout_s)
+
+
+def proxy_of(url: str, proxies: Mapping[str, str] | None) -> str | None:
+    """The address of the proxy that is asked for a URL; None: its own host is."""
+    proxy = (proxies or {}).get(urlsplit(url).scheme) or (proxies or {}).get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _why_closed(url: str, timeout_s: float) -> str | None:
     parts = urlsplit(url)
-    proxy = (proxies or {}).get(parts.scheme) or (proxies or {}).get("all")
-    if proxy:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme not in _PORTS or not parts.hostname:
         return None
     address = (parts.hostname, parts.port or _PORTS[parts.scheme])

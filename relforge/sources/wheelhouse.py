@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import ssl
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,8 +22,9 @@ from relforge.files import held_lock, write_atomic
 from relforge.frozen import content_key
 from relforge.leftovers import owned_folder
 from relforge.lock import LockedWheel, LockedWheels
-from relforge.manifest.release import PythonPackages
+from relforge.manifest.build import PythonPackages
 from relforge.manifest.site import Site
+from relforge.network import CA_VARIABLES, PROXY_HINT, ca_bundle
 from relforge.sources import filestore
 from relforge.sources.fetch import PackageFile, fetch_package, open_client
 from relforge.sources.places import Places, shown, why_unreachable
@@ -56,9 +55,12 @@ def resolve(
     build: bool = False,
     machine: str = "x86_64",
     glibc_minor: int = 36,
+    index: str | None = None,
     cancel: CancelToken | None = None,
 ) -> LockedWheels:
     """Resolves requirements under their constraints to wheels, by pip's own resolver.
+
+    ``index`` is a package index that is asked beside the site's places.
 
     ``build`` takes the packages' ``build_requirements`` instead of ``requirements``. Excluded
     packages are left out, and so is what only they asked for. pip evaluates markers for the Python
@@ -81,14 +83,13 @@ def resolve(
             argv += ["--platform", tag]
         argv += ["--target", str(folder / "none"), "--report", str(folder / "report.json")]
         argv += ["-r", str(folder / "wanted.txt"), "-c", str(folder / "constraints.txt")]
-        links, env = _pip_environment(Places.of(site), ctx_line, folder)
+        links, env, missing = _pip_environment(Places.of(site, index), ctx_line, folder)
         ctx_line(f"resolving {len(roots)} requirements for Python {python_version}")
         proc.run(
             [*argv, *links],
             code=ExitCode.SOURCE,
             what="the Python requirements cannot be resolved",
-            hint="compare build.python requirements and constraints in the manifest with the "
-            "reason above; `relforge lock` tries again",
+            hint=_hint(missing),
             env=env,
             timeout_s=_RESOLVE_TIMEOUT_S,
             cancel=cancel,
@@ -98,6 +99,7 @@ def resolve(
     return LockedWheels(
         python_version=python_version,
         machine=machine,
+        index=index,
         wheels=_closure(report, roots, excluded),
     )
 
@@ -137,21 +139,34 @@ def _python(version: str, machine: str) -> str:
     )
 
 
+def _hint(missing: Sequence[str]) -> str:
+    compare = (
+        "compare build.python requirements and constraints in the manifest with the reason above; "
+        "`relforge lock` tries again"
+    )
+    if not missing:
+        return compare
+    # The requirements are seldom at fault when a place that has the packages was not asked.
+    network = PROXY_HINT if any("the proxy " in one for one in missing) else "check the network"
+    return f"not asked: {'; '.join(missing)}. {network}; else {compare}"
+
+
 def _pip_environment(
     places: Places, ctx_line: Callable[[str], None], folder: Path
-) -> tuple[list[str], dict[str, str]]:
-    """pip's configuration, spelt out, without the places that do not answer.
+) -> tuple[list[str], dict[str, str], list[str]]:
+    """pip's arguments and configuration, spelt out, and the places left out: they do not answer.
 
     pip would wait minutes for each of those. Addresses go through the environment, as they can
     carry credentials; local folders go as arguments, as the environment cannot carry spaces.
     """
     answering: dict[str, list[str]] = {"index": [], "find_links": []}
     links: list[str] = []
-    proxies = {"http": places.proxy, "https": places.proxy} if places.proxy else _proxies()
+    missing: list[str] = []
     for kind, urls in (("index", places.index_urls), ("find_links", places.find_links)):
         for url in urls:
-            if why := why_unreachable(url, places.timeout_s, proxies=proxies):
-                ctx_line(f"left out: {shown(url)} ({why})")
+            if why := why_unreachable(url, places.timeout_s, proxies=places.proxies(url)):
+                missing.append(f"{shown(url)} ({why})")
+                ctx_line(f"left out: {missing[-1]}")
             elif "://" in url:
                 answering[kind].append(url)
             elif Path(url).exists():
@@ -165,28 +180,21 @@ def _pip_environment(
         env["PIP_NO_INDEX"] = "1"
     env["PIP_FIND_LINKS"] = " ".join(answering["find_links"])
     env["PIP_TRUSTED_HOST"] = " ".join(places.trusted_hosts)
+    cert = places.cert
+    if places.extra_ca is not None:
+        cert = str(ca_bundle(places.extra_ca, folder, usual=cert))
+        # Where the environment names one, pip's own library takes that before --cert.
+        env |= dict.fromkeys(CA_VARIABLES, cert)
     for name, value in (
-        ("PIP_CERT", _bundle(places, folder)),
+        ("PIP_CERT", cert),
         ("PIP_CLIENT_CERT", places.client_cert),
         ("PIP_PROXY", places.proxy),
     ):
         if value:
             env[name] = value
-    return links, env
-
-
-def _proxies() -> dict[str, str]:
-    return urllib.request.getproxies()
-
-
-def _bundle(places: Places, folder: Path) -> str | None:
-    if places.extra_ca is None:
-        return places.cert
-    base = places.cert or ssl.get_default_verify_paths().cafile
-    parts = [Path(base).read_bytes()] if base else []
-    bundle = folder / "ca.pem"
-    bundle.write_bytes(b"\n".join([*parts, places.extra_ca.read_bytes()]))
-    return str(bundle)
+    if places.site_proxy is not None:
+        env |= places.site_proxy.environment()
+    return links, env, missing
 
 
 def _closure(
@@ -305,7 +313,7 @@ def _fetch_all(
 ) -> list[Path]:
     files = home / "store" / "files"
 
-    with open_client(Places.of(site)) as client, ThreadPoolExecutor(jobs) as pool:
+    with open_client(Places.of(site, locked.index)) as client, ThreadPoolExecutor(jobs) as pool:
 
         def fetch(wheel: LockedWheel) -> Path:
             return fetch_package(

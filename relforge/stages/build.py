@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from relforge.errors import ExitCode, RelforgeError
+from relforge.building import TOOLS
 from relforge.evidence.store import Store
 from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
+from relforge.lock import Lock
+from relforge.manifest.build import Compiled, Precompiled
 from relforge.manifest.facts import BaseImage
-from relforge.manifest.fileversion import known_sha256
-from relforge.manifest.project import Project
-from relforge.manifest.release import Compiled, Precompiled
+from relforge.manifest.fileversion import known_files
 from relforge.plan import Planning, Subject
 from relforge.rendering import labels
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
-from relforge.stages.sources import SourcesResult
-from relforge.trees import TreeRequest, checked_out
 from relforge.ui.text import size
 
 _GB = 10**9
-TOOLS = "dockerfiles/tools"
 
 
 class BuiltPackage(Frozen):
@@ -34,7 +29,8 @@ class BuiltPackage(Frozen):
     distribution: str
     tree: str
     native: str
-    """``compiled`` here, ``precompiled`` elsewhere, ``prebuilt`` as a whole, or ``none``."""
+    """``compiled`` here or by the tree's own ``scripts``, ``precompiled`` elsewhere, ``prebuilt``
+    as a whole, or ``none``."""
     native_from: str | None = None
     """For precompiled code: the wheel it came from, with its sha256."""
 
@@ -45,6 +41,7 @@ class BuiltPackage(Frozen):
         return {
             "compiled": "compiled in this build",
             "prebuilt": "prebuilt wheel, packed again",
+            "scripts": "built by the tree's own scripts",
             "none": "none",
         }[self.native]
 
@@ -55,7 +52,10 @@ class BuildInputs(StageInputs):
     dockerfile_sha256: str
     architecture: str
     base: dict[str, Any]
+    """What the image stands on, or, with ``given``, is."""
     base_choice: str
+    given: bool = False
+    """The image is somebody else's, taken as it is."""
     trees: dict[str, str]
     packages: tuple[BuiltPackage, ...]
     files: dict[str, str]
@@ -68,6 +68,8 @@ class BuildInputs(StageInputs):
     image_name: str
     pip_check_exceptions: tuple[str, ...]
     sealed_sources: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    """Distributions that have to add a device to vLLM."""
     unshipped: tuple[str, ...]
     """Patched sources whose Python files the image may not ship."""
 
@@ -87,8 +89,11 @@ class BuildResult(StageResult):
     layers: tuple[str, ...]
     base_how: str
     base_digest: str
+    base_place: str | None = None
+    """Where a registry's base was pulled from: that registry, or the site's mirror of it."""
     packages: tuple[BuiltPackage, ...]
-    python: str
+    python: str | None
+    """None for an image that was taken as it is: nothing was read back from it."""
     python_packages: dict[str, str]
     debian_packages: dict[str, str]
     pip_check: tuple[str, ...]
@@ -108,6 +113,8 @@ class Build(Stage[BuildInputs, BuildResult]):
 
         subject = planning.subject
         release, lock = subject.release, subject.lock
+        if release.build.image is not None:
+            return self._given(subject)
         rendered = cast(RenderInputs, planning.inputs["render"])
         packages = tuple(self._packages(planning))
         used = {p.source for p in packages}
@@ -119,28 +126,52 @@ class Build(Stage[BuildInputs, BuildResult]):
             for package in release.build.packages
             if isinstance(package.native, Precompiled)
         }
-        tools = subject.project.path(TOOLS)
         return BuildInputs(
             dockerfile_sha256=sha256_hex(rendered.dockerfile.encode()),
             architecture=subject.device.architecture,
-            base=subject.device.base.model_dump(mode="json"),
+            base=pinned_base(subject.device.base, lock).model_dump(mode="json"),
             base_choice=subject.site.base_image,
             trees={name: lock.tree(name) for name in sorted(used)},
             packages=packages,
             files=files,
             wheels_sha256=content_key(lock.wheels),
             build_wheels_sha256=content_key(lock.build_wheels),
-            tools={p.name: known_sha256(p) for p in sorted(tools.iterdir()) if p.is_file()},
+            tools=known_files(subject.project.path(TOOLS)),
             source_date_epoch=lock.source_date_epoch,
             labels=labels(subject),
-            image_name=f"relforge/{release.name.lower()}:{content_key(lock)[:12]}",
+            image_name=_image_name(subject),
             pip_check_exceptions=tuple(
                 e.complaint for e in release.build.python.pip_check_exceptions
             ),
             sealed_sources=tuple(
                 sorted(p.source for p in subject.patch_sets if p.sealed and p.source in used)
             ),
+            plugins=tuple(p.distribution for p in release.build.packages if p.plugin),
             unshipped=tuple(sorted(p.source for p in release.patches if p.ships != "python")),
+        )
+
+    def _given(self, subject: Subject) -> BuildInputs:
+        given, lock = subject.release.build.image, subject.lock
+        assert given is not None
+        base = pinned_base(BaseImage(registry=given.registry, on_request=given.on_request), lock)
+        return BuildInputs(
+            dockerfile_sha256="",
+            architecture=subject.device.architecture,
+            base=base.model_dump(mode="json"),
+            base_choice="registry",
+            given=True,
+            trees={},
+            packages=(),
+            files={},
+            wheels_sha256="",
+            build_wheels_sha256="",
+            tools={},
+            source_date_epoch=lock.source_date_epoch,
+            labels={},
+            image_name=_image_name(subject),
+            pip_check_exceptions=(),
+            sealed_sources=(),
+            unshipped=(),
         )
 
     def key(self, inputs: BuildInputs) -> str:
@@ -175,21 +206,32 @@ class Build(Stage[BuildInputs, BuildResult]):
         return ("identities",) if inputs.sealed_sources else ()
 
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
+        from relforge.building.contexts import opened, pruned_afterwards
+        from relforge.building.report import check_report, read_report
         from relforge.engine.base_image import ensure_base
         from relforge.engine.buildx import BuildRequest, build, export_target
+        from relforge.engine.images import unpacked_bytes
+        from relforge.engine.site_secrets import site_secrets
+        from relforge.network import Proxy
 
         inputs, env = job.inputs, job.env
-        base_spec = BaseImage.model_validate(inputs.base)
+        if inputs.given:
+            from relforge.building.taken import take_image
+
+            return take_image(job, ctx)
         base = ensure_base(
-            base_spec,
+            BaseImage.model_validate(inputs.base),
             architecture=inputs.architecture,
             site=env.site,
             home=env.home,
             ctx_line=ctx.line,
             cancel=ctx.cancel,
         )
-        suite = base_spec.bootstrap.suite if base_spec.bootstrap else ""
-        with _contexts(job, ctx) as contexts, _apt_secret(suite, job) as secrets:
+        proxy = Proxy.of(env.site)
+        with (
+            opened(job, ctx) as contexts,
+            site_secrets(env.site, env.home, system=base.system, line=ctx.line) as secrets,
+        ):
             request = BuildRequest(
                 dockerfile=job.upstream["render"].outputs[0].path,
                 context=env.run_dir / "empty-context",
@@ -202,23 +244,31 @@ class Build(Stage[BuildInputs, BuildResult]):
                 layout=Store(env.home).folder("build", job.key) / "image",
                 log=env.run_dir / "logs" / "buildkit.log",
             )
-            with _pruned_afterwards(inputs, job, ctx):
-                report = json.loads(
+            with pruned_afterwards(job, ctx):
+                report = read_report(
                     export_target(
                         request,
                         target="report",
                         dest=env.run_dir / "report",
                         site=env.site.engine,
+                        proxy=proxy,
                         ctx_line=ctx.line,
                         cancel=ctx.cancel,
                     )
-                    .joinpath("report.json")
-                    .read_bytes()
                 )
-                _check_pip(report["pip_check"], inputs.pip_check_exceptions, env.release)
-                built = build(request, site=env.site.engine, ctx_line=ctx.line, cancel=ctx.cancel)
-        from relforge.engine.images import unpacked_bytes
-
+                check_report(
+                    report,
+                    release=env.release,
+                    accepted=inputs.pip_check_exceptions,
+                    plugins=inputs.plugins,
+                )
+                built = build(
+                    request,
+                    site=env.site.engine,
+                    proxy=proxy,
+                    ctx_line=ctx.line,
+                    cancel=ctx.cancel,
+                )
         return BuildResult(
             layout=built.layout,
             image_name=built.image_name,
@@ -232,11 +282,12 @@ class Build(Stage[BuildInputs, BuildResult]):
             layers=tuple(layer.digest for layer in built.image.layers),
             base_how=base.how,
             base_digest=base.digest,
+            base_place=base.place,
             packages=inputs.packages,
-            python=report["python"],
-            python_packages=report["packages"],
-            debian_packages=report["debian"],
-            pip_check=tuple(report["pip_check"]["complaints"]),
+            python=report.python,
+            python_packages=report.packages,
+            debian_packages=report.debian,
+            pip_check=report.pip_check.complaints,
             rebuild=built.rebuild_script,
             outputs=tuple(
                 stamp(path, sha256=path.name if len(path.name) == 64 else None)
@@ -249,77 +300,19 @@ class Build(Stage[BuildInputs, BuildResult]):
         return f"{result.image_digest[:19]}, {size(result.compressed_bytes)}"
 
 
-def _pruned_afterwards(
-    inputs: BuildInputs, job: Job[BuildInputs], ctx: StageContext
-) -> AbstractContextManager[None]:
-    """Takes sealed sources out of BuildKit's cache; what the image ships anyway may stay."""
-    from relforge.engine.sealed_cache import pruned_afterwards
-
-    kept_back = set(inputs.sealed_sources) & set(inputs.unshipped)
-    return pruned_afterwards(
-        inputs.sealed_sources,
-        steps=tuple(f"target=/src/{name}" for name in sorted(kept_back)),
-        home=job.env.home,
-        site=job.env.site.engine,
-        line=ctx.line,
+def pinned_base(base: BaseImage, lock: Lock) -> BaseImage:
+    """The base with the digest that the lock has for it, where the device manifest has none."""
+    if lock.image is None:
+        return base
+    pin = {"digest": lock.image.digest}
+    registry, on_request = base.registry, base.on_request
+    return base.model_copy(
+        update={
+            "registry": registry and registry.model_copy(update=pin),
+            "on_request": on_request and on_request.model_copy(update=pin),
+        }
     )
 
 
-@contextmanager
-def _contexts(job: Job[BuildInputs], ctx: StageContext) -> Iterator[dict[str, Path]]:
-    """The named build contexts; patched trees exist only while this is open."""
-    sources = cast(SourcesResult, job.upstream["sources"])
-    files = {tree.name: tree.file for tree in sources.trees}
-    project = Project(job.env.project_roots)
-    with ExitStack() as stack:
-        area = stack.enter_context(
-            checked_out(
-                [TreeRequest(name=n, tree=t) for n, t in job.inputs.trees.items()],
-                job=job,
-                epoch=job.inputs.source_date_epoch,
-                ctx=ctx,
-            )
-        )
-        contexts = {name: area / name for name in job.inputs.trees}
-        for name in job.inputs.files:
-            file = files[name]
-            assert file is not None
-            # The folder of the file store holds this one file, under its own name.
-            contexts[name] = file.parent
-        contexts["wheels"] = sources.wheels
-        contexts["build-wheels"] = sources.build_wheels
-        contexts["tools"] = project.path(TOOLS)
-        yield contexts
-
-
-@contextmanager
-def _apt_secret(suite: str, job: Job[BuildInputs]) -> Iterator[dict[str, Path]]:
-    """The site's Debian mirror for build steps; a secret mount leaves no trace in any layer."""
-    from relforge.engine.apt import SECRET_ID, build_sources
-    from relforge.workarea import work_area
-
-    text = build_sources(suite, job.env.site) if suite else None
-    if text is None:
-        yield {}
-        return
-    # In a work area, so that credentials in it go after kill -9 too.
-    with work_area(job.env.home, "apt") as area:
-        path = area / "apt-sources.list"
-        path.write_text(text)
-        yield {SECRET_ID: path}
-
-
-def _check_pip(check: dict[str, Any], accepted: tuple[str, ...], release: str) -> None:
-    complaints = set(check["complaints"])
-    unknown = sorted(complaints - set(accepted))
-    stale = sorted(set(accepted) - complaints)
-    if not unknown and not stale:
-        return
-    why = [f"not listed: {c}" for c in unknown] + [f"listed, but not found: {c}" for c in stale]
-    raise RelforgeError(
-        "pip check inside the image does not say what the manifest lists",
-        code=ExitCode.BUILD,
-        where=f"release {release}, build.python.pip_check_exceptions",
-        why="\n".join(why),
-        hint="correct the packages, or list the complaint with the reason why it is harmless",
-    )
+def _image_name(subject: Subject) -> str:
+    return f"relforge/{subject.release.name.lower()}:{content_key(subject.lock)[:12]}"

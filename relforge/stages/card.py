@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
+
+from pydantic import InstanceOf
 
 from relforge.evidence.store import Store
 from relforge.files import write_atomic
@@ -22,9 +24,9 @@ class CardInputs(StageInputs):
     build_key: str
     smoke_key: str
     evaluate_key: str | None
-    release: dict[str, Any]
-    device: dict[str, Any]
-    model: dict[str, Any]
+    release: InstanceOf[Release]
+    device: InstanceOf[Device]
+    model: InstanceOf[Model]
     sources: dict[str, LockedSource]
     patches: dict[str, LockedPatchSet]
     trees: dict[str, str]
@@ -59,9 +61,9 @@ class Card(Stage[CardInputs, CardResult]):
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
             evaluate_key=planning.keys.get("evaluate"),
-            release=subject.release.model_dump(mode="json"),
-            device=subject.device.model_dump(mode="json"),
-            model=subject.model.model_dump(mode="json"),
+            release=subject.release,
+            device=subject.device,
+            model=subject.model,
             sources=lock.sources,
             patches=lock.patches,
             trees={name: lock.tree(name) for name in lock.sources},
@@ -88,9 +90,9 @@ class Card(Stage[CardInputs, CardResult]):
         applied = unpatched.sets if isinstance(unpatched, UnpatchResult) else ()
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
         data = gather(
-            release=Release.model_validate(inputs.release),
-            device=Device.model_validate(inputs.device),
-            model=Model.model_validate(inputs.model),
+            release=inputs.release,
+            device=inputs.device,
+            model=inputs.model,
             sources=inputs.sources,
             patches=inputs.patches,
             trees={**inputs.trees, **{s.source: s.result_tree or "" for s in applied}},

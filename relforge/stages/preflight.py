@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from relforge import hostcheck, nodecheck
+from relforge import hostcheck, networkcheck, nodecheck
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding
 from relforge.manifest.project import Project
-from relforge.plan import Planning
+from relforge.plan import Planning, Subject
 from relforge.stage import (
     Job,
     Resources,
@@ -25,6 +25,8 @@ _SERVING = {"smoke", "evaluate"}
 class PreflightInputs(StageInputs):
     """What the stages that will run need of the host."""
 
+    unresolved: tuple[str, ...] = ()
+    """What the lock leaves open; nothing is built before it is known."""
     needs: Resources
     secrets: tuple[str, ...]
     bootstraps: bool
@@ -39,6 +41,16 @@ class PreflightResult(StageResult):
     findings: tuple[Finding, ...]
 
 
+def _bootstraps(subject: Subject) -> bool:
+    """Whether a base image will be made on this host."""
+    if subject.release.build.image is not None:
+        return False
+    base = subject.device.base
+    return base.bootstrap is not None and (
+        subject.site.base_image == "bootstrap" or base.registry is None
+    )
+
+
 class Preflight(Stage[PreflightInputs, PreflightResult]):
     """Also removes what a killed run left; work areas go when any verb starts."""
 
@@ -49,24 +61,32 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
 
     def plan(self, planning: Planning) -> PreflightInputs | Skip:
         subject = planning.subject
-        base = subject.device.base
-        wants_bootstrap = subject.site.base_image == "bootstrap" or base.registry is None
         return PreflightInputs(
+            unresolved=subject.lock.unresolved,
             needs=in_turn(planning.work.values()),
             secrets=tuple(sorted(planning.secrets)),
-            bootstraps="build" in planning.work and base.bootstrap is not None and wants_bootstrap,
+            bootstraps="build" in planning.work and _bootstraps(subject),
             evaluates="evaluate" in planning.work,
             nodes=subject.release.serve.nodes if planning.work.keys() & _SERVING else 1,
         )
 
     def run(self, job: Job[PreflightInputs], ctx: StageContext) -> PreflightResult:
         site, inputs = job.env.site, job.inputs
+        if inputs.unresolved:
+            raise RelforgeError(
+                f"the lock of {job.env.release} is not whole",
+                code=ExitCode.SOURCE,
+                where=f"{job.env.release}.lock.yaml",
+                why="\n".join(f"not resolved: {what}" for what in inputs.unresolved),
+                hint=f"relforge lock --release {job.env.release}, where these can be had",
+            )
         needs = inputs.needs
         # First: what a killed run left goes also where this one cannot go on.
         self._sweep(job, ctx)
         findings = [
             hostcheck.disk(job.env.home, site.min_free_disk_bytes or needs.disk_bytes),
             hostcheck.memory(max(needs.memory_bytes, _ADVISED_MEMORY_BYTES)),
+            *networkcheck.files(site),
         ]
         if needs.engine:
             findings[:0] = hostcheck.engine(site, needs.engine_disk_bytes)

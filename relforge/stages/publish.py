@@ -53,6 +53,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
         )
 
     def run(self, job: Job[PublishInputs], ctx: StageContext) -> PublishResult:
+        from relforge.network import for_children
         from relforge.publishing.folder import publish_folder
         from relforge.publishing.registry import Repository, push
 
@@ -70,22 +71,25 @@ class Publish(Stage[PublishInputs, PublishResult]):
         evidence = {
             "smoke.json": smoke.outputs[0].path,
             "server.log": smoke.outputs[1].path,
-            "Dockerfile": job.upstream["render"].outputs[0].path,
         }
+        if (rendered := job.upstream.get("render")) is not None:
+            evidence["Dockerfile"] = rendered.outputs[0].path
         if evaluation is not None:
             evidence["evaluation.json"] = evaluation.outputs[0].path
         # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None
         if repository is not None:
-            sent = push(
-                build.layout,
-                repository,
-                tag=tag,
-                image_name=build.image_name,
-                site=env.site.engine,
-                line=ctx.line,
-                cancel=ctx.cancel,
-            )
+            with for_children(env.site) as network:
+                sent = push(
+                    build.layout,
+                    repository,
+                    tag=tag,
+                    image_name=build.image_name,
+                    site=env.site.engine,
+                    network=network,
+                    line=ctx.line,
+                    cancel=ctx.cancel,
+                )
             pushed = sent.reference
         done = publish_folder(
             build.layout,

@@ -30,6 +30,8 @@ class Render(Stage[RenderInputs, RenderResult]):
     result_type = RenderResult
 
     def plan(self, planning: Planning) -> RenderInputs | Skip:
+        if planning.subject.release.build.image is not None:
+            return Skip(kind="not-needed", reason="the image is taken as it is")
         template = planning.subject.release.build.template or planning.subject.device.template
         return RenderInputs(template=template, dockerfile=render_dockerfile(planning.subject))
 

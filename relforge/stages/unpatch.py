@@ -79,7 +79,7 @@ class Unpatch(Stage[UnpatchInputs, UnpatchResult]):
                     repository=ref.repository,
                     ships=ref.ships,
                     content=locked.content,
-                    base_tree=locked.base_tree,
+                    base_tree=locked.base_tree or lock.sources[ref.source].content,
                     result_tree=locked.result_tree,
                     sealed=located[ref.name].sealed,
                     signer_keyid=located[ref.name].signer_keyid,

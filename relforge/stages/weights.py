@@ -9,8 +9,9 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import Output, stamp
 from relforge.frozen import Frozen
+from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.project import Project
-from relforge.manifest.weights import LocalWeights, OnRequestWeights, PinnedFile
+from relforge.manifest.weights import LocalWeights, OnRequestWeights, PinnedFile, ServerWeights
 from relforge.plan import Planning, Subject
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.ui.text import size
@@ -68,6 +69,12 @@ class OnRequestInputs(WeightsInputs):
     seen: tuple[tuple[str, int, int], ...] = ()
 
 
+class ServerInputs(WeightsInputs):
+    """What the server fetches itself."""
+
+    what: str
+
+
 class WeightsResult(StageResult):
     """Where the weights lie on this host: ``outputs`` are the files of ``folder`` that are served.
 
@@ -110,6 +117,8 @@ class Weights(Stage[WeightsInputs, WeightsResult]):
                 ask_for=weights.ask_for,
                 seen=() if files else _seen(subject.site.weights.get(model), model),
             )
+        if isinstance(weights, ServerWeights):
+            return ServerInputs(model=model, files=(), what=weights.what)
         return HubInputs(
             model=model,
             files=files,
@@ -121,6 +130,8 @@ class Weights(Stage[WeightsInputs, WeightsResult]):
 
     def run(self, job: Job[WeightsInputs], ctx: StageContext) -> WeightsResult:
         inputs = job.inputs
+        if isinstance(inputs, ServerInputs):
+            return _by_server(inputs, job, ctx)
         if (folder := job.env.site.weights.get(inputs.model)) is not None:
             return _from_site(job, ctx, folder)
         if isinstance(inputs, LocalInputs):
@@ -153,11 +164,32 @@ class Weights(Stage[WeightsInputs, WeightsResult]):
         return text if result.verified else f"{text}; {result.reason}"
 
 
+def _by_server(inputs: ServerInputs, job: Job[WeightsInputs], ctx: StageContext) -> WeightsResult:
+    """An empty folder, or one with what the server fetched before."""
+    own = job.env.home / "server-weights" / inputs.model
+    folder = job.env.site.weights.get(inputs.model, own)
+    folder.mkdir(parents=True, exist_ok=True)
+    reason = f"not verified: the server fetches {inputs.what} itself"
+    ctx.line(f"{folder}: {reason}")
+    return WeightsResult(
+        folder=folder, total_bytes=0, verified=False, origin="the server", reason=reason
+    )
+
+
 def _from_hub(inputs: HubInputs, job: Job[WeightsInputs], ctx: StageContext) -> WeightsResult:
     from relforge.weights.faults import Repository
     from relforge.weights.fetching import fetch_missing
     from relforge.weights.store import WeightStore
 
+    if inputs.revision == UNRESOLVED:
+        raise RelforgeError(
+            f"the weights of {inputs.model} are not pinned yet",
+            code=ExitCode.SOURCE,
+            where=f"model {inputs.model}, weights",
+            why=f"nobody looked up the revision of {inputs.repository} and its files' hashes",
+            hint=f"relforge weights pin --model {inputs.model}, where the hub can be reached; or "
+            "name a folder that holds them under weights in the site configuration",
+        )
     results = Store(job.env.home)
     store = WeightStore(results.root)
     repository = Repository(inputs.hub, inputs.repository, inputs.revision, inputs.model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -15,9 +14,10 @@ from pydantic import ValidationError
 from relforge import proc, redact
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import write_atomic
 from relforge.frozen import Frozen
 from relforge.manifest.site import HubSite, Site
+from relforge.network import Proxy, child_environment, proxies_for
+from relforge.sources.places import proxy_of, shown, why_unreachable
 from relforge.weights.asking import Request
 from relforge.weights.faults import Asked, Hub, Repository, hub_error
 
@@ -27,7 +27,6 @@ _PUBLIC: dict[Hub, str] = {
 }
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 _A_WEEK_S = 7 * 24 * 3600
-_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class Listed(Frozen):
@@ -45,6 +44,7 @@ class _Fault(Frozen):
 
 class _Answer(Frozen):
     files: tuple[Listed, ...] = ()
+    revision: str = ""
     error: _Fault | None = None
 
 
@@ -75,6 +75,13 @@ class HubClient:
     def look(self, cancel: CancelToken, line: Callable[[str], None]) -> tuple[Listed, ...]:
         """The files of the pinned revision. Raises RelforgeError: SOURCE, ENVIRONMENT."""
         return self._ask(self._request("look"), cancel, line).files
+
+    def revision(self, cancel: CancelToken, line: Callable[[str], None]) -> str:
+        """What the repository's revision stands for now: a commit, or a tag of ModelScope's.
+
+        Raises RelforgeError: SOURCE, ENVIRONMENT.
+        """
+        return self._ask(self._request("revision"), cancel, line).revision
 
     def fetch(
         self,
@@ -127,6 +134,13 @@ class HubClient:
                 hint="run the same command again: it continues where this one stopped",
             ) from error
         if answer.error is not None:
+            kind, text = answer.error.kind, answer.error.text
+            proxies = proxies_for(self.endpoint, Proxy.of(self.site))
+            proxy = proxy_of(self.endpoint, proxies)
+            if kind == "unreachable" and proxy is not None:
+                # The libraries do not say that it was the proxy which they asked.
+                timeout_s = self.site.python.index_timeout_s
+                text = why_unreachable(self.endpoint, timeout_s, proxies=proxies) or text
             place = Asked(
                 self.repository,
                 endpoint=self.endpoint,
@@ -134,8 +148,9 @@ class HubClient:
                 into=request.into,
                 token_file=self._hub_site.token_file,
                 site_file=self.site.file,
+                proxy=None if proxy is None else shown(proxy),
             )
-            raise hub_error(answer.error.kind, answer.error.text, place)
+            raise hub_error(kind, text, place)
         return answer
 
     def _env(self) -> dict[str, str]:
@@ -155,10 +170,7 @@ class HubClient:
                 filter(None, [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH")])
             ),
         }
-        if self.site.extra_ca is not None:
-            bundle = str(_with_extra_ca(self.site.extra_ca, self.scratch))
-            env |= dict.fromkeys(_CA_VARIABLES, bundle)
-        return env
+        return env | child_environment(self.site, self.scratch)
 
 
 def _token(site: HubSite, hub: Hub) -> str | None:
@@ -180,27 +192,3 @@ def _token(site: HubSite, hub: Hub) -> str | None:
         )
     redact.register(token)
     return token
-
-
-def _with_extra_ca(extra_ca: Path, folder: Path) -> Path:
-    """One bundle of the usual certificates and the site's, as the libraries take only one file."""
-    named = next((os.environ[n] for n in _CA_VARIABLES if os.environ.get(n)), None)
-    usual = named or ssl.get_default_verify_paths().cafile
-    bundle = folder / "ca.pem"
-    if not bundle.exists():
-        parts = []
-        for path in (usual, extra_ca):
-            if path is not None:
-                try:
-                    parts.append(Path(path).read_bytes())
-                except OSError as error:
-                    raise RelforgeError(
-                        "certificates cannot be read",
-                        code=ExitCode.ENVIRONMENT,
-                        where=str(path),
-                        why=error.strerror or str(error),
-                        hint="correct extra_ca in the site configuration, or the environment's "
-                        + " and ".join(_CA_VARIABLES),
-                    ) from error
-        write_atomic(bundle, b"\n".join(parts))
-    return bundle

@@ -35,6 +35,8 @@ class Asked:
     into: str
     token_file: Path | None
     site_file: Path | None
+    proxy: str | None
+    """The proxy that was asked for it, if any."""
 
 
 def hub_error(kind: str, text: str, asked: Asked) -> RelforgeError:
@@ -69,8 +71,9 @@ def hub_error(kind: str, text: str, asked: Asked) -> RelforgeError:
         hint = f"ask for access on its page, or put another token into {asked.token_file}"
     elif kind == "unreachable":
         what = f"{hub} does not answer"
+        check = f"check the proxy {asked.proxy}" if asked.proxy else "check the network"
         hint = (
-            f"check the network and the proxy, set hubs.{hub}.endpoint in {site} to a mirror, "
+            f"{check}, set hubs.{hub}.endpoint in {site} to a mirror, "
             f"or name a folder with the files under weights there"
         )
     elif kind == "disk":

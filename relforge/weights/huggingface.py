@@ -38,6 +38,13 @@ def look(request: Request) -> list[dict[str, Any]]:
     ]
 
 
+def revision(request: Request) -> str:
+    """The commit that a branch or tag is at now."""
+    hub = importlib.import_module("huggingface_hub")
+    api = hub.HfApi(endpoint=request.endpoint, token=request.token or False)
+    return str(api.model_info(request.repository, revision=request.revision).sha)
+
+
 def fetch(request: Request) -> None:
     """One file; what an earlier fetch left of it is continued."""
     hub = importlib.import_module("huggingface_hub")

@@ -35,6 +35,12 @@ def look(request: Request) -> list[dict[str, Any]]:
     ]
 
 
+def revision(request: Request) -> str:
+    """The tag or commit as it was named, if the repository has it."""
+    look(request)
+    return request.revision
+
+
 def fetch(request: Request) -> None:
     """One file; what an earlier fetch left of it is continued."""
     _api(request).download_file(

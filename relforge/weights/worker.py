@@ -4,7 +4,8 @@ The hubs' client libraries keep state of their own (tokens, caches, progress bar
 cannot be stopped); all of that stays in here and ends with the process. The request is one JSON
 object with the fields of Request; it carries the token, which must reach neither an argument list
 nor the environment. The answer is one JSON object on stdout: ``{"files": [...]}`` for ``look``,
-``{}`` for ``fetch``, or ``{"error": {"kind", "text"}}`` with a kind of HubFault's.
+``{"revision": ...}`` for ``revision``, ``{}`` for ``fetch``, or ``{"error": {"kind", "text"}}``
+with a kind of HubFault's.
 
 Only the standard library is imported up here, so that a missing extra can still be reported.
 """
@@ -51,6 +52,8 @@ def _answer(request: Request) -> dict[str, Any]:
     library = importlib.import_module(_LIBRARIES[request.hub])
     if request.action == "look":
         return {"files": library.look(request)}
+    if request.action == "revision":
+        return {"revision": library.revision(request)}
     request.target.parent.mkdir(parents=True, exist_ok=True)
     with _telling(request):
         library.fetch(request)

@@ -132,6 +132,11 @@ def test_two_runs_at_once_share_the_work(hello: Hello, tmp_path: Path) -> None:
 
 def edited_source(tmp_path: Path, file: str, text: str) -> str:
     """Appends to a file of the source's repository and commits; returns the commit."""
+    return edited_files(tmp_path, {file: text})
+
+
+def edited_files(tmp_path: Path, texts: dict[str, str]) -> str:
+    """Appends to files of the source's repository, which may be new; returns the commit."""
     bare = tmp_path / "git" / "hello.git"
     work = tmp_path / "edit"
 
@@ -142,14 +147,16 @@ def edited_source(tmp_path: Path, file: str, text: str) -> str:
         ).stdout.strip()  # fmt: skip
 
     git("clone", "-q", str(bare), str(work))
-    with (work / file).open("a") as handle:
-        handle.write(text)
-    git("-C", str(work), "commit", "-qam", "edit")
+    for file, text in texts.items():
+        with (work / file).open("a") as handle:
+            handle.write(text)
+    git("-C", str(work), "add", "--all")
+    git("-C", str(work), "commit", "-qm", "edit")
     git("-C", str(work), "push", "-q", str(bare), "HEAD:refs/heads/edited")
     return git("-C", str(work), "rev-parse", "HEAD")
 
 
-def pin(hello: Hello, commit: str) -> None:
+def pin(hello: Hello, commit: str, site: Path | None = None) -> None:
     """Pins the source at another commit and locks."""
     manifest = hello.project / "manifests" / "releases" / "hello-cpu_x86.yaml"
     rows = [
@@ -157,7 +164,7 @@ def pin(hello: Hello, commit: str) -> None:
         for row in manifest.read_text().splitlines()
     ]
     manifest.write_text("\n".join(rows) + "\n")
-    locked = hello.run("lock")
+    locked = hello.run("lock", site=site)
     assert locked.code == 0, locked.stderr
 
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,15 +140,22 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         f"storage: {{filesystem: {{rootdirectory: {work / 'data'}}}}}\n"
         f"http: {{addr: 127.0.0.1:{port}}}\n"
     )
-    with (work / "log").open("wb") as log:
-        server = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+    with running([program, "serve", str(config)], port, work / "log"):
+        yield Registry(f"127.0.0.1:{port}", work / "data")
+
+
+@contextmanager
+def running(argv: list[str], port: int, log: Path) -> Iterator[None]:
+    """A server that listens on that port of loopback while this is open."""
+    with log.open("wb") as words:
+        server = subprocess.Popen(argv, stdout=words, stderr=words)
     try:
         deadline = time.monotonic() + 20
         while not _listens(port):
-            assert server.poll() is None, (work / "log").read_text()
-            assert time.monotonic() < deadline, "docker-registry does not start"
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"{argv[0]} does not start"
             time.sleep(0.05)
-        yield Registry(f"127.0.0.1:{port}", work / "data")
+        yield
     finally:
         server.kill()
         server.wait(10)

@@ -21,8 +21,9 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import sha256_file
 from relforge.frozen import canonical_json
 from relforge.manifest.facts import BaseImage, BootstrapBase, RegistryBase
-from relforge.manifest.site import Site
+from relforge.manifest.site import PythonSite, Site
 from tests.engine.conftest import Registry, docker, free_port
+from tests.support.sources import black_hole
 
 _STATUS = (
     "Package: libc6\nStatus: install ok installed\nVersion: 2.36-9\n\n"
@@ -143,6 +144,24 @@ def test_a_bootstrap_that_fails_leaves_no_work_folder(facts: object, tmp_path: P
     assert "debootstrap" in (caught.value.where or "")
     assert "apt_mirror" in (caught.value.hint or "")
     assert [p.name for p in (tmp_path / "work").iterdir() if p.is_dir()] == []
+
+
+def test_a_silent_mirror_costs_seconds(facts: object, tmp_path: Path) -> None:
+    spec = BootstrapBase(suite="bookworm", packages=(f"z{os.getpid()}",))
+    fast = PythonSite(index_timeout_s=1.0)
+    with black_hole() as hole:
+        mirror = f"http://127.0.0.1:{hole}/debian"
+        started = time.monotonic()
+        with pytest.raises(RelforgeError, match="the Debian mirror cannot be reached") as caught:
+            ensure_base(
+                BaseImage(bootstrap=spec),
+                architecture="amd64",
+                site=Site(apt_mirror=mirror, python=fast),
+                home=tmp_path,
+            )
+    assert time.monotonic() - started < 8
+    assert (caught.value.where or "").startswith(mirror)
+    assert caught.value.why in ("no answer within 1 s", "timed out")
 
 
 @pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes: set RELFORGE_LONG=1")

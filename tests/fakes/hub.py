@@ -30,6 +30,7 @@ class Repo:
     large: tuple[str, ...] = ()
     listed: dict[str, bytes] = field(default_factory=dict)
     """What the listing shows in place of a file's real content."""
+    branches: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -155,6 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, repo_id: str, revision: str) -> None:
         if (repo := self._open(repo_id)) is None:
             return
+        revision = repo.branches.get(revision, revision)
         if (files := repo.revisions.get(revision)) is None:
             self._json(404, {"error": "Invalid rev id"}, "RevisionNotFound")
             return

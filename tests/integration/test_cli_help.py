@@ -40,7 +40,9 @@ def test_help_names_every_command_and_every_command_has_help() -> None:
         assert f"\n  {command} " in listed
 
 
-@pytest.mark.parametrize("command", ["release", "unpatch", "patch", "keys", "lock", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["release", "unpatch", "patch", "keys", "lock", "doctor", "init"]
+)
 def test_a_command_explains_itself(command: str) -> None:
     done = relforge(command, "--help")
     assert done.returncode == 0

@@ -39,10 +39,13 @@ def test_the_guide(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         said.append(done.stdout)
-    shown, _template, made = said
+    _schemas, shown, _template, made = said
     assert "communication: unknown" in shown
     assert "- stacks/toykit3/flagtree" in shown.partition("unknown:\n")[2]
     assert "ENV TOY_CACHE=/tmp/toy" in made
     assert " 0 faults" in made
+    for path in (project / "manifests").glob("*/*.yaml"):
+        first = path.read_text().split("\n", 1)[0]
+        assert (path.parent / first.split("$schema=")[1]).is_file(), path.name
     template = project / "dockerfiles" / "toy_x1.j2"
     assert len(template.read_text().splitlines()) <= LONGEST_TEMPLATE

@@ -172,6 +172,17 @@ def test_the_longest_mirror_prefix_is_used(upstream: tuple[Path, str, str], tmp_
     assert "127.0.0.1" not in source.model_dump_json()
 
 
+def test_a_dead_mirror_is_told_with_what_it_stands_for(tmp_path: Path) -> None:
+    mirror = f"http://127.0.0.1:{closed_port()}/"
+    site = FAST.model_copy(
+        update={"git_mirrors": (Mirror(prefix="https://git.invalid/", to=mirror),)}
+    )
+    with pytest.raises(RelforgeError, match="cannot be reached") as caught:
+        take("https://git.invalid/x.git", "1" * 40, tmp_path / "home", site=site)
+    assert caught.value.where == f"{mirror}x.git (mirror of https://git.invalid/x.git)"
+    assert "git_mirrors" in str(caught.value.hint)
+
+
 def test_a_mirror_with_a_password_is_refused() -> None:
     # It would end in git's argument list, which every user of the host can read.
     with pytest.raises(ValidationError, match="no user name or password"):

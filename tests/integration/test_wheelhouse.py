@@ -12,8 +12,8 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import LockedWheel, LockedWheels
-from relforge.manifest.release import PythonPackages
-from relforge.manifest.site import PythonSite, Site
+from relforge.manifest.build import PythonPackages
+from relforge.manifest.site import Mirror, PythonSite, Site
 from relforge.sources import places
 from relforge.sources.wheelhouse import (
     download,
@@ -116,6 +116,26 @@ def test_dead_places_cost_seconds(index: Index, monkeypatch: pytest.MonkeyPatch)
         started = time.monotonic()
         assert names(lock(PythonPackages(requirements=("below",)), site)) == ["below 1"]
         assert time.monotonic() - started < 15
+
+
+def test_a_device_manifests_index_is_asked_at_the_sites_mirror(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock names the manifest's index: with another mirror it is the same lock."""
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed_port()}/simple")
+    named = "https://vendor.invalid/repository/pypi/simple"
+    python = PythonSite(
+        index_timeout_s=1.0,
+        index_mirrors=(
+            Mirror(prefix="https://vendor.invalid/", to=f"http://127.0.0.1:{closed_port()}/"),
+            Mirror(prefix="https://vendor.invalid/repository/pypi/", to=f"{index.server.url}/"),
+        ),
+    )
+    site = Site(python=python)
+    locked = lock(PythonPackages(requirements=("heavy",)), site, index=named)
+    assert (locked.index, names(locked)) == (named, ["below 1", "heavy 1"])
+    folder = download(locked, home=tmp_path, site=site, ctx_line=print)
+    assert (folder / "heavy-1-py3-none-any.whl").is_file()
 
 
 def test_no_solution_says_why(index: Index) -> None:

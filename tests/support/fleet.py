@@ -190,8 +190,8 @@ serve:
   ready_timeout_s: 300
 """
 LOCK = """\
-# Made by `relforge lock --release {name}`; do not edit.
 # yaml-language-server: $schema=../schema/lock.schema.json
+# Made by `relforge lock --release {name}`; do not edit.
 kind: lock
 release: {name}
 request: {request}

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import socket
+import ssl
 import subprocess
 import tarfile
 import threading
@@ -21,9 +22,17 @@ Answer = tuple[int, str, bytes]
 
 
 class Server:
-    """An HTTP server in a thread; ``answer`` decides, ``asked`` records every path."""
+    """An HTTP server in a thread; ``answer`` decides, ``asked`` records every path.
 
-    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], Answer]) -> None:
+    An answer is status, type and body; with status 302 the type is where to go.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[BaseHTTPRequestHandler], Answer],
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.asked: list[str] = []
         asked = self.asked
 
@@ -32,7 +41,7 @@ class Server:
                 asked.append(self.path)
                 status, kind, body = answer(self)
                 self.send_response(status)
-                self.send_header("Content-Type", kind)
+                self.send_header("Location" if status == 302 else "Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 if status == 401:
                     self.send_header("WWW-Authenticate", 'Basic realm="test"')
@@ -48,7 +57,9 @@ class Server:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Server:
         self._thread.start()
@@ -63,10 +74,10 @@ class Server:
 class Index:
     """A simple index (PEP 503) of files that a test adds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
         self.hashes = True
-        self.server = Server(self._answer)
+        self.server = Server(self._answer, tls=tls)
 
     @property
     def url(self) -> str:
@@ -218,7 +229,9 @@ def folder_server(root: Path) -> Server:
     return Server(answer)
 
 
-def git_server(root: Path, *, password: str | None = None) -> Server:
+def git_server(
+    root: Path, *, password: str | None = None, tls: ssl.SSLContext | None = None
+) -> Server:
     """git's own HTTP backend over the repositories below *root*."""
 
     def answer(request: BaseHTTPRequestHandler) -> Answer:
@@ -247,4 +260,4 @@ def git_server(root: Path, *, password: str | None = None) -> Server:
         status = int(fields.get(b"Status", b"200").split()[0])
         return status, fields.get(b"Content-Type", b"text/plain").decode(), rest
 
-    return Server(answer)
+    return Server(answer, tls=tls)

@@ -41,8 +41,17 @@ def test_several_go_to_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "--out DIR" in capsys.readouterr().err
     assert dispatch("render", [*words, "--out", str(tmp_path / "out")]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert sorted(path.parent.name for path in paths) == ["hello-cpu_x86", REAL]
+    written = {path.parent.name for path in paths}
+    assert written >= {"hello-cpu_x86", REAL, "deepseek-r1-int4-bi_V150"}
+    assert "deepseek-r1-int8-kunlunxin" not in written, "its image is taken as it is"
     assert all(path.read_text().count("FROM ") > 3 for path in paths)
+
+
+def test_an_image_that_is_taken_as_it_is_has_no_dockerfile(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dispatch("render", ["--release", "deepseek-r1-int8-kunlunxin"]) == ExitCode.USAGE
+    assert "has no Dockerfile" in capsys.readouterr().err
 
 
 def test_when_one_cannot_be_rendered_nothing_is_written(

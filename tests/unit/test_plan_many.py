@@ -108,9 +108,48 @@ def test_slices_come_back_in_order_and_a_lost_process_is_made_up_for(tmp_path: P
     found = list(in_slices(range(12), work, processes=4))
     assert [number for part, _pid in found for number in part] == list(range(12))
     pids = [pid for _part, pid in found]
-    assert pids[0] == here
     assert pids[2] == here, "the slice of the process that died"
-    assert len({here, pids[1], pids[3]}) == 3
+    assert len({here, pids[0], pids[1], pids[3]}) == 4
+
+
+def test_a_long_list_comes_back_in_small_slices_however_much_each_gives() -> None:
+    """More than a pipe holds, and more slices than processes."""
+
+    def work(part: Sequence[int]) -> tuple[list[int], int, bytes]:
+        return list(part), os.getpid(), bytes(1 << 21)
+
+    count = 5 * forked.SLICE + 7
+    found = list(in_slices(range(count), work, processes=2))
+    assert [number for part, _pid, _told in found for number in part] == list(range(count))
+    assert max(len(part) for part, _pid, _told in found) == forked.SLICE
+    pids = [pid for _part, pid, _told in found]
+    assert len({*pids[::2]}) == len({*pids[1::2]}) == 1, "dealt in turn"
+    assert len({os.getpid(), *pids}) == 3
+
+
+def test_what_a_child_told_before_it_was_lost_counts() -> None:
+    here = os.getpid()
+
+    def work(part: Sequence[int]) -> tuple[int, int]:
+        if part[0] == 3 * forked.SLICE and os.getpid() != here:
+            os._exit(9)
+        return part[0] // forked.SLICE, os.getpid()
+
+    found = list(in_slices(range(6 * forked.SLICE), work, processes=2))
+    assert [number for number, _pid in found] == list(range(6))
+    assert [pid == here for _number, pid in found] == [False] * 3 + [True, False, True]
+
+
+def test_children_are_gone_when_nobody_wants_the_rest() -> None:
+    def work(part: Sequence[int]) -> tuple[int, bytes]:
+        return os.getpid(), bytes(1 << 22)
+
+    slices = in_slices(range(10 * forked.SLICE), work, processes=2)
+    pids = [next(slices)[0], next(slices)[0]]
+    slices.close()  # type: ignore[attr-defined]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_an_error_of_a_slice_is_the_callers() -> None:

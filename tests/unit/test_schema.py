@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from relforge.manifest.project import builtin_root
+from relforge.lock import Lock, write_lock
+from relforge.manifest.loader import load
+from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.schema import models, schema_bytes
 
 FOLDER = builtin_root() / "manifests" / "schema"
-MANIFESTS = sorted((builtin_root() / "manifests").glob("*/*.yaml"))
+MANIFESTS = sorted(
+    path
+    for folder in (builtin_root(), *(builtin_root() / "examples").iterdir())
+    for path in (folder / "manifests").glob("*/*.yaml")
+)
+HERE_DOCUMENT = re.compile(r"^cat > manifests/\S+\.yaml <<'YAML'\n(.*?)^YAML$", re.M | re.S)
 
 
 @pytest.mark.parametrize("name", sorted(models()))
@@ -32,6 +41,42 @@ def test_every_manifest_satisfies_its_schema(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.name)
-def test_every_manifest_names_its_schema_for_editors(path: Path) -> None:
-    line = next(x for x in path.read_text().splitlines() if "$schema=" in x)
-    assert (path.parent / line.split("$schema=", 1)[1]).resolve().is_file()
+def test_every_manifest_names_its_schema_in_its_first_line(path: Path) -> None:
+    first = path.read_text().split("\n", 1)[0]
+    assert first.startswith("# yaml-language-server: $schema=")
+    named = (path.parent / first.split("=", 1)[1]).resolve()
+    kind = yaml.safe_load(path.read_text())["kind"]
+    assert named == FOLDER / f"{kind}.schema.json"
+    assert named.is_file()
+
+
+def test_the_examples_are_among_them() -> None:
+    assert {"hello-cpu_x86.yaml", "hello-cpu_x86.lock.yaml", "hello.yaml"} <= {
+        path.name for path in MANIFESTS
+    }
+
+
+def test_manifests_that_the_docs_write_name_theirs() -> None:
+    found = [
+        text
+        for path in sorted((builtin_root() / "docs").glob("*.md"))
+        for text in HERE_DOCUMENT.findall(path.read_text())
+    ]
+    assert found
+    for text in found:
+        kind = yaml.safe_load(text)["kind"]
+        assert text.startswith(f"# yaml-language-server: $schema=../schema/{kind}.schema.json\n")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MANIFESTS if p.name.endswith(".lock.yaml")], ids=lambda p: p.name
+)
+def test_a_lock_is_as_it_would_be_written_now(path: Path, tmp_path: Path) -> None:
+    """With the schema where the manifest beside it has its own."""
+    name = path.name.removesuffix(".lock.yaml")
+    folder = tmp_path / "manifests" / "releases"
+    folder.mkdir(parents=True)
+    for file in (path, path.with_name(f"{name}.yaml")):
+        shutil.copy(file, folder)
+    project = Project((tmp_path,))
+    assert not write_lock(project, project.release(name), load(path, Lock))

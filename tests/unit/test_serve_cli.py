@@ -87,7 +87,6 @@ def test_one_of_the_nodes(two: Path, capsys: pytest.CaptureFixture[str]) -> None
         (("--nodes", "2", *NODES[2:]), "needs address of node node0"),
         (("--nodes", "none.yaml", *NODES[2:]), "cannot read none.yaml"),
         ((*NODES, "--mount", "scratch"), "is not NAME=/PATH"),
-        ((*NODES[:2], *NODES[4:]), "or name one with --image REF"),
     ],
 )
 def test_what_is_missing_is_said_and_nothing_is_written(
@@ -96,6 +95,18 @@ def test_what_is_missing_is_said_and_nothing_is_written(
     assert serve("--print", "shell", "--out", "launch", *words) == 2
     assert said in " ".join(capsys.readouterr().err.split())
     assert not (two / "launch").exists()
+
+
+def test_an_image_that_is_not_built_yet_is_printed_with_a_note_and_never_started(
+    two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*NODES[:2], *NODES[4:])
+    assert serve("--print", "json", *words) == 0
+    said = capsys.readouterr()
+    assert "is not built yet: relforge build" in " ".join(said.err.split())
+    assert f"relforge/{REAL}:" in said.out
+    assert serve(*words) == 2
+    assert "or name one with --image REF" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import yaml
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.hosts import HostNode
+from relforge.manifest.serve import TreeConfig
 from relforge.serving.engines import flagscale
+from relforge.serving.engines.flagscale_tree import copied
 from relforge.serving.spec import LaunchSpec, launch_spec
 from tests.unit.test_serving_spec import device, option, release
 
@@ -195,7 +199,7 @@ def test_flagscales_two_files(root: Path) -> None:
             "exp_dir": f"{root}/{name}/outputs",
             "task": {"type": "serve"},
             "deploy": {"use_fs_serve": False},
-            "runner": {"ssh_port": 22},
+            "runner": {"ssh_port": 22, "deploy": {"use_fs_serve": False}},
             "cmds": {"before_start": "source /opt/conda/bin/activate inference"},
         },
         "action": "run",
@@ -228,28 +232,100 @@ echo "flagscale $1 $2 $ACTIVE"
 test -r "$3" || exit 9
 out="$(dirname "$(dirname "$3")")/outputs/serve_logs"
 mkdir -p "$out/pids"
-(echo serving; sleep 0.3; echo ended) >"$out/host_0_localhost.output" 2>&1 &
+sleep "${SLOW:-0}"
+nohup bash -c "starter; sync" >>"$out/host_0_localhost.output" 2>&1 &
 echo $! >"$out/pids/host_0_localhost.pid"
+"""
+STARTER = """\
+#!/bin/sh
+server
+echo the starter saw it end
 """
 
 
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A stand-in for FlagScale with the chain of processes that the real one makes."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("flagscale", FAKE), ("starter", STARTER), ("sync", "#!/bin/sh\n")):
+        write_program(folder / name, text)
+    return folder
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 def test_flagscales_container_shows_the_log_and_fails_with_the_server(
-    root: Path, tmp_path: Path
+    root: Path, programs: Path, tmp_path: Path
 ) -> None:
+    write_program(programs / "server", "#!/bin/sh\necho serving\nsleep 0.3\necho ended\n")
     active = tmp_path / "activate"
     active.write_text('export ACTIVE="$1"\n')
     serve = {**QWEN, "flagscale": {"name": "q", "before_start": [["source", str(active), "a b"]]}}
     (node,) = launch("flagscale", serve).nodes
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "flagscale").write_text(FAKE)
-    (programs / "flagscale").chmod(0o755)
     env = {"PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(
         node.argv, capture_output=True, text=True, check=False, env=env, timeout=60
     )
-    assert done.stdout.splitlines() == ["flagscale serve q a b", "serving", "ended"], done.stderr
+    assert done.stdout.splitlines() == [
+        "flagscale serve q a b", "serving", "ended", "the starter saw it end",
+    ], done.stderr  # fmt: skip
     assert done.returncode == 1, "a server that ends by itself has failed"
+
+
+def test_flagscales_container_fails_when_it_starts_nothing(root: Path, programs: Path) -> None:
+    write_program(programs / "flagscale", "#!/bin/sh\necho no such file\n")
+    (node,) = launch("flagscale", {}).nodes
+    env = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        node.argv, capture_output=True, text=True, check=False, env=env, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stdout == "no such file\n"
+
+
+TOLD = """\
+#!/bin/sh
+trap 'echo told to end; sleep 0.2; echo ended; exit 0' TERM
+echo $$ >"$0.pid"
+echo serving
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("seen", "slow"), [("serving", "0"), ("flagscale", "1")], ids=["served", "not yet started"]
+)
+def test_a_stop_of_flagscales_container_reaches_the_server_and_waits_for_it(
+    root: Path, programs: Path, seen: str, slow: str
+) -> None:
+    write_program(programs / "server", TOLD)
+    (node,) = launch("flagscale", {}).nodes
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", "SLOW": slow}
+    with subprocess.Popen(
+        node.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+    ) as container:
+        assert container.stdout is not None
+        lines = iter(container.stdout)
+        assert any(line.startswith(seen) for line in lines)
+        container.terminate()
+        rest = [line.strip() for line in lines]
+        assert container.wait(60) == 0
+    shell = root / "tiny" / "outputs" / "serve_logs" / "pids" / "host_0_localhost.pid"
+    started = [
+        file.read_text().strip() for file in (shell, programs / "server.pid") if file.exists()
+    ]
+    deadline = time.monotonic() + 10
+    # Whoever inherits a process that ended takes a moment to notice.
+    while running := [pid for pid in started if Path("/proc", pid).exists()]:
+        assert time.monotonic() < deadline, f"something runs on: {running}"
+        time.sleep(0.05)
+    if seen == "serving":
+        assert rest == ["told to end", "ended", "the starter saw it end"]
+        assert len(started) == 2
 
 
 def test_flagscale_on_two_nodes(root: Path) -> None:
@@ -267,6 +343,7 @@ def test_flagscale_on_two_nodes(root: Path) -> None:
         "hostfile": f"{root}/tiny/conf/hostfile.txt",
         "docker": second.name,
         "ssh_port": 2222,
+        "deploy": {"use_fs_serve": False},
     }
     assert first.name == second.name, "FlagScale knows one name for all containers"
     assert second.argv == ("sleep", "infinity")
@@ -283,3 +360,34 @@ def test_flagscale_on_two_nodes(root: Path) -> None:
 )
 def test_what_flagscale_cannot_do(serve: dict[str, Any], said: str) -> None:
     refused("flagscale", serve, said)
+
+
+def test_flagscale_with_the_file_of_its_own_tree_changes_what_the_release_says(
+    tmp_path: Path,
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "serve").mkdir(parents=True)
+    (tree / "serve" / "tiny.yaml").write_text(
+        "- serve_id: vllm_model\n  engine: vllm\n  engine_args:\n"
+        "    model: /elsewhere\n    tensor_parallel_size: 16\n    max_num_seqs: 256\n"
+    )
+    made = release({"args": {"max-num-seqs": 4}, "flagscale": {"name": "tiny"}}, engine="flagscale")
+    steps = copied(made, TreeConfig(folder=str(tree), source="doc"), "tiny", str(tmp_path / "conf"))
+    script = " && ".join(steps).replace("python3", sys.executable)
+    subprocess.run(["bash", "-euc", script], check=True)
+    (model,) = yaml.safe_load((tmp_path / "conf" / "serve" / "tiny.yaml").read_text())
+    assert model["engine_args"] == {
+        "model": f"/models/{made.model}",
+        "tensor_parallel_size": 16,
+        "max_num_seqs": 4,
+        "port": made.serve.port,
+        "served_model_name": made.serve.served_name,
+    }
+    assert model["engine"] == "vllm"
+
+
+def test_flagscale_with_its_own_file_writes_none(root: Path) -> None:
+    tree = {"folder": "/opt/conf", "source": "doc"}
+    (node,) = launch("flagscale", {"flagscale": {"name": "tiny", "tree_config": tree}}).nodes
+    assert "cp /opt/conf/serve/tiny.yaml" in node.argv[-1]
+    assert not any("serve_id" in word for word in node.argv)

@@ -145,10 +145,22 @@ def test_a_further_interface_that_a_host_lacks_is_refused(tmp_path: Path) -> Non
 
 
 def test_ranks_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RelforgeError, match="2 nodes cannot share 1 data-parallel ranks"):
-        launch(tmp_path, {"data_parallel": 1, "tensor_parallel": 16})
+    with pytest.raises(RelforgeError, match="2 nodes cannot share 3 data-parallel ranks"):
+        launch(tmp_path, {"data_parallel": 3, "tensor_parallel": 2})
     with pytest.raises(ValidationError, match="cannot share evenly"):
         release({"nodes": 2, "tensor_parallel": 3})
+
+
+def test_ranks_of_one_replica_meet_in_a_ray_cluster(tmp_path: Path) -> None:
+    first, second = launch(tmp_path, {"data_parallel": 1, "tensor_parallel": 16}).nodes
+    shell, flag, script = first.argv
+    assert (shell, flag) == ("/bin/sh", "-c")
+    head, _, server = script.partition(" && exec ")
+    assert head == "ray start --head --port=29550"
+    assert "--distributed-executor-backend ray" in server
+    assert "--tensor-parallel-size 16" in server
+    assert second.argv == ("ray", "start", "--address=10.0.0.1:29550", "--block")
+    assert (first.healthcheck, second.healthcheck) == (True, False)
 
 
 def test_nodes_without_the_hosts_network_are_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from relforge.patching.bundle import tarstream
 from relforge.patching.bundle.header import VerifiedHeader, altered, open_file, parse_header
 from relforge.patching.keys import Identities, public_files
 from relforge.patching.series import check_patch_name, content_sha256
-from relforge.patching.source import Patch
+from relforge.patching.source import NotOpened, Patch
 from relforge.patching.tree.changes import FileChange
 
 INDEX = "index.json"
@@ -160,7 +160,7 @@ def _wrong_key(verified: VerifiedHeader, identities: Identities) -> RelforgeErro
             f"recipient, and only {' and '.join(sorted(words[kind] for kind in kinds))} keys "
             "were tried"
         )
-    return RelforgeError(
+    return NotOpened(
         "none of the private keys opens the bundle"
         if tried
         else "there is no private key to open the bundle with",

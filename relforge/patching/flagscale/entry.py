@@ -6,17 +6,19 @@ import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git, TreeEntry
-from relforge.patching.flagscale import sealed
 from relforge.patching.flagscale.names import PATCH, SEALED
 from relforge.patching.series import content_sha256
 from relforge.patching.source import Diff, Patch, PatchSetInfo, PatchStream, Trust
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _CHUNK = 1 << 18
 _AHEAD = 8
@@ -61,6 +63,10 @@ class EntryPatches:
     @contextlib.contextmanager
     def stream(self, trust: Trust) -> Iterator[PatchStream]:
         """The patches, opened while they are read; each key is loaded once."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from relforge.patching.flagscale import sealed
+
         keys = [(one.path, one.rsa_key) for one in trust.identities.keys if one.rsa_key]
         others = [one.path for one in trust.identities.keys if not one.rsa_key]
         info = self.info(trust)
@@ -92,6 +98,8 @@ class EntryPatches:
 
     def _diffs(self, unwrapping: Callable[[bytes, str], Future[bytes]]) -> Iterator[Diff]:
         """Unwrapping a key takes longer than anything else here: it runs some files ahead."""
+        from relforge.patching.flagscale import sealed
+
         ahead: deque[Diff] = deque()
         for patch, (file, content) in zip(self.patches, self._contents(), strict=True):
             where = f"{self.where}: {file.name}"
@@ -143,6 +151,8 @@ def is_patch(name: str) -> bool:
 def _opened(
     head: bytes, body: Iterable[bytes], secret: Future[bytes], where: str
 ) -> Iterator[bytes]:
+    from relforge.patching.flagscale import sealed
+
     yield from sealed.open_chunks(head, body, secret.result(), where=where)
 
 

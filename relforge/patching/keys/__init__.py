@@ -25,11 +25,8 @@ from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import key_id
 from relforge.files import cannot_write
-from relforge.patching.keys.identities import (
-    Identities,
-    Identity,
-    load_identities,
-)
+from relforge.patching.identity import Identities, Identity
+from relforge.patching.keys.identities import load_identities
 from relforge.patching.keys.keyfiles import KeyFinding, create, exposed_keys
 from relforge.patching.keys.passphrase import (
     LockedKey,

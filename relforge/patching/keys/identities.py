@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyrage
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -13,36 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
+from relforge.patching.identity import Identities, Identity
 from relforge.patching.keys import keyfiles
 from relforge.patching.keys.keyfiles import AGE_SECRET, KeyFinding
 from relforge.patching.keys.passphrase import LockedKey, Passphrase
-from relforge.patching.keys.recipients import RecipientId, age_id, large_enough, rsa_id
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A private key that may open a bundle."""
-
-    id: RecipientId
-    path: Path
-    native: Any = field(repr=False)
-    """What pyrage takes."""
-    rsa_key: rsa.RSAPrivateKey | None = field(default=None, repr=False)
-    """The RSA key itself, for FlagScale's sealed files, which age does not read."""
-
-
-@dataclass(frozen=True)
-class Identities:
-    """The private keys that were found, where was looked for them, and what is wrong with them."""
-
-    keys: tuple[Identity, ...] = ()
-    looked_in: tuple[Path, ...] = ()
-    findings: tuple[KeyFinding, ...] = ()
-
-    @property
-    def passed_over(self) -> tuple[KeyFinding, ...]:
-        """What looked like a private key and could not be used."""
-        return tuple(finding for finding in self.findings if finding.kind != "exposed")
+from relforge.patching.keys.recipients import age_id, large_enough, rsa_id
 
 
 def load_identities(paths: Iterable[Path], *, passphrase: Passphrase | None = None) -> Identities:

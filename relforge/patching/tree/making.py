@@ -10,10 +10,16 @@ from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import Sha256, TreeHash
-from relforge.patching.bundle import BundlePatches
 from relforge.patching.flagscale.entry import patches_at
 from relforge.patching.series import SERIES, read_series
-from relforge.patching.source import Patch, PatchSetInfo, PatchSource, PatchStream, Recipe
+from relforge.patching.source import (
+    NotOpened,
+    Patch,
+    PatchSetInfo,
+    PatchSource,
+    PatchStream,
+    Recipe,
+)
 from relforge.patching.tree.apply import AppliedTree, apply_patches
 from relforge.workarea import outer_area, work_area
 
@@ -53,6 +59,9 @@ def patch_set_at(path: Path, *, name: str | None = None) -> PatchSource:
             hint="check the path in the release's manifest, or name a bundle for it under "
             "`patch_sets` in the site configuration",
         )
+    # It brings ciphers along, which take long to import.
+    from relforge.patching.bundle import BundlePatches
+
     return BundlePatches(path)
 
 
@@ -77,6 +86,16 @@ def materialise(
 
 
 @contextlib.contextmanager
+def _says_whom_to_ask(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except NotOpened as error:
+        if recipe.key_contact is None:
+            raise
+        raise error.to_ask(recipe.key_contact) from error
+
+
+@contextlib.contextmanager
 def applied_tree(
     recipe: Recipe, *, home: Path, cancel: CancelToken | None = None
 ) -> Iterator[tuple[Tree, AppliedTree, Path]]:
@@ -85,6 +104,7 @@ def applied_tree(
     Both are gone when the block ends. Errors are those of ``materialise``.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_says_whom_to_ask(recipe))
         area = stack.enter_context(work_area(home, "unpatch"))
         stream: PatchStream | None = None
         if recipe.patches is not None:

@@ -9,6 +9,7 @@ from typing import NoReturn, Protocol
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.release import Release
+from relforge.manifest.serve import ServeMount
 from relforge.serving.place import Place
 
 
@@ -20,6 +21,12 @@ class ServerCommand(Frozen):
     files: dict[str, str] = {}
     writes_weights: bool = False
     """It puts files into the folder of the weights itself."""
+    mounts: tuple[ServeMount, ...] = ()
+    """What it needs beside the release's own mounts."""
+    meets_here: bool = False
+    """The ranks of several nodes find each other at ``serve.rendezvous_port`` of this one."""
+    answers: bool = True
+    """False: it does its work and ends."""
 
 
 class ServingEngine(Protocol):

@@ -1,8 +1,9 @@
 """FlagScale's server: two YAML files of its own, and ``flagscale serve NAME FILE``.
 
 Read from FlagScale's flagscale/cli.py, runner/runner_serve.py, serve/run_inference_engine.py and
-examples/deepseek_r1 at ae859257: the runner writes a shell script, starts it in the background and
-ends; between nodes it starts Ray by ssh, in a container that has the same name everywhere.
+examples/deepseek_r1 at ae859257, and from run.py and the same files at da4935ec: the runner writes
+a shell script, starts it in the background and ends; between nodes it starts Ray by ssh, in a
+container that has the same name everywhere.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import yaml
 from relforge.manifest.release import Release
 from relforge.manifest.serve import FlagScale as Settings
 from relforge.serving.engines.base import OnePort, ServerCommand, as_word, cannot, refuse_own
+from relforge.serving.engines.flagscale_tree import copied
 from relforge.serving.engines.vllm import OWN
 from relforge.serving.place import Place
 
@@ -47,42 +49,63 @@ class FlagScale(OnePort):
         output = f"{_ROOT}/{name}/outputs"
         files = {
             config: _yaml(_experiment(release, settings, name, folder, output, place)),
-            f"{folder}/serve/{name}.yaml": _yaml([_model(release, model_path)]),
         }
+        prepared: tuple[str, ...] = ()
+        if settings.tree_config is not None:
+            prepared = copied(release, settings.tree_config, name, folder)
+        else:
+            files[f"{folder}/serve/{name}.yaml"] = _yaml([_model(release, model_path)])
         if serve.nodes > 1:
             files[f"{folder}/hostfile.txt"] = "".join(
                 f"{address} slots={place.accelerators} type={settings.resource}\n"
                 for address in place.addresses
             )
-        script = " && ".join(
-            (
-                *(shlex.join(words) for words in settings.before_start),
-                shlex.join(("flagscale", "serve", name, config)),
-                _until_it_ends(f"{output}/serve_logs"),
-            )
-        )
+        words = (*settings.before_start, ("flagscale", "serve", name, config))
+        start = " && ".join((*prepared, *map(shlex.join, words)))
+        script = _script(start, f"{output}/serve_logs")
         return ServerCommand(argv=("/bin/bash", "-c", script), files=files)
 
 
-def _until_it_ends(logs: str) -> str:
-    """Shows the server's log while it runs. A server that ends by itself has failed."""
+def _script(start: str, logs: str) -> str:
+    """Starts the server, and shows its log until it ends.
+
+    A server that ends by itself has failed. One that is told to end (SIGTERM, Ctrl-C) is passed the
+    word, and waited for. What FlagScale's pid file names is a shell with a starter, which is the
+    server's parent: both would die of the signal, and leave the server behind.
+    """
     pid, log = f"{logs}/pids/host_0_localhost.pid", f"{logs}/host_0_localhost.output"
-    return (
-        f'pid=$(cat {shlex.quote(pid)}) && tail --pid="$pid" -n +1 -F {shlex.quote(log)} && exit 1'
-    )
+    return f"""\
+stopping=
+trap stopping=1 TERM INT
+{start} && pid=$(cat {shlex.quote(pid)}) || exit 1
+child() {{ read -r first _ <"/proc/$1/task/$1/children"; echo "$first"; }}
+stop() {{
+  stopping=1
+  starter=$(child "$pid")
+  server=${{starter:+$(child "$starter")}}
+  kill "${{server:-${{starter:-$pid}}}}"
+}}
+trap stop TERM INT
+test -z "$stopping" || stop
+tail --pid="$pid" -n +1 -F {shlex.quote(log)} &
+while kill -0 $! 2>/dev/null; do wait $!; done
+test -n "$stopping"
+"""
 
 
 def _experiment(
     release: Release, settings: Settings, name: str, folder: str, output: str, place: Place
 ) -> dict[str, Any]:
-    runner: dict[str, Any] = {"ssh_port": settings.ssh_port}
+    # Read from the experiment by ae859257, and from its runner by da4935ec.
+    deploy = {"use_fs_serve": False}
+    runner: dict[str, Any] = {"ssh_port": settings.ssh_port, "deploy": deploy}
     if release.serve.nodes > 1:
         runner = {"hostfile": f"{folder}/hostfile.txt", "docker": place.container, **runner}
     experiment: dict[str, Any] = {
         "exp_name": name,
         "exp_dir": output,
         "task": {"type": "serve"},
-        "deploy": {"use_fs_serve": False},
+        "deploy": dict(deploy),
         "runner": runner,
     }
     if settings.before_start:

@@ -5,7 +5,10 @@ The variables are those of PaddleNLP's ``llm/server/docs/deploy_usage_tutorial.m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from relforge.manifest.release import Release
+from relforge.manifest.serve import LOCAL_MOUNTS, PaddleLocal, ServeMount
 from relforge.manifest.serve import PaddleNLP as Settings
 from relforge.serving.engines.base import ServerCommand, cannot
 from relforge.serving.place import Place
@@ -61,6 +64,37 @@ class PaddleNLP:
             writes_weights=graph is not None,
         )
 
+    def local(self, release: Release, step: str, place: Place) -> ServerCommand:
+        """Inference without a server: ``dynamic``, ``export`` or ``static``, on every node alike.
+
+        The scripts are the site's mount ``paddlenlp``, the exported graph its mount ``exported``.
+        """
+        settings = (release.serve.paddlenlp or Settings()).local
+        if settings is None:
+            cannot(
+                release,
+                f"inference without a server ({step})",
+                "the release says nothing of it",
+                "add serve.paddlenlp.local",
+            )
+        checkout, exported = LOCAL_MOUNTS
+        words = list(_local_words(settings, step, _EXPORTED))
+        if place.accelerators > 1:
+            launch = ["python", "-m", "paddle.distributed.launch", "--gpus", place.indices]
+            if len(place.hosts) > 1:
+                launch += ["--ips", ",".join(place.addresses)]
+        else:
+            launch = ["python"]
+        return ServerCommand(
+            argv=(*launch, *words),
+            env=dict(_local_env(settings, step, place)),
+            mounts=(
+                ServeMount(name=checkout, container=_CHECKOUT),
+                ServeMount(name=exported, container=_EXPORTED, read_only=step != "export"),
+            )[: 1 if step == "dynamic" else 2],
+            answers=False,
+        )
+
     @staticmethod
     def _check(release: Release) -> None:
         serve = release.serve
@@ -86,3 +120,42 @@ class PaddleNLP:
                     "relforge sets it itself",
                     f"use {_OWN[name]} instead",
                 )
+
+
+_CHECKOUT = "/PaddleNLP"
+_EXPORTED = "/exported"
+
+
+def _local_words(settings: PaddleLocal, step: str, exported: str) -> Iterator[str]:
+    """Options of ``predictor.py`` and ``export_model.py`` (PaddleNLP, llm/predict)."""
+    script = "export_model.py" if step == "export" else "predictor.py"
+    yield f"{_CHECKOUT}/{settings.scripts}/{script}"
+    yield from ("--model_name_or_path", exported if step == "static" else settings.model)
+    if step == "export":
+        yield from ("--output_path", exported)
+    yield from ("--dtype", settings.dtype)
+    if step != "export":
+        yield from ("--mode", step)
+    yield from ("--inference_model", "1", "--append_attn", str(int(settings.append_attention)))
+    if settings.total_max_length is not None:
+        yield from ("--total_max_length", str(settings.total_max_length))
+    # A static graph of one accelerator knows how it was quantized.
+    if step != "static" or settings.mla_tensor_cores is not None:
+        yield from ("--quant_type", settings.quantization)
+    if step != "export" and settings.max_length is not None:
+        yield from ("--max_length", str(settings.max_length))
+    if settings.mla_matrix_absorption:
+        yield from ("--mla_use_matrix_absorption", "1")
+    if settings.weight_block_size is not None:
+        yield "--weight_block_size"
+        yield from (str(size) for size in settings.weight_block_size)
+
+
+def _local_env(settings: PaddleLocal, step: str, place: Place) -> Iterator[tuple[str, str]]:
+    if place.accelerators > 1:
+        yield "CUDA_VISIBLE_DEVICES", place.indices
+    if step == "export" or settings.mla_tensor_cores is None:
+        return
+    yield "FLAGS_mla_use_tensorcore", str(int(settings.mla_tensor_cores))
+    if settings.total_max_length is not None:
+        yield "FLAGS_cascade_attention_max_partition_size", str(settings.total_max_length)

@@ -71,7 +71,8 @@ class Sglang(OnePort):
             words += ["--nnodes", str(serve.nodes), "--node-rank", str(place.rank)]
             words += ["--dist-init-addr", f"{first}:{serve.rendezvous_port}"]
         return ServerCommand(
-            argv=("python3", "-m", "sglang.launch_server", *words, *_options(release))
+            argv=("python3", "-m", "sglang.launch_server", *words, *_options(release)),
+            meets_here=serve.nodes > 1 and not place.rank,
         )
 
 

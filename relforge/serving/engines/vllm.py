@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from relforge.manifest.release import Release
 from relforge.serving.engines.base import (
     OnePort,
@@ -25,6 +27,7 @@ OWN = {
     "data-parallel-address": "the address of the first node in the nodes file",
     "data-parallel-rpc-port": "serve.rendezvous_port",
     "headless": "serve.nodes",
+    "distributed-executor-backend": "serve.nodes",
 }
 
 
@@ -32,12 +35,23 @@ class Vllm(OnePort):
     """``vllm serve PATH`` with the manifest's options behind relforge's own.
 
     Several nodes share the data-parallel ranks: the first answers requests, the others are
-    headless (vLLM, docs/serving/data_parallel_deployment.md, "Internal Load Balancing").
+    headless (vLLM, docs/serving/data_parallel_deployment.md, "Internal Load Balancing"). Without
+    data parallelism they share the ranks of one replica in a Ray cluster, which the first node
+    starts and the others join (vLLM, docs/serving/parallelism_scaling.md, "Multi-node").
     """
 
     def command(self, release: Release, model_path: str, place: Place) -> ServerCommand:
         serve = release.serve
         refuse_own(release, OWN)
+        over_ray = serve.nodes > 1 and serve.data_parallel == 1
+        if over_ray and place.rank:
+            first = f"{place.address_of(0)}:{serve.rendezvous_port}"
+            return ServerCommand(argv=("ray", "start", f"--address={first}", "--block"))
+        shared: tuple[str, ...] = ()
+        if over_ray:
+            shared = ("--distributed-executor-backend", "ray")
+        elif serve.nodes > 1:
+            shared = self._shared(release, place)
         argv = (
             "vllm",
             "serve",
@@ -49,10 +63,16 @@ class Vllm(OnePort):
             "--port",
             str(serve.port),
             *options(self._sizes(release)),
-            *(self._shared(release, place) if serve.nodes > 1 else ()),
+            *shared,
             *options(serve.args),
         )
-        return ServerCommand(argv=argv)
+        if over_ray:
+            head = ("ray", "start", "--head", f"--port={serve.rendezvous_port}")
+            return ServerCommand(
+                argv=("/bin/sh", "-c", f"{shlex.join(head)} && exec {shlex.join(argv)}"),
+                meets_here=True,
+            )
+        return ServerCommand(argv=argv, meets_here=serve.nodes > 1 and not place.rank)
 
     @staticmethod
     def _sizes(release: Release) -> dict[str, object]:
