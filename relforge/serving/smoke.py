@@ -17,7 +17,7 @@ from relforge.manifest.release import Smoke
 from relforge.manifest.site import EngineSite
 from relforge.serving.client import OpenAIClient
 from relforge.serving.diagnosis import Cause, diagnose
-from relforge.serving.nodes import shown, started, url_of
+from relforge.serving.nodes import started, url_of
 from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
 from relforge.serving.reference import GreedyText
 from relforge.serving.spec import LaunchSpec
@@ -235,20 +235,21 @@ def _started(
                 on_line=on_line,
             )
         )
-        up = [(node, first)]
+        up = [(spec.name_of(node), first)]
         for other in others:
             cancel.check()
+            name = spec.name_of(other)
             container = stack.enter_context(
                 started(
                     other,
                     site or EngineSite(),
                     run_id=run_id,
                     release=spec.release,
-                    log_path=log_path.with_name(f"{log_path.stem}-{shown(other)}.log"),
+                    log_path=log_path.with_name(f"{log_path.stem}-{name}.log"),
                     on_line=on_line,
                 )
             )
-            up.append((other, container))
+            up.append((name, container))
         stack.enter_context(_ended_by(cancel, [container for _, container in up]))
         yield _Up(first, RunningNodes(up))
 

@@ -352,7 +352,6 @@ serve:
     - -c
     - 'if [ "$0" = 0 ]; then exec python3 -u /app/server.py --port 8000; fi; exec sleep 600'
     - "{rank}"
-    - "{first_address}:29550"
   mounts:
     - {name: usr, host: /usr, container: /usr}
     - {name: server, container: /app/server.py}
@@ -396,7 +395,7 @@ def test_the_command_says_which_nodes_are_apart_before_it_starts_them(
             command, capture_output=True, text=True, env=environment(), timeout=60
         )
     assert done.returncode == ExitCode.ENVIRONMENT, done.stderr
-    assert f"second cannot reach first at {hosts[0].address} port 29550" in done.stderr
+    assert f"second cannot reach first at {hosts[0].address} port " in done.stderr
     assert "first cannot reach second" in done.stderr
     assert "listening on" not in done.stderr, "the servers were started"
 
@@ -426,7 +425,7 @@ def test_the_command_serves_on_two_hosts_until_ctrl_c(
             serve.kill()
             serve.wait(30)
     assert serve.returncode == ExitCode.INTERRUPTED, err
-    assert "the nodes reach each other: 4 paths asked" in err
+    assert "the nodes reach each other: 3 paths asked" in err
 
 
 def test_nothing_of_ssh_is_left(
