@@ -14,6 +14,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
     from relforge.checking import CheckReport
+    from relforge.evaluation.coverage_rows import CoverageOutput
     from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock
     from relforge.locking import LockOutput
@@ -40,6 +41,7 @@ def models() -> dict[str, type[Frozen]]:
         "lock-output": LockOutput,
         "lint-output": LintReport,
         "serve-output": LaunchOutput,
+        "coverage-output": CoverageOutput,
     }
 
 

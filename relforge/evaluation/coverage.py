@@ -1,0 +1,274 @@
+"""The evidence of operator coverage: what the probe (coverage_probe) wrote, read and checked.
+
+Format ``relforge.coverage/1``. Device times are in microseconds. A part that was not measured is
+``{"not_run": REASON}`` and gives no figure. An operator was taken over when a kernel that Triton
+compiled ran in one of its calls; ``registered`` says that FlagGems itself implements it (else an
+operator that it calls is FlagGems').
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.evaluation.coverage_probe import FORMAT
+from relforge.evaluation.coverage_probe.trace import shares_of
+from relforge.evaluation.task import reasons
+from relforge.frozen import Frozen, sha256_hex
+
+_Microseconds = float
+
+
+class NotRun(Frozen):
+    """A part that was not measured, and why."""
+
+    not_run: str
+
+
+class MeasuredModel(Frozen):
+    """What ran. ``shape``: its sizes, as far as the probe knows them."""
+
+    name: str
+    parameters: int = Field(gt=0)
+    shape: dict[str, float]
+
+
+class ProbeSettings(Frozen):
+    """``decode_steps`` were profiled after the prompt, ``greedy_tokens`` compared."""
+
+    dtype: str
+    seed: int
+    attention: str
+    prompt_tokens: int
+    decode_steps: int
+    greedy_tokens: int
+    exclude: tuple[str, ...]
+
+
+class ProbeVersions(Frozen):
+    """None: not installed there."""
+
+    python: str
+    torch: str
+    triton: str | None
+    flag_gems: str | None
+    transformers: str | None
+
+
+class ProbeDevice(Frozen):
+    """Where it ran. ``kind`` is torch's name of the device type."""
+
+    kind: str
+    name: str
+    driver: str | None
+
+
+class DeviceWork(Frozen):
+    """What an operator's calls did on the device."""
+
+    kernel_calls: int = Field(ge=0)
+    triton_calls: int = Field(ge=0)
+    us: _Microseconds = Field(ge=0)
+    triton_us: _Microseconds = Field(ge=0)
+    kernels: tuple[str, ...]
+
+
+class Operator(Frozen):
+    """One operator of a run. ``device`` is None where there is no accelerator."""
+
+    name: str
+    calls: int = Field(gt=0)
+    registered: bool
+    device: DeviceWork | None
+
+    @property
+    def how(self) -> str:
+        """In words, who computed it."""
+        if self.device is None:
+            return "counted"
+        if self.device.triton_calls:
+            part = "" if self.device.triton_calls == self.device.kernel_calls else ", in part"
+            return ("FlagGems" if self.registered else "FlagGems, inside") + part
+        if self.registered:
+            return "registered, no Triton kernel ran"
+        return "native" if self.device.kernel_calls else "no kernel"
+
+
+class NativeRun(Frozen):
+    """The model in native torch."""
+
+    operators: tuple[Operator, ...] = Field(min_length=1)
+    unattributed_us: _Microseconds | None
+
+
+class GemsRun(Frozen):
+    """The model with FlagGems enabled."""
+
+    operators: tuple[Operator, ...] = Field(min_length=1)
+    unattributed_us: _Microseconds
+    registered_operators: int = Field(gt=0)
+
+
+class CountShare(Frozen):
+    """Of operators, or of calls. ``with_kernels``: those that gave the device work to do."""
+
+    taken_over: int
+    with_kernels: int
+    dispatched: int
+
+
+class TimeShare(Frozen):
+    """Of the device's time."""
+
+    taken_over_us: _Microseconds
+    total_us: _Microseconds
+
+
+class Shares(Frozen):
+    """What Triton kernels took over."""
+
+    operators: CountShare
+    calls: CountShare
+    device_time: TimeShare
+
+
+class ComparedCall(Frozen):
+    """One call with FlagGems and natively on the same inputs.
+
+    ``relative_error`` is the largest absolute error over torch's largest value.
+    """
+
+    call: str
+    elements: int
+    equal_elements: int
+    max_abs_error: float | None
+    relative_error: float | None
+    non_finite_mismatches: int
+    error: str | None
+
+
+class AgainstFloat32(Frozen):
+    """Native float32 with the same rounded weights as yardstick, on the same text."""
+
+    native_equal_best: int
+    flag_gems_equal_best: int
+    native_max_abs_logit_error: float
+    flag_gems_max_abs_logit_error: float
+
+
+class Agreement(Frozen):
+    """FlagGems and native torch end to end.
+
+    ``equal_tokens`` of ``greedy_tokens`` are equal in two greedy texts; ``equal_best`` of
+    ``positions`` have the same best token when both read native torch's text.
+    """
+
+    greedy_tokens: int
+    equal_tokens: int
+    first_difference: int | None
+    positions: int
+    equal_best: int
+    max_abs_logit_error: float
+    max_abs_logit: float
+    against_float32: AgainstFloat32
+
+
+class CoverageEvidence(Frozen):
+    """One measurement."""
+
+    format: Literal["relforge.coverage/1"]
+    date: str | None
+    model: MeasuredModel
+    settings: ProbeSettings
+    versions: ProbeVersions
+    device: ProbeDevice
+    native: NativeRun
+    flag_gems: GemsRun | NotRun
+    shares: Shares | NotRun
+    accuracy: tuple[ComparedCall, ...] | NotRun
+    agreement: Agreement | NotRun
+
+
+def load_coverage(path: Path, *, sha256: str | None = None) -> CoverageEvidence:
+    """The measurement that a file records. ``sha256`` is what a manifest or record pins.
+
+    Raises RelforgeError (SOURCE) when the file cannot be read, is not the pinned one, has another
+    format, or records shares that its operators do not give.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+    if sha256 is not None and sha256_hex(raw) != sha256:
+        raise _refused(path, f"expected sha256 {sha256}, found {sha256_hex(raw)}")
+    try:
+        parsed = json.loads(raw)
+    except ValueError as error:
+        raise _refused(path, str(error)) from error
+    if not isinstance(parsed, dict):
+        raise _refused(path, "it holds no JSON object")
+    if parsed.get("format") != FORMAT:
+        raise _refused(path, f"its format is {parsed.get('format')!r}, not {FORMAT!r}")
+    try:
+        evidence = CoverageEvidence.model_validate(parsed)
+    except ValidationError as error:
+        raise _refused(path, reasons(error)) from error
+    if why := _contradiction(evidence):
+        raise _refused(path, why)
+    return evidence
+
+
+def _contradiction(evidence: CoverageEvidence) -> str | None:
+    """What the file says twice, and differently."""
+    gems, shares = evidence.flag_gems, evidence.shares
+    if isinstance(gems, NotRun) or isinstance(shares, NotRun):
+        parts = (gems, shares, evidence.accuracy, evidence.agreement)
+        if not all(isinstance(part, NotRun) for part in parts):
+            return "FlagGems did not run, yet figures of it are recorded"
+        return None
+    for run in (evidence.native, gems):
+        names = [operator.name for operator in run.operators]
+        if len(set(names)) != len(names):
+            return "an operator is listed twice"
+        for operator in run.operators:
+            work = operator.device
+            if work is None:
+                return f"{operator.name} has no device time"
+            if not work.triton_calls <= work.kernel_calls <= operator.calls:
+                return f"{operator.name}: its calls contradict each other"
+            if work.triton_us > work.us:
+                return f"{operator.name}: more time in Triton kernels than in all"
+    rows = [operator.model_dump() for operator in gems.operators]
+    given: dict[str, Any] = shares_of(rows, gems.unattributed_us)
+    time = given.pop("device_time")
+    recorded = shares.model_dump(exclude={"device_time"})
+    if given != recorded:
+        return f"it records shares of {recorded}, its operators give {given}"
+    # Sums of figures with three digits behind the point, added in the same order.
+    if abs(time["taken_over_us"] - shares.device_time.taken_over_us) > 0.01:
+        return f"its operators give {time['taken_over_us']} us in Triton kernels"
+    if abs(time["total_us"] - shares.device_time.total_us) > 0.01:
+        return f"its operators give {time['total_us']} us of device time"
+    agreement = evidence.agreement
+    if isinstance(agreement, Agreement) and (
+        agreement.equal_tokens > agreement.greedy_tokens
+        or agreement.equal_best > agreement.positions
+        or (agreement.first_difference is None)
+        != (agreement.equal_tokens == agreement.greedy_tokens)
+    ):
+        return "its agreement contradicts itself"
+    return None
+
+
+def _refused(path: Path, why: str) -> RelforgeError:
+    return RelforgeError(
+        "the coverage evidence cannot be used",
+        code=ExitCode.SOURCE,
+        where=str(path),
+        why=why,
+        hint="restore the file, or measure again: python3 -m relforge.evaluation.coverage_probe",
+    )
