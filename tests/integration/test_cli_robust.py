@@ -140,8 +140,8 @@ def test_a_release_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) 
     (broken,) = printed["not_started"]
     assert (broken["release"], broken["exit_code"]) == ("broken", 2)
     assert "broken.yaml:" in broken["where"]
-    (other,) = printed["releases"]
-    assert other["release"] == "tiny-adder-cpu_x86"
-    assert other["stages"][0]["status"] == "failed", "its engine does not run"
+    others = {one["release"]: one["stages"][0]["status"] for one in printed["releases"]}
+    assert others["tiny-adder-cpu_x86"] == "failed", "its engine does not run"
+    assert set(others.values()) == {"failed"}
     schema = json.loads((SCHEMAS / "releases-output.schema.json").read_text())
     jsonschema.validate(printed, schema)
