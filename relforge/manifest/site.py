@@ -195,6 +195,8 @@ class Site(Frozen):
     hubs: HubsSite = HubsSite()
     weights: dict[Name, Path] = {}
     """Folders that hold a model's weights already, by the model's name."""
+    nodes: dict[Name, Path] = {}
+    """Nodes files of releases that several hosts serve, by the release's or the device's name."""
     images: dict[str, Path] = {}
     """Archives (of ``docker save``) of images on request, by the reference in the manifest."""
 
@@ -206,8 +208,10 @@ class Site(Frozen):
         return self._file
 
     def read_from(self, file: Path) -> Site:
-        """The same, and it knows its file; ``hubs``, ``weights`` and ``images`` have absolute
-        paths."""
+        """The same, and it knows its file.
+
+        The paths of ``hubs``, ``weights``, ``nodes`` and ``images`` are absolute.
+        """
 
         def at(path: Path) -> Path:
             # Without `..`, and without following links: messages show what the user wrote.
@@ -223,6 +227,7 @@ class Site(Frozen):
                     huggingface=hub(self.hubs.huggingface), modelscope=hub(self.hubs.modelscope)
                 ),
                 "weights": {name: at(path) for name, path in self.weights.items()},
+                "nodes": {name: at(path) for name, path in self.nodes.items()},
                 "images": {name: at(path) for name, path in self.images.items()},
             }
         )

@@ -53,8 +53,11 @@ def binds_of(spec: LaunchSpec, node: Node) -> list[Bind]:
     if node.rendezvous_port is not None:
         found.append(Bind(address, node.rendezvous_port, _MEETING))
     if node == spec.nodes[0]:
-        for port in dict.fromkeys((node.port, spec.health_port or node.port)):
-            found.append(Bind("0.0.0.0", port, SERVED))  # noqa: S104 (as the server does)
+        ports = dict.fromkeys((node.port, spec.health_port or node.port))
+    else:
+        # Of a further server, which the first node asks as its proxy.
+        ports = dict.fromkeys((node.port,) if node.role and node.healthcheck else ())
+    found += [Bind("0.0.0.0", port, SERVED) for port in ports]  # noqa: S104 (as the server does)
     return found
 
 

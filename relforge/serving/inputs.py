@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from relforge.manifest.device import Device
 from relforge.manifest.release import Release
 from relforge.plan import Planning
+from relforge.serving.site_nodes import site_hosts
 from relforge.serving.spec import LaunchSpec, launch_spec
 from relforge.stage import Job, Resources, StageContext, StageInputs
 
@@ -69,7 +70,10 @@ def serving_inputs(planning: Planning) -> dict[str, Any]:
 
 
 class Launch(NamedTuple):
-    """What is needed to start the built image; ``config_digest`` is the image's."""
+    """What is needed to start the built image; ``config_digest`` is the image's.
+
+    ``engine`` is that of the first node.
+    """
 
     engine: DockerClient
     spec: LaunchSpec
@@ -78,29 +82,53 @@ class Launch(NamedTuple):
 
 @contextmanager
 def launch(job: Job[Any], ctx: StageContext) -> Iterator[Launch]:
-    """The launch of the built digest, which is loaded into the engine where it is not there."""
+    """The launch of the built digest, which is loaded into each engine where it is not there.
+
+    A release of several nodes is served by the hosts that the site names for it, once they reach
+    each other. Raises RelforgeError (ENVIRONMENT) when there are none, or they do not.
+    """
     from relforge.engine.client import connect
     from relforge.engine.images import load_into_engine
+    from relforge.serving.nodes import site_of
+    from relforge.serving.reach import check_reach
     from relforge.stages.build import BuildResult
     from relforge.stages.weights import WeightsResult
 
     build = cast(BuildResult, job.upstream["build"])
     weights = cast(WeightsResult, job.upstream["weights"])
-    engine = connect(job.env.site.engine)
+    release = Release.model_validate(job.inputs.release)
+    site = job.env.site.engine
+    hosts = site_hosts(release, job.env.site)
+    contexts = [None] if hosts is None else [host.context for host in hosts]
+    engine = connect(site_of(contexts[0], site))
     try:
-        image = load_into_engine(
-            build.layout, build.image_name, site=job.env.site.engine, cancel=ctx.cancel
-        )
-        if image.loaded:
-            ctx.line(f"loaded {build.image_name} into the engine again")
+        # An image has another id in another kind of store.
+        images: dict[str | None, str] = {}
+        for context in dict.fromkeys(contexts):
+            image = load_into_engine(
+                build.layout, build.image_name, site=site_of(context, site), cancel=ctx.cancel
+            )
+            if image.loaded:
+                where = f" at {context}" if context else " again"
+                ctx.line(f"loaded {build.image_name} into the engine{where}")
+            images[context] = image.id
         spec = launch_spec(
-            Release.model_validate(job.inputs.release),
+            release,
             Device.model_validate(job.inputs.device),
-            image=image.id,
+            image=images[contexts[0]],
             weights=weights.folder,
             weight_files=weights.names,
             name=f"relforge-{job.env.release}-{job.stage}-{job.env.run_id[-6:]}",
+            hosts=hosts,
         )
+        if hosts is not None:
+            nodes = tuple(
+                node.model_copy(update={"image": images[node.context]}) for node in spec.nodes
+            )
+            spec = spec.model_copy(update={"nodes": nodes})
+            logs = job.env.run_dir / "logs"
+            found = check_reach(spec, site, run_id=job.env.run_id, logs=logs, cancel=ctx.cancel)
+            ctx.line(found.shown())
         yield Launch(engine, spec, build.config_digest)
     finally:
         engine.close()

@@ -60,13 +60,20 @@ class LaunchSpec(Frozen):
     ready_timeout_s: float
     nodes: tuple[Node, ...]
 
+    def name_of(self, node: Node) -> str:
+        """Of a node of this launch: its host's, and the server's where a host has several."""
+        host = node.host or node.name
+        if sum(other.host == node.host for other in self.nodes) == 1:
+            return host
+        return f"{host}-{node.name.removeprefix(f'relforge-{self.release}-')}"
+
     @property
     def output(self) -> LaunchOutput:
         return LaunchOutput(
             release=self.release,
             nodes=tuple(
                 LaunchNode(
-                    name=node.host or node.name,
+                    name=self.name_of(node),
                     docker_argv=docker_argv(node),
                     exec_script=exec_script(node),
                     env=dict(node.env),

@@ -13,11 +13,6 @@ from relforge.manifest.site import EngineSite
 from relforge.serving.model import Node
 
 
-def shown(node: Node) -> str:
-    """The node's name for people."""
-    return node.host or node.name
-
-
 def site_of(context: str | None, site: EngineSite) -> EngineSite:
     """How the engine of a node is reached; ``None`` is the site's own."""
     return site if context is None else site.model_copy(update={"host": context})
@@ -60,17 +55,26 @@ def started(
         yield container
 
 
+def url_of(node: Node, container: Container, port: int) -> str:
+    """Where *port* of the node's container answers from here. Raises RelforgeError (USAGE)."""
+    address = address_from_here(node)
+    host = f"[{address}]" if ":" in address else address
+    # Port 0, where nothing can answer, for a server that has ended already: with any other port
+    # a stranger's server might be taken for it.
+    return f"http://{host}:{container.host_port(port) or 0}"
+
+
 def address_from_here(node: Node) -> str:
     """Where the node's server answers from here. Raises RelforgeError (USAGE) for nowhere."""
     here = node.context is None or node.context.startswith("unix://")
     if node.context is not None and node.network == "host" and node.address is not None:
         return node.address
     if here:
-        return "127.0.0.1"
+        return node.ports[0].address if node.ports else "127.0.0.1"
     raise RelforgeError(
-        f"node {shown(node)} cannot be asked from here whether it is ready",
+        f"node {node.host or node.name} cannot be asked from here whether it is ready",
         code=ExitCode.USAGE,
-        where=f"node {shown(node)}",
+        where=f"node {node.host or node.name}",
         why="its port is published on its own loopback, or the nodes file has no address of it",
         hint="set serve.network to host and address in the nodes file, or print the launch",
     )

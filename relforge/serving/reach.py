@@ -27,7 +27,7 @@ from relforge.serving import reach_program
 from relforge.serving.diagnosis import last_words
 from relforge.serving.doors import SERVED, Closed, Door, binds_of, not_reached
 from relforge.serving.model import LaunchSpec, Node
-from relforge.serving.nodes import address_from_here, shown, started
+from relforge.serving.nodes import address_from_here, started
 
 _PROGRAM = Path(reach_program.__file__)
 _LISTENING_S = 60.0
@@ -51,6 +51,7 @@ class Reach(Frozen):
 
 @dataclass(frozen=True)
 class _Listening:
+    name: str
     node: Node
     container: Container
     doors: tuple[Door, ...]
@@ -69,7 +70,7 @@ def check_reach(
     address = address_from_here(spec.nodes[0])
     if len(spec.nodes) < 2:
         return Reach(not_run="there is one node")
-    unknown = [shown(node) for node in spec.nodes if node.address is None]
+    unknown = [spec.name_of(node) for node in spec.nodes if node.address is None]
     if unknown:
         return Reach(not_run=f"the nodes file gives no address of {', '.join(unknown)}")
     with ExitStack() as stack:
@@ -109,6 +110,7 @@ def _listening(
     cancel: CancelToken,
 ) -> Iterator[_Listening]:
     cancel.check()
+    name = spec.name_of(node)
     word = secrets.token_hex(8)
     binds = binds_of(spec, node)
     words = [text for bind in binds for text in (bind.address, str(bind.port))]
@@ -117,6 +119,7 @@ def _listening(
             "name": f"{node.name}-reach",
             "argv": ("python3", "-c", _PROGRAM.read_text(), "listen", word, *words),
             "ports": (),
+            "healthcheck": False,
         }
     )
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -125,13 +128,13 @@ def _listening(
         site,
         run_id=run_id,
         release=spec.release,
-        log_path=logs / f"{shown(node)}-reach.log",
+        log_path=logs / f"{name}-reach.log",
         on_line=lines.put,
     ) as container:
         doors, closed = [], []
-        for bind, answer in zip(binds, _answer(listener, container, lines, cancel), strict=True):
+        for bind, answer in zip(binds, _answer(name, container, lines, cancel), strict=True):
             door = Door(
-                node=shown(node),
+                node=name,
                 address=node.address or "",
                 port=answer.get("port", bind.port),
                 use=bind.use,
@@ -141,11 +144,11 @@ def _listening(
                 closed.append(Closed(asker=door.node, door=door, why=answer["error"]))
             else:
                 doors.append(door)
-        yield _Listening(node, container, tuple(doors), tuple(closed))
+        yield _Listening(name, node, container, tuple(doors), tuple(closed))
 
 
 def _answer(
-    node: Node, container: Container, lines: queue.SimpleQueue[str], cancel: CancelToken
+    name: str, container: Container, lines: queue.SimpleQueue[str], cancel: CancelToken
 ) -> list[dict[str, Any]]:
     """What the listener printed: a port or an error for each place."""
     deadline = time.monotonic() + _LISTENING_S
@@ -158,9 +161,9 @@ def _answer(
                 answer: list[dict[str, Any]] = json.loads(line)
                 return answer
     raise RelforgeError(
-        f"python3 does not run in the container of {shown(node)}",
+        f"python3 does not run in the container of {name}",
         code=ExitCode.ENVIRONMENT,
-        where=f"node {shown(node)}",
+        where=f"node {name}",
         why=last_words(container.log_text()) or f"it {container.state().shown()}",
         hint="--no-check-nodes starts the servers without asking whether nodes reach each other",
         log=str(container.log_path),
@@ -168,11 +171,12 @@ def _answer(
 
 
 def _doors_of_others(nodes: Sequence[_Listening], asker: _Listening) -> list[Door]:
+    """Where the ranks of other hosts listen; the first node also asks the servers behind it."""
     return [
         door
         for one in nodes
         for door in one.doors
-        if one.node.host != asker.node.host and door.use != SERVED
+        if one.node.host != asker.node.host and (door.use != SERVED or asker is nodes[0])
     ]
 
 
@@ -183,14 +187,14 @@ def _ask(asker: _Listening, doors: Sequence[Door]) -> list[Closed]:
     line = said.splitlines()[-1:]
     if status != 0 or not line:
         raise RelforgeError(
-            f"{shown(asker.node)} cannot ask the other nodes",
+            f"{asker.name} cannot ask the other nodes",
             code=ExitCode.ENVIRONMENT,
-            where=f"node {shown(asker.node)}",
+            where=f"node {asker.name}",
             why=f"python3 ended with exit status {status}\n{last_words(said)}",
             hint="--no-check-nodes starts the servers without asking",
         )
     return [
-        Closed(asker=shown(asker.node), door=door, why=why)
+        Closed(asker=asker.name, door=door, why=why)
         for door, why in zip(doors, json.loads(line[0]), strict=True)
         if why is not None
     ]

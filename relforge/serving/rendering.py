@@ -30,26 +30,27 @@ def as_text(spec: LaunchSpec) -> str:
     return json.dumps(spec.as_json(), indent=2, ensure_ascii=False) + "\n"
 
 
-def only(spec: LaunchSpec, host: str) -> Node:
-    """The node on that host. Raises RelforgeError (USAGE) for none."""
-    for node in spec.nodes:
-        if host in (node.host, node.name):
-            return node
+def only(spec: LaunchSpec, name: str) -> Node:
+    """The node of that name, or on that host. Raises RelforgeError (USAGE) for none or several."""
+    found = [node for node in spec.nodes if name == spec.name_of(node)]
+    found = found or [node for node in spec.nodes if name in (node.host, node.name)]
+    if len(found) == 1:
+        return found[0]
     raise RelforgeError(
-        f"the launch of {spec.release} has no node {host!r}",
+        f"the launch of {spec.release} has {'several nodes' if found else 'no node'} {name!r}",
         code=ExitCode.USAGE,
-        why=f"there are {', '.join(node.host or node.name for node in spec.nodes)}",
+        why=f"there are {', '.join(map(spec.name_of, spec.nodes))}",
         hint="name one of them with --node",
     )
 
 
 def write(spec: LaunchSpec, nodes: tuple[Node, ...], form: Form, folder: Path) -> tuple[Path, ...]:
-    """One file for each node, named after its host; all are rendered before the first is written.
+    """One file for each node, with its name; all are rendered before the first is written.
 
     Shell scripts are executable. Raises RelforgeError (ENVIRONMENT) when it cannot be written.
     """
     texts = {
-        folder / f"{node.host or node.name}{_SUFFIX[form]}": rendered(spec, node, form)
+        folder / f"{spec.name_of(node)}{_SUFFIX[form]}": rendered(spec, node, form)
         for node in nodes
     }
     for path, text in texts.items():

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from relforge.cancel import CancelToken
 from relforge.engine.containers import Container, ContainerState, StartFailed, running
-from relforge.errors import Cancelled, ExitCode, RelforgeError
+from relforge.errors import Cancelled
 from relforge.frozen import Frozen
 from relforge.manifest.release import Smoke
+from relforge.manifest.site import EngineSite
 from relforge.serving.client import OpenAIClient
 from relforge.serving.diagnosis import Cause, diagnose
+from relforge.serving.nodes import started, url_of
 from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
 from relforge.serving.reference import GreedyText
-from relforge.serving.spec import LaunchSpec, Node
+from relforge.serving.spec import LaunchSpec
+from relforge.serving.start import RunningNodes
 from relforge.serving.wait import NotReady, wait_ready
 from relforge.stage import Verdict
 
@@ -58,6 +61,7 @@ class Served:
 
     base_url: str
     container: Container
+    """That of the first node."""
     client: OpenAIClient
     start_to_ready_s: float
     log_path: Path
@@ -73,19 +77,21 @@ def serve_context(
     cancel: CancelToken,
     on_line: OnLine | None = None,
     request_timeout_s: float = 60.0,
+    site: EngineSite | None = None,
 ) -> Iterator[Served]:
-    """A server that is ready; its container is gone when the block is left, however that is.
+    """A server that is ready; its containers are gone when the block is left, however that is.
 
-    Raises NotReady (GATE) when it ends or is late, StartFailed or another RelforgeError
-    (ENVIRONMENT) when it cannot be started, Cancelled.
+    ``engine`` is that of the first node; the others are started through their contexts, as *site*
+    says where they have none. Raises NotReady (GATE) when a node ends or the server is late,
+    StartFailed or another RelforgeError (ENVIRONMENT) when it cannot be started, Cancelled.
     """
     with _started(
-        spec, engine, run_id=run_id, log_path=log_path, cancel=cancel, on_line=on_line
-    ) as container:
-        base_url = _base_url(container, spec.nodes[0])
+        spec, engine, site, run_id=run_id, log_path=log_path, cancel=cancel, on_line=on_line
+    ) as up:
+        base_url = url_of(spec.nodes[0], up.first, spec.nodes[0].port)
         with OpenAIClient(base_url, spec.served_name, timeout_s=request_timeout_s) as client:
-            seconds = _wait_ready(spec, container, client, cancel)
-            yield Served(base_url, container, client, seconds, log_path)
+            seconds = _wait_ready(spec, up, client, cancel)
+            yield Served(base_url, up.first, client, seconds, log_path)
 
 
 def run_smoke(
@@ -99,17 +105,19 @@ def run_smoke(
     cancel: CancelToken,
     on_line: OnLine | None = None,
     config_digest: str | None = None,
+    site: EngineSite | None = None,
 ) -> SmokeReport:
     """Starts the server, probes it, stops it, and reports; a failed gate is a report, no error.
 
-    Raises RelforgeError (ENVIRONMENT) when this host cannot start the container at all (engine,
-    image, port, device), and Cancelled. No container survives either.
+    ``engine`` is that of the first node; the others are started through their contexts, as *site*
+    says where they have none. Raises RelforgeError (ENVIRONMENT) when a host cannot start its
+    container at all (engine, image, port, device), and Cancelled. No container survives either.
     """
     try:
         with _started(
-            spec, engine, run_id=run_id, log_path=log_path, cancel=cancel, on_line=on_line
-        ) as container:
-            return _probe(spec, engine, container, reference, settings, cancel, config_digest)
+            spec, engine, site, run_id=run_id, log_path=log_path, cancel=cancel, on_line=on_line
+        ) as up:
+            return _probe(spec, engine, up, reference, settings, cancel, config_digest)
     except StartFailed as error:
         cause = diagnose("", None, error.why or "")
         if cause is None or cause.id not in _FAULTS_OF_THE_IMAGE:
@@ -123,17 +131,18 @@ _FAULTS_OF_THE_IMAGE = ("exec-not-found", "exec-format")
 def _probe(
     spec: LaunchSpec,
     engine: DockerClient,
-    container: Container,
+    up: _Up,
     reference: Sequence[GreedyText],
     settings: Smoke,
     cancel: CancelToken,
     config_digest: str | None,
 ) -> SmokeReport:
+    container = up.first
     image_id = container.image_id
-    base_url = _base_url(container, spec.nodes[0])
+    base_url = url_of(spec.nodes[0], container, spec.nodes[0].port)
     with OpenAIClient(base_url, spec.served_name, timeout_s=settings.request_timeout_s) as client:
-        target = Target(client, container, settings, tuple(reference))
-        target.wait = lambda: _wait_ready(spec, container, client, cancel)
+        target = Target(client, up.nodes, settings, tuple(reference))
+        target.wait = lambda: _wait_ready(spec, up, client, cancel)
         results = run_probes(target, cancel=cancel)
     streamed = target.streamed
     first_s = streamed.first_token_s if streamed else None
@@ -192,45 +201,67 @@ def _never_started(
     )
 
 
+@dataclass(frozen=True)
+class _Up:
+    """The started containers: the first one answers requests, all are watched as one."""
+
+    first: Container
+    nodes: RunningNodes
+
+
 @contextmanager
 def _started(
     spec: LaunchSpec,
     engine: DockerClient,
+    site: EngineSite | None,
     *,
     run_id: str,
     log_path: Path,
     cancel: CancelToken,
     on_line: OnLine | None,
-) -> Iterator[Container]:
+) -> Iterator[_Up]:
+    """Every node's container; the log of a further node lies beside *log_path*, with its name."""
     cancel.check()
-    if len(spec.nodes) != 1:
-        raise RelforgeError(
-            f"the launch of {spec.release} has {len(spec.nodes)} nodes; this host starts one",
-            code=ExitCode.ENVIRONMENT,
-            hint="start the nodes on their hosts: their commands are in the spec's JSON",
+    node, *others = spec.nodes
+    log_path.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        first = stack.enter_context(
+            running(
+                engine,
+                node,
+                run_id=run_id,
+                release=spec.release,
+                log_path=log_path,
+                on_line=on_line,
+            )
         )
-    node = spec.nodes[0]
-    if log_path.exists():
-        log_path.unlink()
-    with (
-        running(
-            engine, node, run_id=run_id, release=spec.release, log_path=log_path, on_line=on_line
-        ) as container,
-        _ended_by(cancel, container),
-    ):
-        yield container
+        up = [(spec.name_of(node), first)]
+        for other in others:
+            cancel.check()
+            name = spec.name_of(other)
+            container = stack.enter_context(
+                started(
+                    other,
+                    site or EngineSite(),
+                    run_id=run_id,
+                    release=spec.release,
+                    log_path=log_path.with_name(f"{log_path.stem}-{name}.log"),
+                    on_line=on_line,
+                )
+            )
+            up.append((name, container))
+        stack.enter_context(_ended_by(cancel, [container for _, container in up]))
+        yield _Up(first, RunningNodes(up))
 
 
-def _wait_ready(
-    spec: LaunchSpec, container: Container, client: OpenAIClient, cancel: CancelToken
-) -> float:
+def _wait_ready(spec: LaunchSpec, up: _Up, client: OpenAIClient, cancel: CancelToken) -> float:
     """The seconds until it was ready; some engines say so on a port of its own."""
     with ExitStack() as stack:
         if spec.health_port is not None:
-            url = _base_url(container, spec.nodes[0], spec.health_port)
+            url = url_of(spec.nodes[0], up.first, spec.health_port)
             client = stack.enter_context(OpenAIClient(url, spec.served_name))
         return wait_ready(
-            container,
+            up.nodes,
             client,
             health_path=spec.health_path,
             timeout_s=spec.ready_timeout_s,
@@ -238,16 +269,9 @@ def _wait_ready(
         )
 
 
-def _base_url(container: Container, node: Node, port: int | None = None) -> str:
-    address = node.ports[0].address if node.ports else "127.0.0.1"
-    # Port 0, where nothing can answer, for a server that has ended already: with any other port
-    # a stranger's server might be taken for it.
-    return f"http://{address}:{container.host_port(port or node.port) or 0}"
-
-
 @contextmanager
-def _ended_by(cancel: CancelToken, container: Container) -> Iterator[None]:
-    """Kills the container when the token is set, so that a request in flight returns at once."""
+def _ended_by(cancel: CancelToken, containers: Sequence[Container]) -> Iterator[None]:
+    """Kills the containers when the token is set, so that a request in flight returns at once."""
     left = threading.Event()
 
     def watch() -> None:
@@ -255,7 +279,8 @@ def _ended_by(cancel: CancelToken, container: Container) -> Iterator[None]:
             while not left.is_set():
                 cancel.sleep(_CANCEL_POLL_S)
         except Cancelled:
-            container.kill()
+            for container in containers:
+                container.kill()
 
     watcher = threading.Thread(target=watch, name="cancel", daemon=True)
     watcher.start()

@@ -15,8 +15,8 @@ from relforge.engine.client import connect
 from relforge.engine.containers import Container, ContainerState, stop_release
 from relforge.manifest.site import EngineSite
 from relforge.serving.client import OpenAIClient
-from relforge.serving.model import LaunchSpec, Node
-from relforge.serving.nodes import address_from_here, shown, site_of, started
+from relforge.serving.model import LaunchSpec
+from relforge.serving.nodes import address_from_here, site_of, started, url_of
 from relforge.serving.wait import wait_ready
 
 RUN_PREFIX = "serve-"
@@ -40,21 +40,22 @@ class Ended:
 class RunningNodes:
     """The containers of a launch, watched as one: ``exited`` is set when the first of them ends."""
 
-    def __init__(self, nodes: Sequence[tuple[Node, Container]]) -> None:
+    def __init__(self, nodes: Sequence[tuple[str, Container]]) -> None:
+        """With their names, in order of rank."""
         self._nodes = tuple(nodes)
         self.exited = threading.Event()
-        self._first: tuple[Node, Container] | None = None
+        self._first: tuple[str, Container] | None = None
         self._lock = threading.Lock()
-        for node, container in self._nodes:
-            threading.Thread(target=self._watch, args=(node, container), daemon=True).start()
+        for name, container in self._nodes:
+            threading.Thread(target=self._watch, args=(name, container), daemon=True).start()
 
-    def _watch(self, node: Node, container: Container) -> None:
+    def _watch(self, name: str, container: Container) -> None:
         container.exited.wait()
         with self._lock:
-            self._first = self._first or (node, container)
+            self._first = self._first or (name, container)
         self.exited.set()
 
-    def _subject(self) -> tuple[Node, Container]:
+    def _subject(self) -> tuple[str, Container]:
         """The node that ended, or the one that answers requests while none has."""
         return self._first or self._nodes[0]
 
@@ -73,7 +74,7 @@ class RunningNodes:
         while not self.exited.wait(_POLL_S):
             cancel.check()
         cancel.check()
-        node, container = self._subject()
+        name, container = self._subject()
         state = container.state()
         deadline = time.monotonic() + _REMOVAL_S
         while state.exit_code in (None, _KILLED) and state.status != "gone":
@@ -82,7 +83,7 @@ class RunningNodes:
                 break
             time.sleep(_POLL_S / 5)
             state = container.state()
-        return Ended(shown(node), state)
+        return Ended(name, state)
 
 
 @dataclass(frozen=True)
@@ -110,26 +111,27 @@ def serving(
     (ENVIRONMENT) when a host cannot start its node, NotReady (GATE) when a node ends or the launch
     is late, Cancelled when the token is set.
     """
-    address = address_from_here(spec.nodes[0])
+    address_from_here(spec.nodes[0])  # or the reason why not, before anything is started
     with ExitStack() as stack:
-        up: list[tuple[Node, Container]] = []
+        up: list[tuple[str, Container]] = []
         for node in spec.nodes:
             cancel.check()
+            name = spec.name_of(node)
             container = stack.enter_context(
                 started(
                     node,
                     site,
                     run_id=run_id,
                     release=spec.release,
-                    log_path=logs / f"{shown(node)}.log",
-                    on_line=None if on_line is None else _tagged(on_line, shown(node)),
+                    log_path=logs / f"{name}.log",
+                    on_line=None if on_line is None else _tagged(on_line, name),
                 )
             )
-            up.append((node, container))
+            up.append((name, container))
         nodes = RunningNodes(up)
         first = up[0][1]
-        url = _url(address, first, spec.nodes[0].port)
-        health = url if spec.health_port is None else _url(address, first, spec.health_port)
+        url = url_of(spec.nodes[0], first, spec.nodes[0].port)
+        health = url_of(spec.nodes[0], first, spec.health_port) if spec.health_port else url
         with OpenAIClient(health, spec.served_name) as client:
             seconds = wait_ready(
                 nodes,
@@ -158,9 +160,3 @@ def stop(release: str, contexts: Sequence[str | None], site: EngineSite) -> tupl
 
 def _tagged(on_line: OnLine, name: str) -> Callable[[str], None]:
     return lambda line: on_line(name, line)
-
-
-def _url(address: str, container: Container, port: int) -> str:
-    host = f"[{address}]" if ":" in address else address
-    # Port 0, where nothing can answer, for a server that has ended already.
-    return f"http://{host}:{container.host_port(port) or 0}"

@@ -124,6 +124,7 @@ class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
                 log_path=server_log,
                 cancel=ctx.cancel,
                 on_line=ctx.line,
+                site=job.env.site.engine,
             ) as served,
         ):
             result = LmEval(work).evaluate(

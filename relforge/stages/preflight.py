@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from relforge import hostcheck, networkcheck
+from relforge import hostcheck, networkcheck, nodecheck
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding
+from relforge.manifest.project import Project
 from relforge.plan import Planning, Subject
 from relforge.stage import (
     Job,
@@ -18,6 +19,7 @@ from relforge.stage import (
 )
 
 _ADVISED_MEMORY_BYTES = 2 * 10**9
+_SERVING = {"smoke", "evaluate"}
 
 
 class PreflightInputs(StageInputs):
@@ -29,6 +31,8 @@ class PreflightInputs(StageInputs):
     secrets: tuple[str, ...]
     bootstraps: bool
     evaluates: bool
+    nodes: int = 1
+    """Of the launch, where a stage that will run serves the image."""
 
 
 class PreflightResult(StageResult):
@@ -63,6 +67,7 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
             secrets=tuple(sorted(planning.secrets)),
             bootstraps="build" in planning.work and _bootstraps(subject),
             evaluates="evaluate" in planning.work,
+            nodes=subject.release.serve.nodes if planning.work.keys() & _SERVING else 1,
         )
 
     def run(self, job: Job[PreflightInputs], ctx: StageContext) -> PreflightResult:
@@ -85,6 +90,9 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         ]
         if needs.engine:
             findings[:0] = hostcheck.engine(site, needs.engine_disk_bytes)
+        if inputs.nodes > 1:
+            release = Project(job.env.project_roots).release(job.env.release)
+            findings.append(nodecheck.nodes(release, site))
         if inputs.bootstraps:
             findings.append(hostcheck.bootstrap())
         if inputs.evaluates:

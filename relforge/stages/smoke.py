@@ -74,6 +74,7 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
                 cancel=ctx.cancel,
                 on_line=ctx.line,
                 config_digest=config_digest,
+                site=job.env.site.engine,
             )
         for probe in report.probes:
             ctx.line(f"{probe.verdict}: {probe.name} ({probe.seconds:.2f} s) {probe.reason}")

@@ -1,4 +1,4 @@
-"""Real vLLM on two Docker hosts: one launch, a data-parallel rank on each."""
+"""Two Docker hosts: real vLLM with a data-parallel rank on each, and a release of two nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from relforge.serving.reference import GreedyText, read_greedy_texts
-from tests.e2e.conftest import CHECKOUT, QUICKSTART_SITE, command, relforge
+from tests.e2e.conftest import CHECKOUT, QUICKSTART_SITE, Hello, command, relforge
 from tests.support.docker_hosts import Host, docker_hosts
 
 RELEASE = "tiny-adder-cpu_x86-dp2"
@@ -35,19 +35,60 @@ def hosts(image: str) -> Iterator[tuple[Host, ...]]:
         yield found
 
 
-@pytest.mark.timeout(600)
+SHARED = """\
+  nodes: 2
+  data_parallel: 2
+  network: host
+  port: 8000
+"""
+# The first node is the server, the second one is only there.
+ROLES = """[sh, -c, 'if [ "$0" = 0 ]; then exec "$@"; fi; exec sleep 600', "{rank}", python3, -m"""
+
+
+@pytest.fixture
+def shared(hello: Hello) -> Hello:
+    """The hello release, made one of two nodes."""
+    manifest = hello.project / "manifests" / "releases" / "hello-cpu_x86.yaml"
+    text = manifest.read_text()
+    assert text.count("[python3, -m") == 1
+    manifest.write_text(text.replace("  port: 8000\n", SHARED).replace("[python3, -m", ROLES))
+    return hello
+
+
+def test_without_hosts_it_is_said_before_anything_runs(shared: Hello, tmp_path: Path) -> None:
+    done = shared.run("release", site=shared.other_site(tmp_path / "none.yaml"))
+    assert done.code == 3
+    said = " ".join(done.stderr.split())
+    assert "hello-cpu_x86 is served by 2 nodes, and the site names none" in said
+    assert "nodes: {hello-cpu_x86: hosts.yaml}" in said
+    assert "> smoke" not in done.stderr
+
+
+def test_a_host_that_does_not_answer_is_named_before_anything_runs(
+    shared: Hello, tmp_path: Path
+) -> None:
+    nodes = [
+        {"name": "near", "address": "127.0.0.1"},
+        {"name": "far", "address": "127.0.0.2", "context": "tcp://127.0.0.2:9"},
+    ]
+    (tmp_path / "hosts.yaml").write_text(json.dumps({"kind": "nodes", "nodes": nodes}))
+    names = {"hello-cpu_x86": str(tmp_path / "hosts.yaml")}
+    done = shared.run("release", site=shared.other_site(tmp_path / "far.yaml", nodes=names))
+    assert done.code == 3
+    assert "far: the container engine does not answer at tcp://127.0.0.2:9" in " ".join(
+        done.stderr.split()
+    )
+    assert "> smoke" not in done.stderr
+
+
+@pytest.mark.timeout(900)
 def test_two_hosts_share_the_ranks_of_one_server(
     hosts: tuple[Host, ...], image: str, tmp_path: Path
 ) -> None:
-    first, second = hosts
-    nodes = [
-        {"name": host.name, "address": host.address, "interface": host.interface, "context": place}
-        for host, place in ((first, first.socket), (second, second.tcp))
-    ]
-    (tmp_path / "hosts.yaml").write_text(json.dumps({"kind": "nodes", "nodes": nodes}))
+    first = hosts[0]
     words = (
         *("serve", "--release", RELEASE, "--site", QUICKSTART_SITE),
-        *("--nodes", tmp_path / "hosts.yaml", "--image", image),
+        *("--nodes", nodes_file(hosts, tmp_path), "--image", image),
     )
     log = tmp_path / "log"
     with log.open("wb") as lines:
@@ -80,6 +121,37 @@ def test_two_hosts_share_the_ranks_of_one_server(
     head = f"headless mode, with head node address tcp://{first.address}:29550"
     assert re.search(rf"^second \| .*{re.escape(head)}", said, re.MULTILINE)
     assert [host.containers() for host in hosts] == [[], []]
+
+
+@pytest.mark.timeout(600)
+def test_a_release_of_two_nodes_is_tested_on_the_sites_hosts(
+    shared: Hello, hosts: tuple[Host, ...], tmp_path: Path
+) -> None:
+    site = shared.other_site(
+        tmp_path / "lends.yaml", nodes={"cpu_x86": str(nodes_file(hosts, tmp_path))}
+    )
+    done = shared.run("release", "--json", site=site)
+    assert done.code == 0, done.stderr
+    assert done.json["verdicts"] == {"smoke": "pass", "evaluate": "pass"}
+    logs = shared.home / "runs" / Path(done.json["run"]).name / "logs"
+    smoke = (logs / "smoke.log").read_text()
+    assert smoke.count("loaded relforge/hello-cpu_x86:") == 2, "each engine got the image"
+    assert "the nodes reach each other" in smoke
+    for log in ("server-smoke.log", "server-smoke-second.log", "server-evaluate-second.log"):
+        assert (logs / log).is_file()
+    assert [host.containers() for host in hosts] == [[], []]
+
+
+def nodes_file(hosts: tuple[Host, ...], folder: Path) -> Path:
+    """One host is reached by its socket, the other through its network."""
+    first, second = hosts
+    nodes = [
+        {"name": host.name, "address": host.address, "interface": host.interface, "context": place}
+        for host, place in ((first, first.socket), (second, second.tcp))
+    ]
+    path = folder / "hosts.yaml"
+    path.write_text(json.dumps({"kind": "nodes", "nodes": nodes}))
+    return path
 
 
 def answer(url: str, text: GreedyText) -> str:

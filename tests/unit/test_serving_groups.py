@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from relforge.errors import RelforgeError
 from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.release import Release
+from relforge.serving.doors import binds_of
 from relforge.serving.model import LaunchSpec
 from relforge.serving.place import example_hosts
+from relforge.serving.rendering import only, write
 from relforge.serving.spec import launch_spec
 
 PROJECT = Project((builtin_root(),))
@@ -74,6 +76,33 @@ def test_each_group_is_a_server_of_its_own() -> None:
     assert "--data-parallel-address 198.18.0.3" in words, "the first node of its own group"
     assert all("/proxy" not in [m.container for m in n.mounts] for n in (first, decode))
     assert (first.healthcheck, headless.healthcheck) == (True, False)
+
+
+def test_two_servers_on_one_host_have_names_and_files_of_their_own(tmp_path: Path) -> None:
+    spec = launched()
+    names = ["node0-proxy", "node0-prefill-1", "node1", "node2", "node3"]
+    assert [node["name"] for node in spec.as_json()["nodes"]] == names
+    written = write(spec, spec.nodes, "shell", tmp_path)
+    assert sorted(path.stem for path in written) == sorted(names)
+    assert "load_balance_proxy" in (tmp_path / "node0-proxy.sh").read_text()
+    assert "kv_producer" in (tmp_path / "node0-prefill-1.sh").read_text()
+    assert only(spec, "node0-proxy") is spec.nodes[0]
+    assert only(spec, "node3") is spec.nodes[4]
+    with pytest.raises(RelforgeError, match="has several nodes 'node0'") as caught:
+        only(spec, "node0")
+    assert "node0-prefill-1" in str(caught.value.why)
+
+
+def test_where_each_server_will_listen() -> None:
+    spec = launched()
+    found = [[(b.address, b.port) for b in binds_of(spec, node)] for node in spec.nodes]
+    assert found == [
+        [("198.18.0.1", 0), ("0.0.0.0", 1999)],
+        [("198.18.0.1", 0), ("0.0.0.0", 7100)],
+        [("198.18.0.2", 0), ("0.0.0.0", 7100)],
+        [("198.18.0.3", 0), ("198.18.0.3", 12321), ("0.0.0.0", 7100)],
+        [("198.18.0.4", 0)],
+    ]
 
 
 def test_roles_are_in_the_json_of_such_a_launch_alone() -> None:
