@@ -74,6 +74,8 @@ def render_dockerfile(subject: Subject) -> str:
             hint="correct build.template in the release, or template in the device",
         ) from error
     except jinja2.TemplateError as error:
+        if _in_blocks(error):
+            raise _unfit_blocks(subject.release, "build.blocks", str(error.message)) from error
         line = getattr(error, "lineno", None) or _template_line(error, subject.project.roots)
         raise RelforgeError(
             f"the template {path} cannot be rendered",
@@ -100,8 +102,10 @@ def render_in(environment: jinja2.Environment, subject: Subject) -> str:
 def _with_blocks(environment: jinja2.Environment, path: str, release: Release) -> jinja2.Template:
     """The template, with the blocks that the release overrides.
 
-    Raises RelforgeError (USAGE) for a block that the template does not have.
+    Raises RelforgeError (USAGE) for a block that the template lacks, or that is no template.
     """
+    import jinja2
+
     template = environment.get_template(path)
     blocks = release.build.blocks
     if not blocks:
@@ -116,6 +120,12 @@ def _with_blocks(environment: jinja2.Environment, path: str, release: Release) -
                 why=f"it has {', '.join(known)}",
                 hint="correct the name, or put the text into one of these",
             )
+    for name, body in blocks.items():
+        try:
+            environment.parse(body)
+        except jinja2.TemplateSyntaxError as error:
+            why = f"line {error.lineno} of it: {error.message}"
+            raise _unfit_blocks(release, f"build.blocks.{name}", why) from error
     text = "".join(
         f"{{% block {name} %}}{body}{{% endblock %}}" for name, body in sorted(blocks.items())
     )
@@ -271,6 +281,27 @@ def _role(build: PackageBuild) -> str:
         return "plugin"
     name = re.sub(r"[-_.]+", "_", build.distribution).lower()
     return {"vllm": "vllm", "flag_gems": "flaggems"}.get(name, "other")
+
+
+def _in_blocks(error: Exception) -> bool:
+    """Whether it was raised in the text of ``build.blocks``, which no file holds."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file.endswith(".j2") or file == "<template>":
+            last = file
+        trace = trace.tb_next
+    return last == "<template>"
+
+
+def _unfit_blocks(release: Release, key: str, why: str) -> RelforgeError:
+    return RelforgeError(
+        f"the blocks of {release.name} cannot be rendered",
+        code=ExitCode.USAGE,
+        where=f"release {release.name}, {key}",
+        why=why,
+        hint="correct the text there; relforge render prints what comes out",
+    )
 
 
 def _template_line(error: Exception, roots: tuple[Path, ...]) -> int | None:

@@ -115,6 +115,8 @@ def serve(
         raise _misfit("--print starts nothing that --stop could end")
     if local is not None and print_ in (None, Printed.client):
         raise _misfit("--local is printed, as shell, compose or json; it is started by hand")
+    if local is not None and weights is not None:
+        raise _misfit("--local reads no --weights: its folders are the release's, named by --mount")
     hosts = hosts_of(nodes, chosen[0]) if nodes is not None else None
     if stop:
         from relforge.cli.serve_run import end

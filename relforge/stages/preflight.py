@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from relforge import hostcheck, networkcheck, nodecheck
+from relforge import hostcheck, networkcheck, nodecheck, profilecheck
+from relforge.engine.client import engine_host
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding
 from relforge.manifest.project import Project
@@ -31,8 +32,8 @@ class PreflightInputs(StageInputs):
     secrets: tuple[str, ...]
     bootstraps: bool
     evaluates: bool
-    nodes: int = 1
-    """Of the launch, where a stage that will run serves the image."""
+    nodes: int = 0
+    """Of the launch, where a stage that will run serves the image; 0: none does."""
 
 
 class PreflightResult(StageResult):
@@ -67,7 +68,7 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
             secrets=tuple(sorted(planning.secrets)),
             bootstraps="build" in planning.work and _bootstraps(subject),
             evaluates="evaluate" in planning.work,
-            nodes=subject.release.serve.nodes if planning.work.keys() & _SERVING else 1,
+            nodes=subject.release.serve.nodes if planning.work.keys() & _SERVING else 0,
         )
 
     def run(self, job: Job[PreflightInputs], ctx: StageContext) -> PreflightResult:
@@ -90,9 +91,8 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         ]
         if needs.engine:
             findings[:0] = hostcheck.engine(site, needs.engine_disk_bytes)
-        if inputs.nodes > 1:
-            release = Project(job.env.project_roots).release(job.env.release)
-            findings.append(nodecheck.nodes(release, site))
+        if inputs.nodes:
+            findings += self._where_it_serves(job)
         if inputs.bootstraps:
             findings.append(hostcheck.bootstrap())
         if inputs.evaluates:
@@ -112,6 +112,19 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
                 hint="\n".join(f.remedy for f in missing if f.remedy),
             )
         return PreflightResult(findings=tuple(findings))
+
+    def _where_it_serves(self, job: Job[PreflightInputs]) -> list[Finding]:
+        """The hosts, or this one's accelerator: smoke would find them absent after the build."""
+        project, site = Project(job.env.project_roots), job.env.site
+        release = project.release(job.env.release)
+        if job.inputs.nodes > 1:
+            return [nodecheck.nodes(release, site)]
+        device = project.device(release.device)
+        if not device.accelerator or not engine_host(site.engine).startswith("unix://"):
+            return []
+        found = profilecheck.device_files(device)
+        # Of a device whose files nobody tells, doctor says so.
+        return [] if found.state == "not-run" else [found]
 
     def _sweep(self, job: Job[PreflightInputs], ctx: StageContext) -> None:
         from relforge import sweeping

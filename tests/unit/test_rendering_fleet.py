@@ -130,5 +130,17 @@ def test_a_block_of_the_release_stands_over_that_of_the_template() -> None:
     text = rendered("ascend_a3", blocks={"healthcheck": "", "labels": "LABEL only=this\n"})
     image = text.split(" AS image\n")[1]
     assert image.strip() == "LABEL only=this"
-    with pytest.raises(RelforgeError, match="cannot be rendered"):
-        rendered("cpu_x86", blocks={"labels": "{{ nothing }}"})
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "why"),
+    [
+        ("{{ nothing }}", "build.blocks", "'nothing' is undefined"),
+        ("RUN x\n{% if %}", "build.blocks.labels", "line 2 of it: Expected an expression"),
+    ],
+)
+def test_a_fault_in_a_block_stands_where_the_block_is(text: str, where: str, why: str) -> None:
+    with pytest.raises(RelforgeError, match=r"the blocks of .* cannot be rendered") as caught:
+        rendered("cpu_x86", blocks={"labels": text})
+    assert caught.value.where == f"release tiny-adder-cpu_x86, {where}"
+    assert why in (caught.value.why or "")

@@ -13,7 +13,7 @@ from relforge.checking import check_project
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.manifest.project import Project, builtin_root, find_project
-from relforge.manifest.site import Site
+from relforge.manifest.site import EngineSite, Site
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.rendering import render_dockerfile
@@ -81,6 +81,7 @@ def test_a_host_without_the_space_is_told_all_at_once(tmp_path: Path) -> None:
             "secrets": ("identities",),
             "evaluates": False,
             "bootstraps": False,
+            "nodes": 0,
         }
     )
     env = StageEnv(
@@ -92,6 +93,29 @@ def test_a_host_without_the_space_is_told_all_at_once(tmp_path: Path) -> None:
         Preflight().run(job, StageContext(REAL, "preflight", CancelToken()))
     assert caught.value.code == ExitCode.ENVIRONMENT
     assert "are needed" in (caught.value.why or "")
+
+
+def test_an_accelerator_that_is_not_there_is_told_before_the_build(
+    copy: Project, tmp_path: Path
+) -> None:
+    inputs = PreflightInputs(
+        needs=Resources(), secrets=(), bootstraps=False, evaluates=False, nodes=1
+    )
+    env = StageEnv(
+        home=tmp_path, project_roots=(copy.root,), site=Site(), run_id="r", run_dir=tmp_path,
+        release="deepseek-r1-int4-bi_V150", dist=tmp_path,
+    )  # fmt: skip
+    ctx = StageContext(env.release, "preflight", CancelToken())
+    with pytest.raises(RelforgeError, match="not ready: device files") as caught:
+        Preflight().run(Job("preflight", "k", inputs, {}, env), ctx)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert "is not there" in (caught.value.why or "")
+    built_alone = inputs.model_copy(update={"nodes": 0})
+    Preflight().run(Job("preflight", "k", built_alone, {}, env), ctx)
+    elsewhere = env.model_copy(
+        update={"site": Site(engine=EngineSite(host="tcp://other.example:2376"))}
+    )
+    Preflight().run(Job("preflight", "k", inputs, {}, elsewhere), ctx)
 
 
 def test_a_changed_patch_asks_for_a_new_lock(copy: Project, tmp_path: Path) -> None:
