@@ -20,6 +20,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.device import Device
     from relforge.manifest.hosts import Nodes
     from relforge.manifest.model import Model
+    from relforge.manifest.reference import ReferenceFigures
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
     from relforge.patching.lint.model import LintReport
@@ -29,6 +30,7 @@ def models() -> dict[str, type[Frozen]]:
     return {
         "device": Device,
         "model": Model,
+        "reference": ReferenceFigures,
         "release": Release,
         "nodes": Nodes,
         "site": Site,
