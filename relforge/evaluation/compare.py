@@ -7,7 +7,7 @@ import math
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.clustered import design_effect
 from relforge.evaluation.interface import EvaluationResult
-from relforge.evaluation.judging import CONFIDENCE, Conclusion, Judgement, Pairs, judge
+from relforge.evaluation.judging import CONFIDENCE, Conclusion, Judgement, Pairs, judge, sentence
 from relforge.evaluation.paired import mcnemar_p
 from relforge.stage import Verdict
 
@@ -41,13 +41,7 @@ class Comparison(Judgement):
     @property
     def reason(self) -> str:
         """One sentence for console, record and card."""
-        low, high = self.interval_points
-        return (
-            f"{self.conclusion}: {self.difference_points:+.2f} points "
-            f"[{low:+.2f}, {high:+.2f}] at {self.confidence:.0%} confidence, "
-            f"margin {self.margin_points:g}, n = {self.n}"
-            + (f"; n = {self.n_to_decide} would decide it" if self.n_to_decide else "")
-        )
+        return sentence(self, str(self.n))
 
 
 def compare(

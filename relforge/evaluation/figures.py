@@ -13,8 +13,9 @@ from fractions import Fraction
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.datasets import dataset_of
-from relforge.evaluation.judging import CONFIDENCE, Judgement, Shares, judge
+from relforge.evaluation.judging import CONFIDENCE, MOST_QUESTIONS, Judgement, Shares, judge
 from relforge.frozen import Frozen
+from relforge.manifest.common import PositiveInt
 from relforge.manifest.reference import AskedWith
 
 # Names of metrics without case, dots and underscores. What is a share of right answers ...
@@ -31,7 +32,7 @@ class Figure(Frozen):
     percent: Decimal
     off_by: Decimal
     """Half a unit of its last digit: the real score lies no farther away."""
-    n: int | None = None
+    n: PositiveInt | None = None
     assumed: bool = False
     """n is the size of the dataset: the figure does not say how many questions were asked."""
     settings: AskedWith = AskedWith()
@@ -73,6 +74,8 @@ def sized(figure: Figure) -> Figure:
     Raises RelforgeError (USAGE) where that is not known.
     """
     if figure.n is not None:
+        if figure.n > MOST_QUESTIONS:
+            raise _refused(figure, f"of {figure.n} questions: nobody asks so many", "correct n")
         return figure
     dataset = dataset_of(figure.task)
     if dataset is None:

@@ -15,8 +15,8 @@ from relforge.frozen import Frozen
 Conclusion = Literal["non-inferior", "inferior", "inconclusive"]
 CONFIDENCE = 0.95
 """Of the two-sided interval: each side of the margin is tested at 2.5 %."""
-_MOST = 10**9
-"""Questions that nobody asks: what needs more is called undecidable."""
+MOST_QUESTIONS = 10**9
+"""Nobody asks more: what needs more is called undecidable."""
 
 
 class Sample(Protocol):
@@ -138,6 +138,17 @@ def judge(sample: Sample, *, margin_points: float, confidence: float = CONFIDENC
     )
 
 
+def sentence(judged: Judgement, n: str) -> str:
+    """One sentence for console, record and card; *n* as it is to be written."""
+    low, high = judged.interval_points
+    return (
+        f"{judged.conclusion}: {judged.difference_points:+.2f} points "
+        f"[{low:+.2f}, {high:+.2f}] at {judged.confidence:.0%} confidence, "
+        f"margin {judged.margin_points:g}, n = {n}"
+        + (f"; n = {judged.n_to_decide} would decide it" if judged.n_to_decide else "")
+    )
+
+
 def conclude(interval_points: tuple[float, float], margin_points: float) -> Conclusion:
     """The conclusion that an interval of the difference allows, given the accepted loss.
 
@@ -167,7 +178,7 @@ def n_to_decide(
     above = 1
     while not decides(above):
         above *= 2
-        if above > _MOST:
+        if above > MOST_QUESTIONS:
             return None
     below = above // 2
     while above - below > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name, PositiveInt, Precision, Reason
@@ -17,25 +17,28 @@ class AskedWith(Frozen):
 
     shots: Annotated[int, Field(ge=0)] | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: PositiveInt | None = None
     repeats: PositiveInt | None = None
     """How many answers to each question the score is a mean of."""
     seed: int | None = None
     prompt: Line | None = None
-    """The prompt's template, or the name or hash that a tool gives it."""
+    """The prompt's template."""
+    prompt_hash: Annotated[str, StringConstraints(pattern=r"^[a-z_-]+:\S+$")] | None = None
+    """What a tool calls the prompt by: ``tool:hash``. Hashes of other tools cannot be compared."""
 
     def differences(self, other: AskedWith) -> list[str]:
         """The settings that both say and that differ, as ``name: this, other``.
 
         The seed counts only where sampling uses it.
         """
-        greedy = self.temperature == 0 or other.temperature == 0
-        rows = [
-            (name, getattr(self, name), getattr(other, name))
-            for name in type(self).model_fields
-            if name != "seed" or not greedy
-        ]
+        names = dict.fromkeys(type(self).model_fields)
+        if self.temperature == 0 or other.temperature == 0:
+            del names["seed"]
+        hashes = (self.prompt_hash, other.prompt_hash)
+        if len({(one or "").partition(":")[0] for one in hashes}) > 1:
+            del names["prompt_hash"]
+        rows = [(name, getattr(self, name), getattr(other, name)) for name in names]
         return [
             f"{name}: {mine!r}, {theirs!r}"
             for name, mine, theirs in rows

@@ -14,6 +14,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
     from relforge.checking import CheckReport
+    from relforge.evaluation.output import ComparisonOutput
     from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock
     from relforge.locking import LockOutput
@@ -39,6 +40,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": ReleasesOutput,
         "plan-output": PlanOutput,
         "check-output": CheckReport,
+        "compare-output": ComparisonOutput,
         "lock-output": LockOutput,
         "lint-output": LintReport,
         "serve-output": LaunchOutput,
