@@ -187,6 +187,7 @@ class _Check:
             name, lambda: known.for_release(release.stack, builds=builds), file, ("stack",)
         )
         self.contradictions(name, rules.of_release(release, known, model), file)
+        self.contradictions(name, references.of_reported(release), file)
         for number, ref in enumerate(release.patches):
             if ref.repository is None and ref.name not in self.site.patch_sets:
                 self.attempt(

@@ -11,33 +11,18 @@ from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.figures import Figure, possible_k, printed, right_answers
 from relforge.evaluation.interface import EvaluationResult
 from relforge.manifest.model import Model, Reference
+from relforge.manifest.places import Keys
 from relforge.manifest.project import Project
-from relforge.manifest.reference import ReferenceFigures
+from relforge.manifest.reference import ReferenceFigure, ReferenceFigures
+from relforge.manifest.release import Release
+from relforge.manifest.weights import Reported
 
 
 def of_reference(reference: ReferenceFigures, model: Model | None) -> Iterator[Contradiction]:
     """Figures that cannot be, and evidence that is not the one the model's gate compares with."""
     for number, figure in enumerate(reference.figures):
         keys = ("figures", number)
-        if figure.n is not None:
-            percent, off_by = printed(str(figure.value))
-            try:
-                right_answers(
-                    Figure(
-                        task=figure.task,
-                        metric=figure.metric,
-                        percent=percent,
-                        off_by=off_by,
-                        n=figure.n,
-                    )
-                )
-            except RelforgeError as error:
-                yield Contradiction(
-                    (*keys, "value"),
-                    error.what,
-                    "what is compared with it would be compared with nothing",
-                    error.hint or "correct the figure",
-                )
+        yield from _impossible(figure, keys)
         pinned = None if model is None else model.reference
         if pinned is None or figure.evidence is None or figure.evidence.path != pinned.path:
             continue
@@ -48,6 +33,30 @@ def of_reference(reference: ReferenceFigures, model: Model | None) -> Iterator[C
                 f"the model pins task {pinned.task}, sha256 {pinned.sha256}",
                 "measure both anew, or correct the one that was not",
             )
+
+
+def of_reported(release: Release) -> Iterator[Contradiction]:
+    """What is reported of a release and cannot be."""
+    for number, figure in enumerate(release.reported):
+        yield from _impossible(figure, ("reported", number))
+
+
+def _impossible(figure: ReferenceFigure | Reported, keys: Keys) -> Iterator[Contradiction]:
+    if figure.n is None:
+        return
+    percent, off_by = printed(str(figure.value))
+    told = Figure(
+        task=figure.task, metric=figure.metric, percent=percent, off_by=off_by, n=figure.n
+    )
+    try:
+        right_answers(told)
+    except RelforgeError as error:
+        yield Contradiction(
+            (*keys, "value"),
+            error.what,
+            "what is compared with it would be compared with nothing",
+            error.hint or "correct the figure",
+        )
 
 
 def evidence_of(project: Project, pinned: Reference) -> EvaluationResult:

@@ -109,7 +109,16 @@ def compare(
         from relforge.evaluation.importing import is_evidence
 
         if all(is_evidence(path) for path in named):
+            if n is not None or tasks or metric or column:
+                raise _usage(
+                    "evidence says its task, metric and n itself",
+                    "leave out --n, --task, --metric and --column",
+                )
             raise _show_answers(_of_answers(named[0], named[1], accepted, subset), json_)
+    if subset:
+        raise _usage(
+            "figures have no questions to choose from", "--subset is for two evidence files"
+        )
     left, right = _sides(place, list(named), reference, release, tasks, column)
     raise _show_several(_of_sides(left, right, tasks, metric, n, accepted), json_)
 

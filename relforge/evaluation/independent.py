@@ -59,7 +59,7 @@ def newcombe_score(
     sign = 1 if side == 0 else -1
     if sign * distance(_FARTHEST) > 0:
         return sign * _FARTHEST
-    root = library("scipy.optimize").brentq(distance, 1e-9, _FARTHEST, xtol=1e-9)
+    root = library("scipy.optimize").brentq(distance, 0.0, _FARTHEST, xtol=1e-9)
     return sign * float(root)
 
 

@@ -215,6 +215,16 @@ def test_evidence_stands_against_a_reference_without_answers(compare: Compare) -
     assert "n = 30, its reference 1993" in said.err
 
 
+def test_options_that_mean_nothing_here_are_refused(compare: Compare, tmp_path: Path) -> None:
+    for words in (("--n", "30"), ("--task", "gsm8k"), ("--metric", "acc"), ("--column", "x")):
+        said = compare(EVIDENCE, evidence(tmp_path), "--margin", "2", *words)
+        assert said.code == 2
+        assert "evidence says its task, metric and n itself" in said.err
+    said = compare(*R1, "--release", "deepseek-r1-int8-kunlunxin", "--margin", "2", "--subset")
+    assert said.code == 2
+    assert "--subset is for two evidence files" in said.err
+
+
 # ---------------------------------------------------------------- several tasks
 
 

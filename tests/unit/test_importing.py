@@ -33,7 +33,6 @@ def refused(path: Path, **options: Any) -> RelforgeError:
     with pytest.raises(RelforgeError) as caught:
         read_figures(path, **options)
     assert caught.value.code is ExitCode.USAGE
-    assert caught.value.hint
     return caught.value
 
 
@@ -285,6 +284,10 @@ def test_a_plain_table_keeps_its_decimals(tmp_path: Path, name: str) -> None:
         ("a.yaml", "- {task: GSM8K, value: [95]}\n", 1, "no plain mapping"),
         ("a.yaml", "task: GSM8K\n", 1, "the table is no list"),
         ("a.yaml", "- {task: GSM8K\n", 2, "the table is no YAML"),
+        ("a.csv", "task,value,task\nA,1,B\n", 1, "'task' stands twice"),
+        ("a.yaml", "- {task: A, value: 1, task: B}\n", 1, "'task' stands twice"),
+        ("a.yaml", "[" * 200, 1, "nested too deeply"),
+        ("a.json", "[" * 100_000, 1, "no whole JSON"),
         ("a.txt", "GSM8K 95.07", None, "of no known format"),
         ("a.json", "[]", None, "of no known format"),
         ("a.json", "{}", None, "of no known format"),

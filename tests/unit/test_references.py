@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from relforge.checking import check_project
+from relforge.checking.references import of_reported
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.datasets import DATASETS, dataset_of, same_task
 from relforge.evaluation.evidence import load_reference
@@ -173,6 +174,15 @@ def test_a_wrong_reference_is_a_fault_at_its_line(
     )
     found = [where for where, message in faults(project) if what in message]
     assert [where.rsplit(":", 1)[0] for where in found] == [f"references/{path.name}:{line}"]
+
+
+def test_what_is_reported_of_a_release_has_to_be_possible() -> None:
+    release = BUILTIN.release("deepseek-r1-int4-bi_V150")
+    assert list(of_reported(release)) == []
+    wrong = release.reported[0].model_copy(update={"n": 500})
+    (found,) = of_reported(release.model_copy(update={"reported": (*release.reported, wrong)}))
+    assert found.keys == ("reported", 6, "value")
+    assert "95.07 % is no accuracy of 500 questions" in found.what
 
 
 # ---------------------------------------------------------------- figures

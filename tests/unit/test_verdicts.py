@@ -145,7 +145,9 @@ def test_an_interval_ends_where_its_score_says(first: int, second: int, n: int) 
     low, high = newcombe_interval(first, second, n)
     assert newcombe_score(first, second, n, low) == pytest.approx(Z, abs=1e-6)
     assert newcombe_score(first, second, n, high) == pytest.approx(-Z, abs=1e-6)
-    assert newcombe_score(first, second, n, (second - first) / n) == 0.0
+    observed = (second - first) / n
+    assert newcombe_score(first, second, n, observed) == 0.0
+    assert newcombe_score(first, second, n, observed - 5e-12) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_shares_mirror_when_the_systems_change_places() -> None:

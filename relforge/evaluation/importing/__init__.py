@@ -59,7 +59,7 @@ def is_evidence(path: Path) -> bool:
     """Whether a file is evidence of relforge's own, which has every answer."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
 
@@ -67,7 +67,7 @@ def is_evidence(path: Path) -> bool:
 def _of_json(text: str, path: Path, wanted: Wanted) -> tuple[Figure, ...]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refused(
             path,
             "the results are no whole JSON",

@@ -20,6 +20,7 @@ from relforge.evaluation.figures import Figure, printed
 from relforge.evaluation.importing.reading import Wanted
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, PositiveInt
+from relforge.manifest.loader import refuse_deep
 from relforge.manifest.yamlnodes import compose
 
 
@@ -121,6 +122,7 @@ def _of_csv(text: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         if head is None:
             head = [cell.strip() for cell in row]
+            _refuse_twice(head, f"{path}:{reader.line_num}")
             continue
         if len(row) != len(head):
             raise _refused(
@@ -132,6 +134,7 @@ def _of_csv(text: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _of_yaml(text: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    refuse_deep(text, path)
     try:
         root = compose(text)
     except yaml.MarkedYAMLError as error:
@@ -144,8 +147,14 @@ def _of_yaml(text: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         pairs = node.value if isinstance(node, yaml.MappingNode) else None
         if pairs is None or not all(isinstance(n, yaml.ScalarNode) for pair in pairs for n in pair):
             raise _refused(f"{path}:{line}", "a row is no plain mapping", "`- {task: ..., ...}`")
+        _refuse_twice([key.value for key, _ in pairs], f"{path}:{line}")
         # As written: 92.00 has two decimals, which a float would lose.
         yield line, {key.value: value.value for key, value in pairs}
+
+
+def _refuse_twice(names: list[str], where: str) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise _refused(where, f"{twice[0]!r} stands twice", "names are unique")
 
 
 def _refused(where: str | None, what: str, why: str) -> RelforgeError:
