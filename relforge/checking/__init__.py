@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from relforge.checking import rules
+from relforge.checking import references, rules
 from relforge.checking.dockerfiles import Dockerfiles
-from relforge.checking.places import Keys, device_fact, is_exact, named_in, place
+from relforge.checking.places import device_fact, is_exact, named_in
 from relforge.checking.report import CheckReport, Fault, NotRun, Open
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import lock_path
@@ -17,7 +17,9 @@ from relforge.manifest.device import Device
 from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.model import Model
+from relforge.manifest.places import Keys, place
 from relforge.manifest.project import Project
+from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 from relforge.manifest.weights import LocalWeights
@@ -74,6 +76,10 @@ class _Check:
         for name, model in models.items():
             file = project.model_files[name]
             self.model(model, models, file, own=name in own or file.is_relative_to(project.root))
+        for name, file in project.reference_files.items():
+            found = self.attempt(f"reference {name}", partial(project.reference, name), file)
+            if found is not None:
+                self.reference(found, models, file)
         for name, release in releases.items():
             self.release(release, devices, project.release_files[name])
         faults, not_run = self.dockerfiles.look(self.site) if self.lint else ([], [])
@@ -160,6 +166,23 @@ class _Check:
                 ("reference", "sha256"),
             )
 
+    def reference(self, reference: ReferenceFigures, models: dict[str, Model], file: Path) -> None:
+        name = f"reference {reference.name}"
+        self.attempt(name, lambda: self.project.model(reference.model), file, ("model",))
+        model = models.get(reference.model)
+        self.contradictions(name, references.of_reference(reference, model), file)
+        for number, figure in enumerate(reference.figures):
+            if figure.evidence is not None:
+                evidence = self.attempt(
+                    name,
+                    partial(references.evidence_of, self.project, figure.evidence),
+                    file,
+                    ("figures", number, "evidence"),
+                )
+                if evidence is not None:
+                    found = references.of_evidence(reference, number, evidence)
+                    self.contradictions(name, found, file)
+
     def release(self, release: Release, devices: dict[str, Device], file: Path) -> None:
         name, project = f"lock of {release.name}", self.project
         known = self.attempt(name, lambda: project.device(release.device), file, ("device",))
@@ -171,6 +194,7 @@ class _Check:
             name, lambda: known.for_release(release.stack, builds=builds), file, ("stack",)
         )
         self.contradictions(name, rules.of_release(release, known, model), file)
+        self.contradictions(name, references.of_reported(release), file)
         for number, ref in enumerate(release.patches):
             if ref.repository is None and ref.name not in self.site.patch_sets:
                 self.attempt(

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from relforge.checking.places import Keys
 from relforge.manifest.device import Device
 from relforge.manifest.facts import UNKNOWN, DeviceQuery
 from relforge.manifest.model import Model
+from relforge.manifest.places import Keys
 from relforge.manifest.release import Release
 from relforge.manifest.serve import Serve
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.evaluation.clustered import design_effect
 from relforge.evaluation.interface import EvaluationResult
-from relforge.evaluation.paired import mcnemar_p, tango_interval
-from relforge.frozen import Frozen
+from relforge.evaluation.judging import CONFIDENCE, Conclusion, Judgement, Pairs, judge, sentence
+from relforge.evaluation.paired import mcnemar_p
 from relforge.stage import Verdict
 
-Conclusion = Literal["non-inferior", "inferior", "inconclusive"]
 _VERDICTS: dict[Conclusion, Verdict] = {
     "non-inferior": "pass",
     "inferior": "fail",
@@ -18,8 +18,8 @@ _VERDICTS: dict[Conclusion, Verdict] = {
 }
 
 
-class Comparison(Frozen):
-    """A result against its reference. Differences are result minus reference, in points."""
+class Comparison(Judgement):
+    """A result against its reference, question by question; the interval is Tango's."""
 
     n: int
     reference_correct: int
@@ -27,15 +27,11 @@ class Comparison(Frozen):
     only_reference: int
     """Questions that only the reference answered correctly."""
     only_result: int
-    difference_points: float
-    interval_points: tuple[float, float]
-    """Tango's score interval of the difference."""
-    confidence: float
+    groups: int | None
+    """Groups that the questions stand in, and the interval allows for; None where in none."""
     p_value: float
-    """Exact McNemar test of no difference, two-sided."""
-    margin_points: float
-    """Declared before the run: the loss that would still be accepted."""
-    conclusion: Conclusion
+    """No difference at all, two-sided: the exact McNemar test; with groups Tango's, which
+    allows for them."""
 
     @property
     def verdict(self) -> Verdict:
@@ -45,12 +41,7 @@ class Comparison(Frozen):
     @property
     def reason(self) -> str:
         """One sentence for console, record and card."""
-        low, high = self.interval_points
-        return (
-            f"{self.conclusion}: {self.difference_points:+.2f} points "
-            f"[{low:+.2f}, {high:+.2f}] at {self.confidence:.0%} confidence, "
-            f"margin {self.margin_points:g}, n = {self.n}"
-        )
+        return sentence(self, str(self.n))
 
 
 def compare(
@@ -58,7 +49,7 @@ def compare(
     result: EvaluationResult,
     *,
     margin_points: float,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Comparison:
     """Compares outcomes question by question.
 
@@ -66,37 +57,40 @@ def compare(
     upper bound lies below, else ``inconclusive``. A reference with more questions is cut to the
     result's first: ``reference.only(o.id for o in result.outcomes)``.
 
-    Raises RelforgeError (GATE) when settings, n or questions differ, ENVIRONMENT without SciPy.
+    Raises RelforgeError (GATE) when settings, n, questions or their groups differ, ENVIRONMENT
+    without SciPy.
     """
     _refuse_unequal(reference, result)
     was_right = {outcome.id: outcome.correct for outcome in reference.outcomes}
     pairs = [(was_right[outcome.id], outcome.correct) for outcome in result.outcomes]
-    only_reference = pairs.count((True, False))
-    only_result = pairs.count((False, True))
-    n = len(pairs)
-    low, high = tango_interval(only_reference, only_result, n, confidence)
-    interval = (100 * low, 100 * high)
+    lost, won, n = pairs.count((True, False)), pairs.count((False, True)), len(pairs)
+    groups = _groups(result)
+    sample, p_value = Pairs(lost, won, n), mcnemar_p(lost, won)
+    if groups is not None:
+        differences = [int(after) - int(before) for before, after in pairs]
+        sample = Pairs(lost, won, n, design_effect(differences, groups, confidence))
+        p_value = math.erfc(abs(sample.score(0.0)) / math.sqrt(2))
+    judged = judge(sample, margin_points=margin_points, confidence=confidence)
     return Comparison(
+        **judged.model_dump(),
         n=n,
         reference_correct=reference.k,
         result_correct=result.k,
-        only_reference=only_reference,
-        only_result=only_result,
-        difference_points=100 * (only_result - only_reference) / n,
-        interval_points=interval,
-        confidence=confidence,
-        p_value=mcnemar_p(only_reference, only_result),
-        margin_points=margin_points,
-        conclusion=conclude(interval, margin_points),
+        only_reference=lost,
+        only_result=won,
+        groups=None if groups is None else len(set(groups)),
+        p_value=p_value,
     )
 
 
-def conclude(interval_points: tuple[float, float], margin_points: float) -> Conclusion:
-    """The conclusion that an interval of the difference allows, given the accepted loss."""
-    low, high = interval_points
-    if low > -margin_points:
-        return "non-inferior"
-    return "inferior" if high < -margin_points else "inconclusive"
+def _groups(result: EvaluationResult) -> list[str] | None:
+    """The group of each question; None where no two questions share one."""
+    groups = [outcome.id if outcome.group is None else outcome.group for outcome in result.outcomes]
+    if len(set(groups)) == len(groups):
+        return None
+    if len(set(groups)) == 1:
+        raise _refused("have one group of questions alone", "groups cannot be told apart")
+    return groups
 
 
 def _refuse_unequal(reference: EvaluationResult, result: EvaluationResult) -> None:
@@ -106,15 +100,21 @@ def _refuse_unequal(reference: EvaluationResult, result: EvaluationResult) -> No
         )
     if reference.n != result.n:
         raise _refused("have unequal n", f"reference {reference.n}, result {result.n}")
-    asked = {outcome.id: (outcome.question, outcome.expected) for outcome in reference.outcomes}
+    asked = {outcome.id: outcome for outcome in reference.outcomes}
     for outcome in result.outcomes:
-        if outcome.id not in asked:
+        if (other := asked.get(outcome.id)) is None:
             raise _refused("asked other questions", f"{outcome.id} is not in the reference")
-        if asked[outcome.id] != (outcome.question, outcome.expected):
+        was, now = (other.question, other.expected), (outcome.question, outcome.expected)
+        if was != now:
             raise _refused(
                 "asked other questions",
-                f"{outcome.id} is {asked[outcome.id]!r} in the reference, "
-                f"{(outcome.question, outcome.expected)!r} in the result",
+                f"{outcome.id} is {was!r} in the reference, {now!r} in the result",
+            )
+        if other.group != outcome.group:
+            raise _refused(
+                "put questions into other groups",
+                f"{outcome.id} is in {other.group!r} in the reference, {outcome.group!r} in the "
+                "result",
             )
 
 

@@ -54,7 +54,9 @@ def evidence_bytes(result: EvaluationResult) -> bytes:
         f'  "settings": {_block(result.settings.model_dump(mode="json"))},\n'
         f'  "result": {_block(totals)},\n'
     )
-    rows = ",\n".join("    " + _line(outcome.model_dump()) for outcome in result.outcomes)
+    rows = ",\n".join(
+        "    " + _line(outcome.model_dump(exclude_none=True)) for outcome in result.outcomes
+    )
     return f'{{\n{head}  "questions": [\n{rows}\n  ]\n}}\n'.encode()
 
 

@@ -23,6 +23,9 @@ class Outcome(Frozen):
     expected: str
     answer: str
     correct: bool
+    group: str | None = None
+    """What this question shares with others: a passage, a subject, or, where one question is asked
+    repeatedly, that question. Questions of one group are not counted as independent."""
 
 
 class EvaluationSettings(Frozen):

@@ -236,6 +236,7 @@ def result_of(
                 expected=question.answer,
                 answer=sample.answers[0],
                 correct=sample.value == 1.0,
+                group=question.group,
             )
         )
     return EvaluationResult(

@@ -7,12 +7,10 @@ imported when a function runs.
 
 from __future__ import annotations
 
-import importlib
 import math
 from statistics import NormalDist
-from typing import Any
 
-from relforge.errors import ExitCode, RelforgeError
+from relforge.evaluation.library import library
 
 _EDGE = 1e-12
 """How near to a difference of -1 or 1, where the score's variance vanishes, roots are sought."""
@@ -27,12 +25,12 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     discordant = only_first + only_second
     if discordant == 0:
         return 1.0
-    test = _scipy("scipy.stats").binomtest(only_first, discordant, 0.5)
+    test = library("scipy.stats").binomtest(only_first, discordant, 0.5)
     return float(test.pvalue)
 
 
 def tango_interval(
-    only_first: int, only_second: int, n: int, confidence: float = 0.95
+    only_first: float, only_second: float, n: float, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Score interval for the difference of paired proportions, second minus first, as fractions.
 
@@ -46,25 +44,22 @@ def tango_interval(
 
     where q(D) is the maximum-likelihood estimate of the probability of the cell c under the
     restriction that the difference is D. Unlike Wald's, the interval has a width where no
-    question is discordant.
+    question is discordant. Counts need not be whole: the same shares of another n, or counts
+    divided by a design effect, have an interval, too.
     """
-    if n < 1 or min(only_first, only_second) < 0 or only_first + only_second > n:
-        raise ValueError(f"no {n} pairs have {only_first} and {only_second} discordant ones")
+    _check_counts(only_first, only_second, n)
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, not at {confidence}")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     estimate = (only_second - only_first) / n
 
-    def score(difference: float) -> float:
-        return _score(difference, only_second, only_first, n)
-
     def above(difference: float) -> float:
-        return score(difference) - z
+        return _score(difference, only_second, only_first, n) - z
 
     def below(difference: float) -> float:
-        return score(difference) + z
+        return _score(difference, only_second, only_first, n) + z
 
-    brentq = _scipy("scipy.optimize").brentq
+    brentq = library("scipy.optimize").brentq
     low, high = -1.0, 1.0
     if only_first < n:
         low = float(brentq(above, -1 + _EDGE, estimate, xtol=1e-12))
@@ -73,7 +68,19 @@ def tango_interval(
     return low, high
 
 
-def _score(difference: float, b: int, c: int, n: int) -> float:
+def tango_score(only_first: float, only_second: float, n: float, difference: float) -> float:
+    """T(D) of ``tango_interval``: standard errors by which the observed difference exceeds D."""
+    _check_counts(only_first, only_second, n)
+    return _score(difference, only_second, only_first, n)
+
+
+def _check_counts(only_first: float, only_second: float, n: float) -> None:
+    # Counts that were scaled add up to n but for the last bit.
+    if n < 1 or min(only_first, only_second) < 0 or only_first + only_second > n * (1 + 1e-12):
+        raise ValueError(f"no {n} pairs have {only_first} and {only_second} discordant ones")
+
+
+def _score(difference: float, b: float, c: float, n: float) -> float:
     distance = b - c - n * difference
     if abs(distance) < 1e-12:
         return 0.0
@@ -86,15 +93,3 @@ def _score(difference: float, b: int, c: int, n: int) -> float:
     if variance <= 0:
         return math.copysign(math.inf, distance)
     return distance / math.sqrt(variance)
-
-
-def _scipy(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise RelforgeError(
-            "comparing evaluations needs SciPy",
-            code=ExitCode.ENVIRONMENT,
-            why=str(error),
-            hint="pip install 'relforge[eval]'",
-        ) from error

@@ -26,6 +26,8 @@ class Question(Frozen):
     id: str
     question: str
     answer: str
+    group: str | None = None
+    """What it shares with others, such as a passage; such questions do not count as independent."""
 
 
 class Task(Frozen):

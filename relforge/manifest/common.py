@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -41,4 +41,5 @@ RelativePath = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PositiveInt = Annotated[int, Field(ge=1)]
+Precision = Literal["float32", "float16", "bfloat16", "fp8", "int8", "int4", "w8a8", "w4a8"]
 Seconds = Annotated[float, Field(gt=0)]

@@ -40,7 +40,7 @@ def load(path: Path, model: type[ManifestT]) -> ManifestT:
 
 def parse(text: str, path: Path, model: type[ManifestT]) -> ManifestT:
     """Validates YAML text; *path* is only for messages."""
-    _refuse_deep(text, path)
+    refuse_deep(text, path)
     try:
         node = compose(text)
         if node is None:
@@ -66,8 +66,11 @@ def _fault(path: Path, mark: Any, what: str, why: str, hint: str | None = None) 
     )
 
 
-def _refuse_deep(text: str, path: Path) -> None:
-    """libyaml ends the whole process on nesting that no manifest has."""
+def refuse_deep(text: str, path: Path) -> None:
+    """libyaml ends the whole process on nesting that no file of ours has.
+
+    Raises RelforgeError (USAGE) with ``file:line``.
+    """
     lines = text.splitlines()
     opened = text.count("[") + text.count("{")
     if opened <= _DEEPEST and max(map(len, lines), default=0) <= 10 * _DEEPEST:

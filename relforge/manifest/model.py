@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from relforge.frozen import Frozen
-from relforge.manifest.common import Line, Name, PositiveInt, RelativePath, Sha256
-from relforge.manifest.weights import Reported, Weights
+from relforge.manifest.common import (
+    Line,
+    Name,
+    PositiveInt,
+    Precision,
+    RelativePath,
+    Sha256,
+)
+from relforge.manifest.weights import Weights
 
 
 class Reference(Frozen):
@@ -41,7 +48,7 @@ class Model(Frozen):
     license_source: Line
     architecture: str
     parameters: PositiveInt
-    precision: Literal["float32", "float16", "bfloat16", "fp8", "int8", "int4", "w8a8", "w4a8"]
+    precision: Precision
     base_model: str | None = None
     base_model_relation: Literal["finetune", "quantized", "merge", "adapter"] | None = None
     base_license: Line | None = None
@@ -50,5 +57,4 @@ class Model(Frozen):
     languages: tuple[str, ...] = ()
     weights: Weights
     reference: Reference | None = None
-    reported: tuple[Reported, ...] = ()
     static_graphs: tuple[StaticGraph, ...] = ()

@@ -21,6 +21,7 @@ from relforge.manifest.device import Device
 from relforge.manifest.fileversion import FileVersion, file_version
 from relforge.manifest.loader import load
 from relforge.manifest.model import Model
+from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 
@@ -108,6 +109,10 @@ class Project:
     def release_files(self) -> dict[str, Path]:
         return self._files("releases")
 
+    @cached_property
+    def reference_files(self) -> dict[str, Path]:
+        return self._files("references")
+
     @property
     def own_releases(self) -> tuple[str, ...]:
         """Names of the releases in the project's own folder."""
@@ -163,6 +168,13 @@ class Project:
                 "release", name, {n: n for n in self.release_files}, "relforge plan --all"
             )
         return self._load(self.release_files[name], Release)
+
+    def reference(self, name: str) -> ReferenceFigures:
+        """A reference by name. Raises RelforgeError (USAGE)."""
+        files = self.reference_files
+        if name not in files:
+            raise unknown("reference", name, {n: n for n in files}, "ls manifests/references")
+        return self._load(files[name], ReferenceFigures)
 
     def default_release(self, device: Device) -> Release:
         """What ``--device`` alone means. Raises RelforgeError (USAGE) when the device has none."""

@@ -78,7 +78,8 @@ class Release(Frozen):
     smoke: Smoke = Smoke()
     evaluation: Evaluation | None = None
     reported: tuple[Reported, ...] = ()
-    """Figures that others published of this deployment."""
+    """Figures that others published of this deployment. What they are compared with stands in
+    ``manifests/references/``."""
     client: Client = Client()
     page: Page | None = None
     skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], Reason] = {}

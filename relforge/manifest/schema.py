@@ -15,12 +15,14 @@ def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
     from relforge.checking import CheckReport
     from relforge.evaluation.coverage_rows import CoverageOutput
+    from relforge.evaluation.output import ComparisonOutput
     from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock
     from relforge.locking import LockOutput
     from relforge.manifest.device import Device
     from relforge.manifest.hosts import Nodes
     from relforge.manifest.model import Model
+    from relforge.manifest.reference import ReferenceFigures
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
     from relforge.patching.lint.model import LintReport
@@ -30,6 +32,7 @@ def models() -> dict[str, type[Frozen]]:
     return {
         "device": Device,
         "model": Model,
+        "reference": ReferenceFigures,
         "release": Release,
         "nodes": Nodes,
         "site": Site,
@@ -38,6 +41,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": ReleasesOutput,
         "plan-output": PlanOutput,
         "check-output": CheckReport,
+        "compare-output": ComparisonOutput,
         "lock-output": LockOutput,
         "lint-output": LintReport,
         "serve-output": LaunchOutput,

@@ -97,7 +97,7 @@ def model_text(model: NewModel, schemas: str) -> str:
         "# A reference makes the evaluation gate possible: a file with its answers, question by",
         "# question, pinned by hash. Fill in once it is measured:",
         "# reference: {task: NAME, path: FOLDER/reference.json, sha256: 64 HEXADECIMAL DIGITS}",
-        "# Figures that others published, each with its source, stand under `reported`.",
+        "# Figures that others published of it stand in manifests/references/, with their source.",
     ]
     return "\n".join(rows) + "\n"
 

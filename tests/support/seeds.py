@@ -382,7 +382,7 @@ REPORTED: dict[str, dict[str, float]] = {
         "GSM8K": 95.38, "MMLU": 84.80, "C-Eval": 88.86, "AIME 2024": 76.67,
         "GPQA-Diamond": 72.73, "MATH-500": 94.20,
     },
-    "model deepseek-r1": {
+    "reference deepseek-r1-nvidia_h100-cuda": {
         "GSM8K": 95.75, "MMLU": 85.34, "C-Eval": 89.00, "AIME 2024": 76.67,
         "GPQA-Diamond": 70.20, "MATH-500": 93.20,
     },
@@ -390,7 +390,7 @@ REPORTED: dict[str, dict[str, float]] = {
         "GSM8K": 87.79, "MMLU": 79.35, "C-Eval": 83.21, "AIME 2024": 73.33,
         "GPQA-Diamond": 59.60, "MATH-500": 92.00,
     },
-    "model deepseek-r1-distill-qwen-32b": {
+    "reference deepseek-r1-distill-qwen-32b-nvidia_h100-cuda": {
         "GSM8K": 87.64, "MMLU": 79.33, "C-Eval": 83.43, "AIME 2024": 73.33,
         "GPQA-Diamond": 59.60, "MATH-500": 92.80,
     },

@@ -323,3 +323,19 @@ def test_the_probe_needs_nothing_of_relforges_dependencies() -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: torch cannot be imported: No module named 'torch'\n"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_measured_evidence_holds_together(
+    dtype: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its shares follow from its lists, or it would be refused."""
+    path = builtin_root() / "examples" / "coverage" / f"h200-sdpa-{dtype}.json"
+    evidence = load_coverage(path)
+    assert evidence.device is not None
+    assert evidence.device.name == "NVIDIA H200"
+    assert evidence.settings.exclude == ("mul",), "docs/coverage.md says why"
+    assert dispatch("coverage", ["--evidence", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "86.4 % (19 of 22 that run kernels; 30 dispatched)" in shown
+    assert "aten::mul.Tensor" in shown

@@ -132,9 +132,15 @@ def test_the_table_of_static_graphs_is_whole() -> None:
 @pytest.mark.parametrize("subject", sorted(REPORTED))
 def test_published_figures_are_kept_with_their_source(subject: str) -> None:
     kind, name = subject.split()
-    described = PROJECT.release(name) if kind == "release" else PROJECT.model(name)
-    assert {one.task: one.value for one in described.reported} == REPORTED[subject]
-    assert all(one.source for one in described.reported)
+    if kind == "release":
+        reported = PROJECT.release(name).reported
+        assert {one.task: one.value for one in reported} == REPORTED[subject]
+        assert all(one.source for one in reported)
+        return
+    reference = PROJECT.reference(name)
+    assert {one.task: one.value for one in reference.figures} == REPORTED[subject]
+    assert (reference.status, bool(reference.source)) == ("reported", True)
+    assert all(one.evidence is None for one in reference.figures)
 
 
 @pytest.mark.parametrize("name", sorted(PROJECT.own_releases))

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.compare import conclude
+from relforge.evaluation.judging import conclude
 from relforge.evaluation.paired import mcnemar_p, tango_interval
 
 Z = 1.959963984540054

@@ -100,19 +100,6 @@ def test_a_model_survives_being_written_and_read(weights: dict[str, Any]) -> Non
     assert made.model_dump(mode="json")["weights"] == {"files": {}, **weights}
 
 
-def test_a_model_keeps_figures_that_others_reported() -> None:
-    made = model(ASK).model_dump(mode="json") | {
-        "reported": [
-            {"task": "gsm8k", "metric": "acc", "value": 0.95, "n": 1319, "source": "model card"}
-        ]
-    }
-    (figure,) = Model.model_validate(made).reported
-    assert (figure.task, figure.value, figure.n) == ("gsm8k", 0.95, 1319)
-    del made["reported"][0]["source"]
-    with pytest.raises(ValidationError):
-        Model.model_validate(made)
-
-
 def test_paths_of_the_site_are_relative_to_its_file(tmp_path: Path) -> None:
     path = tmp_path / "conf" / "site.yaml"
     path.parent.mkdir()
