@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relforge import hostcheck, networkcheck
+from relforge import hostcheck
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding
 from relforge.plan import Planning, Subject
@@ -66,6 +66,8 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         )
 
     def run(self, job: Job[PreflightInputs], ctx: StageContext) -> PreflightResult:
+        from relforge import networkcheck
+
         site, inputs = job.env.site, job.inputs
         if inputs.unresolved:
             raise RelforgeError(
