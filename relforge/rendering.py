@@ -7,10 +7,11 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import compress, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen, content_key
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from relforge.manifest.release import Release
     from relforge.plan import Subject
 
-T = TypeVar("T")
 LABEL = "org.relforge"
 
 
@@ -65,7 +65,7 @@ def render_dockerfile(subject: Subject) -> str:
     path = template_path(subject)
     try:
         lines = render_in(environment(subject.project.roots), subject).split("\n")
-        return "\n".join(line for line, _ in tidied((line, None) for line in lines))
+        return "\n".join(compress(lines, kept(lines)))
     except jinja2.TemplateNotFound as error:
         raise RelforgeError(
             f"the template {error.name} does not exist",
@@ -91,7 +91,7 @@ def template_path(subject: Subject) -> str:
 
 
 def render_in(environment: jinja2.Environment, subject: Subject) -> str:
-    """The Dockerfile text by templates of that environment, before it is tidied.
+    """The Dockerfile text by templates of that environment, before empty lines go.
 
     Raises RelforgeError (USAGE) for a block that the template does not have, and Jinja's errors.
     """
@@ -146,14 +146,10 @@ def _block_names(environment: jinja2.Environment, path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def tidied(lines: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
-    """Lines, each with something about it: one empty line between steps, whatever blocks left
-    out, and none at the beginning."""
-    before = ""
-    for line, about in lines:
-        if line or before:
-            yield line, about
-        before = line
+def kept(lines: Sequence[str]) -> list[bool]:
+    """Which lines stay: one empty line between steps, whatever blocks left out, and none at the
+    beginning."""
+    return [bool(line or before) for before, line in pairwise(("", *lines))]
 
 
 @lru_cache(maxsize=8)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from jinja2.ext import Extension
 
-from relforge.rendering import environment, render_in, tidied
+from relforge.rendering import environment, kept, render_in
 
 if TYPE_CHECKING:
     from relforge.subject import Subject
@@ -57,7 +58,8 @@ def origins(subject: Subject, text: str) -> tuple[str | None, ...]:
     """
     marking = environment(subject.project.roots).overlay(extensions=[_Marks])
     marked = render_in(marking, subject)
-    found = tuple(tidied(_with_places(marked)))
+    rows = tuple(_with_places(marked))
+    found = tuple(compress(rows, kept([line for line, _ in rows])))
     if "\n".join(line for line, _ in found) != text:
         return (None,) * (text.count("\n") + 1)
     return tuple(place for _, place in found)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from relforge import hostcheck, networkcheck, nodecheck, profilecheck
-from relforge.engine.client import engine_host
+from relforge import hostcheck
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding
 from relforge.manifest.project import Project
@@ -72,6 +71,8 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
         )
 
     def run(self, job: Job[PreflightInputs], ctx: StageContext) -> PreflightResult:
+        from relforge import networkcheck
+
         site, inputs = job.env.site, job.inputs
         if inputs.unresolved:
             raise RelforgeError(
@@ -115,6 +116,9 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
 
     def _where_it_serves(self, job: Job[PreflightInputs]) -> list[Finding]:
         """The hosts, or this one's accelerator: smoke would find them absent after the build."""
+        from relforge import nodecheck, profilecheck
+        from relforge.engine.client import engine_host
+
         project, site = Project(job.env.project_roots), job.env.site
         release = project.release(job.env.release)
         if job.inputs.nodes > 1:
