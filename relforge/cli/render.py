@@ -76,7 +76,15 @@ def render(
             code=ExitCode.USAGE,
             hint="name a folder for them: --out DIR",
         )
-    texts = {one.name: render_dockerfile(subject(place.project, one, place.site)) for one in chosen}
+    texts: dict[str, str] = {}
+    for one in chosen:
+        whole = subject(place.project, one, place.site)
+        texts[one.name] = render_dockerfile(whole)
+        if whole.lock.unresolved:
+            to_stderr(
+                f"note: {one.name} cannot be built yet; not resolved: "
+                f"{'; '.join(whole.lock.unresolved)}"
+            )
     if out is None:
         if json_:
             print_json({"dockerfiles": texts})

@@ -47,6 +47,15 @@ def test_several_go_to_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert all(path.read_text().count("FROM ") > 3 for path in paths)
 
 
+def test_what_cannot_be_built_yet_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch("render", ["--release", "deepseek-r1-nvidia_h100-vllm"]) == 0
+    said = capsys.readouterr()
+    assert "FROM " in said.out
+    assert "cannot be built yet; not resolved: source vllm (https://" in said.err
+    assert dispatch("render", ["--release", REAL]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_all_are_those_of_the_project(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["--project", str(HELLO), "--all", "--out", str(tmp_path)]
     assert dispatch("render", words) == 0
