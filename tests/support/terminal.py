@@ -74,6 +74,8 @@ def on_terminal(*words: str, cwd: Path, env: dict[str, str]) -> Iterator[Termina
     pid, fd = pty.fork()
     if pid == 0:
         try:
+            # What a shell starts in the background ignores Ctrl-C, and so does all that it starts.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.chdir(cwd)
             argv = [sys.executable, "-c", _RUN, *words]
             os.execve(sys.executable, argv, {**os.environ, "TERM": "dumb", **env})
