@@ -13,6 +13,7 @@ import os
 import secrets
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -30,6 +31,7 @@ _PLACE = Path(tempfile.gettempdir()) / "relforge-docker-hosts"
 _CGROUPS = Path("/sys/fs/cgroup")
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 _START_S = 60
+_LINK_S = 15
 # The daemon starts when its cable is in; its shims keep their sockets in a /run of its own.
 _WHEN_PLUGGED_IN = """\
 mount -t tmpfs tmpfs /run || exit
@@ -79,6 +81,18 @@ class Host:
             yield
         finally:
             _in_network(self.switch_pid, "ip", "link", "set", self.port, "up")
+            self._wait_for_link()
+
+    def _wait_for_link(self) -> None:
+        """The kernel takes up to a second to tell both ends, and until then has no route."""
+        deadline = time.monotonic() + _LINK_S
+        while True:
+            try:
+                socket.create_connection((self.address, TCP_PORT), timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, f"{self.name} cannot be reached again"
+                time.sleep(0.05)
 
 
 @contextmanager
