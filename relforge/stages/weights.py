@@ -157,6 +157,15 @@ class Weights(Stage[WeightsInputs, WeightsResult]):
         named = subject.site.weights.get(subject.model.name)
         if named is not None and named != result.folder:
             return "the site configuration names another folder"
+        weights = subject.model.weights
+        if named is None and isinstance(weights, LocalWeights):
+            # Another copy of the project may have left them, whose files are not this one's.
+            try:
+                here = subject.project.path(weights.path)
+            except RelforgeError:
+                return "the project's folder is not there"
+            if here != result.folder:
+                return "another copy of the project left them"
         return None
 
     def outcome(self, result: WeightsResult) -> str:

@@ -37,6 +37,12 @@ make_bridge() {
     flock 8
     if [[ ! -e /sys/class/net/$BRIDGE ]]; then
         gateway=$(free_gateway)
+        # dockerd would give the bridge the address back that it had before, which may be another
+        # engine's by now.
+        if [[ $(cat "$ROOT/state/gateway" 2>/dev/null) != "$gateway" ]]; then
+            rm -f "$ROOT/data/network/files/local-kv.db"
+            echo "$gateway" >"$ROOT/state/gateway"
+        fi
         run_tool ip link add name "$BRIDGE" type bridge
         run_tool ip address add "$gateway/24" dev "$BRIDGE"
     fi
