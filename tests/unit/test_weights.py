@@ -256,6 +256,23 @@ def test_a_folder_of_the_site_stands_for_a_hub(tmp_path: Path) -> None:
     assert again.stages[0].because == "the site configuration names another folder"
 
 
+def test_files_of_another_copy_of_the_project_do_not_stand_for_this_ones(tmp_path: Path) -> None:
+    hashes = {path: pin["sha256"] for path, pin in pins(FILES).items()}
+    made = model({"kind": "local", "path": "model", "files": hashes})
+    copies = [Toy(made, Site(), tmp_path / name) for name in ("one", "two")]
+    for copy in copies:
+        write(copy.root / "model", FILES)
+    (copies[1].root / "model" / "config.json").write_text("{ }")
+    result_of(run(tmp_path, copies[0])[0])
+    assert planned(tmp_path, copies[0]).stages[0].status == "reuse"
+    (again,) = planned(tmp_path, copies[1]).stages
+    assert (again.status, again.because) == ("run", "another copy of the project left them")
+    outcome, _lines = run(tmp_path, copies[1])
+    assert outcome.error is not None
+    assert "config.json" in str(outcome.error)
+    assert outcome.error.code == ExitCode.SOURCE
+
+
 def test_the_store_keeps_one_copy_of_one_content(tmp_path: Path) -> None:
     store = WeightStore(tmp_path / "store")
     data = b"shared"
