@@ -8,7 +8,6 @@ operator that it calls is FlagGems').
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +16,9 @@ from pydantic import Field, ValidationError
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.coverage_probe import FORMAT
 from relforge.evaluation.coverage_probe.trace import shares_of
+from relforge.evaluation.pinned import read_object
 from relforge.evaluation.task import reasons
-from relforge.frozen import Frozen, sha256_hex
+from relforge.frozen import Frozen
 
 _Microseconds = float
 
@@ -199,18 +199,7 @@ def load_coverage(path: Path, *, sha256: str | None = None) -> CoverageEvidence:
     Raises RelforgeError (SOURCE) when the file cannot be read, is not the pinned one, has another
     format, or records shares that its operators do not give.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise _refused(path, error.strerror or str(error)) from error
-    if sha256 is not None and sha256_hex(raw) != sha256:
-        raise _refused(path, f"expected sha256 {sha256}, found {sha256_hex(raw)}")
-    try:
-        parsed = json.loads(raw)
-    except ValueError as error:
-        raise _refused(path, str(error)) from error
-    if not isinstance(parsed, dict):
-        raise _refused(path, "it holds no JSON object")
+    parsed = read_object(path, sha256=sha256, refused=_refused)
     if parsed.get("format") != FORMAT:
         raise _refused(path, f"its format is {parsed.get('format')!r}, not {FORMAT!r}")
     try:

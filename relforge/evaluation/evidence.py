@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.interface import EvaluationResult, EvaluationSettings, Outcome
+from relforge.evaluation.pinned import read_object
 from relforge.evaluation.task import reasons
 from relforge.files import write_atomic
 from relforge.frozen import Frozen, sha256_hex
@@ -78,24 +79,7 @@ def load_reference(
     Raises RelforgeError (SOURCE) when the file cannot be read, is not the pinned one, has another
     format, or records totals that its outcomes do not give.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise _refused(path, error.strerror or str(error)) from error
-    if sha256 is not None and sha256_hex(raw) != sha256:
-        raise RelforgeError(
-            "the evidence file is not the one that the manifest pins",
-            code=ExitCode.SOURCE,
-            where=str(path),
-            why=f"expected sha256 {sha256}, found {sha256_hex(raw)}",
-            hint="restore the file, or measure the reference again and pin its new hash",
-        )
-    try:
-        parsed = json.loads(raw)
-    except ValueError as error:
-        raise _refused(path, str(error)) from error
-    if not isinstance(parsed, dict):
-        raise _refused(path, "it holds no JSON object")
+    parsed = read_object(path, sha256=sha256, refused=_refused)
     try:
         read = _typed(parsed)
         result = EvaluationResult(
