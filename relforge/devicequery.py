@@ -98,7 +98,7 @@ def query(device: Device, asked: Asked, need: Need | None = None) -> Finding:
         )
     try:
         count = len(re.findall(patterns.count, asked.output))
-        used = _memory_used(patterns, asked.output)
+        used = memory_used(patterns, asked.output)
     except (re.error, ValueError, IndexError) as error:
         return _finding(
             "not-run",
@@ -218,7 +218,7 @@ def _finding(state: State, found: str, remedy: str = "") -> Finding:
     return Finding(name="device query", state=state, found=found, remedy=remedy)
 
 
-def _memory_used(patterns: DeviceQuery, output: str) -> list[int]:
+def memory_used(patterns: DeviceQuery, output: str) -> list[int]:
     """In bytes, of each device."""
     if patterns.memory_used == UNKNOWN:
         return []

@@ -28,11 +28,16 @@ def launch_of(
     mount: list[str],
     local: str | None = None,
     started: bool = True,
+    name: str | None = None,
+    own_port: bool = True,
+    weight_files: tuple[str, ...] | None = None,
 ) -> LaunchSpec:
     """The launch that the options of ``relforge serve`` name.
 
     One that is only printed, not ``started``, may name an image that is not built yet and a folder
-    of weights that is a convention; stderr says so. Raises RelforgeError (USAGE).
+    of weights that is a convention; stderr says so. It answers on the release's own port, or with
+    ``own_port`` false on a free one; ``weight_files`` are all that is mounted of the weights.
+    Raises RelforgeError (USAGE).
     """
     planned = _Planned(place, release, started)
     builds = release.build.image is None
@@ -42,7 +47,9 @@ def launch_of(
         device,
         image=image or planned.image,
         weights=_weights(planned, hosts, local) if weights is None else weights,
-        host_port=release.serve.port,
+        host_port=release.serve.port if own_port else None,
+        name=name,
+        weight_files=weight_files,
         hosts=hosts,
         mounts=dict(_mount(word) for word in mount),
         local=local,

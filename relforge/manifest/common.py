@@ -27,6 +27,7 @@ def _one_line(text: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Reason = Annotated[str, StringConstraints(min_length=3), AfterValidator(_one_line)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 DeviceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$")]

@@ -16,21 +16,12 @@ from relforge.manifest.common import (
     PositiveInt,
     Reason,
     RelativePath,
-    Seconds,
 )
 from relforge.manifest.facts import Source
 from relforge.manifest.serve import Serve
+from relforge.manifest.smoke import Smoke
 from relforge.manifest.source import PatchSetRef, SourceSpec
 from relforge.manifest.weights import Reported
-
-
-class Smoke(Frozen):
-    """What the smoke stage asks of the served image."""
-
-    max_tokens: PositiveInt = 8
-    request_timeout_s: Seconds = 60.0
-    exact: bool = True
-    """Greedy text must equal the recorded reference (deterministic backends)."""
 
 
 class Evaluation(Frozen):

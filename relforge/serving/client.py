@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
+from relforge.serving.wire import (
+    ChatBody,
+    ChatLogprobsBody,
+    CompletionBody,
+    LogprobsBody,
+    ModelBody,
+    ModelsBody,
+    StreamBody,
+    UsageBody,
+    VersionBody,
+    sse_data,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -44,6 +56,19 @@ class Usage(Frozen):
     completion_tokens: int
 
 
+class Logprobs(Frozen):
+    """Tokens of an answer with their natural log-probabilities, in order.
+
+    With an echoed prompt the first ones are the prompt's, and the very first has no probability.
+    ``likeliest`` is the token that the model found likeliest at each place; empty where the server
+    does not say.
+    """
+
+    tokens: tuple[str, ...]
+    values: tuple[float | None, ...]
+    likeliest: tuple[str | None, ...] = ()
+
+
 class Answer(Frozen):
     """One completion or chat answer. ``seconds`` is the whole request."""
 
@@ -51,6 +76,14 @@ class Answer(Frozen):
     finish_reason: str | None
     usage: Usage | None
     seconds: float
+    logprobs: Logprobs | None = None
+
+
+class GivenUp(Frozen):
+    """A streamed request that was given up after its first pieces."""
+
+    pieces: int
+    max_tokens: int
 
 
 class Streamed(Frozen):
@@ -75,48 +108,6 @@ class Streamed(Frozen):
         return self.usage.completion_tokens / self.seconds
 
 
-class _UsageBody(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int = 0
-
-
-class _Choice(BaseModel):
-    text: str
-    finish_reason: str | None = None
-
-
-class _Completion(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _UsageBody | None = None
-
-
-class _Message(BaseModel):
-    content: str
-
-
-class _ChatChoice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Chat(BaseModel):
-    choices: list[_ChatChoice] = Field(min_length=1)
-    usage: _UsageBody | None = None
-
-
-class _StreamEvent(BaseModel):
-    choices: list[_Choice]
-    usage: _UsageBody | None = None
-
-
-class _Model(BaseModel):
-    id: str
-
-
-class _Models(BaseModel):
-    data: list[_Model]
-
-
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
@@ -129,6 +120,8 @@ class OpenAIClient:
         self.base_url = base_url.rstrip("/")
         self.model = model
         self.timeout_s = timeout_s
+        self.busy_s = 0.0
+        """Seconds in which a request was under way."""
         self._session = requests.Session()
         # A proxy from the environment has no business between us and a server on this host.
         self._session.trust_env = False
@@ -151,23 +144,50 @@ class OpenAIClient:
         """The body of a 200 answer. Raises ServerFault."""
         return self._whole("GET", path, None, timeout_s)
 
-    def models(self) -> tuple[str, ...]:
-        """The names in /v1/models. Raises ServerFault."""
-        body = self._parsed(_Models, "/v1/models", self.get("/v1/models"))
-        return tuple(model.id for model in body.data)
+    def models(self) -> tuple[ModelBody, ...]:
+        """What /v1/models names. Raises ServerFault."""
+        return tuple(self._parsed(ModelsBody, "/v1/models", self.get("/v1/models")).data)
+
+    def version(self, path: str) -> str:
+        """The version that the server says it has. Raises ServerFault."""
+        return self._parsed(VersionBody, path, self.get(path)).version
+
+    def metrics(self, path: str = "/metrics") -> dict[str, float]:
+        """Prometheus samples by name, summed over their labels. Raises ServerFault."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        text = self.get(path).decode("utf-8", "replace")
+        found: dict[str, float] = {}
+        try:
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    found[sample.name] = found.get(sample.name, 0.0) + sample.value
+        except ValueError as error:
+            raise ServerFault(
+                "schema",
+                f"the metrics are not Prometheus text: {error}",
+                where=self.base_url + path,
+            ) from error
+        return found
+
+    def post_raw(self, path: str, body: bytes) -> None:
+        """Sends *body* as it is, as JSON. Raises ServerFault for every status but 200."""
+        for _ in self._chunks("POST", path, body, None):
+            pass
 
     def completion(self, prompt: str, *, max_tokens: int, **extra: object) -> Answer:
         """A greedy completion (temperature 0, overridable). Raises ServerFault."""
         path = "/v1/completions"
         payload = self._payload(max_tokens, extra) | {"prompt": prompt}
         started = time.monotonic()
-        body = self._parsed(_Completion, path, self._whole("POST", path, payload))
+        body = self._parsed(CompletionBody, path, self._whole("POST", path, payload))
         choice = body.choices[0]
         return Answer(
             text=choice.text,
             finish_reason=choice.finish_reason,
             usage=_usage(body.usage),
             seconds=time.monotonic() - started,
+            logprobs=_logprobs(choice.logprobs),
         )
 
     def chat(self, prompt: str, *, max_tokens: int, **extra: object) -> Answer:
@@ -176,13 +196,14 @@ class OpenAIClient:
         messages = [{"role": "user", "content": prompt}]
         payload = self._payload(max_tokens, extra) | {"messages": messages}
         started = time.monotonic()
-        body = self._parsed(_Chat, path, self._whole("POST", path, payload))
+        body = self._parsed(ChatBody, path, self._whole("POST", path, payload))
         choice = body.choices[0]
         return Answer(
-            text=choice.message.content,
+            text=choice.message.text,
             finish_reason=choice.finish_reason,
             usage=_usage(body.usage),
             seconds=time.monotonic() - started,
+            logprobs=_chat_logprobs(choice.logprobs),
         )
 
     def stream(self, prompt: str, *, max_tokens: int, **extra: object) -> Streamed:
@@ -194,6 +215,31 @@ class OpenAIClient:
             "stream_options": {"include_usage": True},
         }
         return self._collect(path, payload)
+
+    def give_up(self, prompt: str, *, max_tokens: int, pieces: int, **extra: object) -> GivenUp:
+        """Begins a streamed greedy completion and hangs up after some pieces. Raises ServerFault.
+
+        Raises ServerFault too when the stream ends before.
+        """
+        path = "/v1/completions"
+        payload = self._payload(max_tokens, extra) | {"prompt": prompt, "stream": True}
+        got = 0
+        chunks = self._chunks("POST", path, payload, None)
+        try:
+            for data in sse_data(chunks):
+                if data == "[DONE]":
+                    break
+                event = self._parsed(StreamBody, path, data.encode())
+                got += any(choice.text for choice in event.choices)
+                if got >= pieces:
+                    return GivenUp(pieces=got, max_tokens=max_tokens)
+        finally:
+            chunks.close()
+        raise ServerFault(
+            "schema",
+            f"the stream ended after {got} pieces, before it could be given up",
+            where=self.base_url + path,
+        )
 
     def _collect(self, path: str, payload: Mapping[str, object]) -> Streamed:
         texts: list[str] = []
@@ -209,7 +255,7 @@ class OpenAIClient:
             elif data == "[DONE]":
                 done = True
             else:
-                event = self._parsed(_StreamEvent, path, data.encode())
+                event = self._parsed(StreamBody, path, data.encode())
                 usage = _usage(event.usage) or usage
                 for choice in event.choices:
                     if choice.text and finish is not None:
@@ -245,21 +291,27 @@ class OpenAIClient:
         self,
         method: str,
         path: str,
-        payload: Mapping[str, object] | None,
+        payload: Mapping[str, object] | bytes | None,
         timeout_s: float | None,
-    ) -> Iterator[bytes]:
-        """The body's bytes as they come; raises ServerFault for any status but 200."""
+    ) -> Generator[bytes, None, None]:
+        """The body's bytes as they come; raises ServerFault for any status but 200.
+
+        The connection is closed when the generator is.
+        """
         import requests
 
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        deadline = time.monotonic() + limit_s
+        began = time.monotonic()
+        deadline = began + limit_s
         url = self.base_url + path
         late = ServerFault("timeout", f"no complete answer within {limit_s:g} s", where=url)
         try:
             with self._session.request(
                 method,
                 url,
-                json=payload,
+                json=payload if isinstance(payload, Mapping) else None,
+                data=payload if isinstance(payload, bytes) else None,
+                headers={"Content-Type": "application/json"} if payload is not None else None,
                 stream=True,
                 timeout=(min(_CONNECT_TIMEOUT_S, limit_s), limit_s),
             ) as response:
@@ -278,6 +330,8 @@ class OpenAIClient:
             raise ServerFault(
                 "unreachable", f"the connection failed: {_reason(error)}", where=url
             ) from error
+        finally:
+            self.busy_s += time.monotonic() - began
 
     def _parsed(self, shape: type[_Body], path: str, body: bytes) -> _Body:
         url = self.base_url + path
@@ -303,33 +357,30 @@ class OpenAIClient:
             ) from error
 
 
-def sse_data(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The data of each server-sent event (HTML standard, 9.2.6), split anywhere into chunks.
-
-    Comments and other fields are left out; an event that the end of the stream cuts off counts,
-    so that its loss cannot hide an error.
-    """
-    rest = b""
-    data: list[str] = []
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for raw in lines:
-            line = raw.rstrip(b"\r").decode("utf-8", "replace")
-            if not line and data:
-                yield "\n".join(data)
-                data = []
-            elif line.startswith("data:"):
-                data.append(line[5:].removeprefix(" "))
-    if rest.startswith(b"data:"):
-        data.append(rest[5:].strip().decode("utf-8", "replace"))
-    if data:
-        yield "\n".join(data)
-
-
-def _usage(body: _UsageBody | None) -> Usage | None:
+def _usage(body: UsageBody | None) -> Usage | None:
     if body is None:
         return None
     return Usage(prompt_tokens=body.prompt_tokens, completion_tokens=body.completion_tokens)
+
+
+def _logprobs(body: LogprobsBody | None) -> Logprobs | None:
+    if body is None:
+        return None
+    top = body.top_logprobs or []
+    return Logprobs(
+        tokens=tuple(body.tokens),
+        values=tuple(body.token_logprobs),
+        likeliest=tuple(max(one, key=one.__getitem__) if one else None for one in top),
+    )
+
+
+def _chat_logprobs(body: ChatLogprobsBody | None) -> Logprobs | None:
+    if body is None or not body.content:
+        return None
+    return Logprobs(
+        tokens=tuple(one.token for one in body.content),
+        values=tuple(one.logprob for one in body.content),
+    )
 
 
 def _bad_status(response: requests.Response, url: str) -> ServerFault:

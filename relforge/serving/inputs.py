@@ -27,7 +27,6 @@ _SERVED = {
     "title",
     "build",
     "serve",
-    "smoke",
 }
 
 

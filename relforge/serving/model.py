@@ -9,6 +9,7 @@ from pydantic import Field
 from relforge.engine.container_spec import ContainerSpec
 from relforge.frozen import Frozen
 from relforge.serving.commands import docker_argv, exec_script
+from relforge.serving.engines.base import PLAIN, ServerTraits
 
 
 class Node(ContainerSpec):
@@ -59,6 +60,7 @@ class LaunchSpec(Frozen):
     """Inside the container; None: the port that answers requests."""
     ready_timeout_s: float
     nodes: tuple[Node, ...]
+    traits: ServerTraits = PLAIN
 
     def name_of(self, node: Node) -> str:
         """Of a node of this launch: its host's, and the server's where a host has several."""

@@ -2,96 +2,72 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from relforge.cancel import CancelToken
-from relforge.engine.containers import Container, ContainerState, StartFailed, running
-from relforge.errors import Cancelled
+from relforge.devicequery import ask
+from relforge.engine.containers import Container, ContainerState, StartFailed
 from relforge.frozen import Frozen
-from relforge.manifest.release import Smoke
 from relforge.manifest.site import EngineSite
+from relforge.manifest.smoke import Smoke
 from relforge.serving.client import OpenAIClient
+from relforge.serving.deviceproof import DeviceProof, DeviceSample
 from relforge.serving.diagnosis import Cause, diagnose
-from relforge.serving.nodes import started, url_of
-from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
+from relforge.serving.engines.base import ServerTraits
+from relforge.serving.expected import Expected
+from relforge.serving.nodes import url_of
+from relforge.serving.probes import PROBES, OnResult, ProbeResult, Target, run_probes
 from relforge.serving.reference import GreedyText
 from relforge.serving.spec import LaunchSpec
-from relforge.serving.start import RunningNodes
+from relforge.serving.up import OnLine, Served, Up, launched, serve_context, wait_up
 from relforge.serving.wait import NotReady, wait_ready
 from relforge.stage import Verdict
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-OnLine = Callable[[str], None]
-_CANCEL_POLL_S = 0.2
 
-
-class SmokeReport(Frozen):
-    """What smoke saw. Figures are None when the server did not come that far.
+class ProbeReport(Frozen):
+    """What the probes of one server saw. Figures are None when it did not come that far.
 
     ``tokens_per_s`` is completion tokens by seconds of one streamed request, alone on the server.
-    ``image_id`` is what the engine ran: the manifest (or index) digest with containerd's image
-    store, the config digest with the classic one; ``config_digest`` is only known in the latter
-    case or when the caller named it.
     """
 
     verdict: Verdict
     reason: str
     cause: Cause | None
     probes: tuple[ProbeResult, ...]
-    start_to_ready_s: float | None
-    first_token_ms: float | None
-    tokens_per_s: float | None
-    memory_peak_bytes: int | None
+    server_version: str | None = None
+    max_model_len: int | None = None
+    """Tokens of prompt and answer together, as the server says."""
+    first_token_ms: float | None = None
+    tokens_per_s: float | None = None
+
+
+class SmokeReport(ProbeReport):
+    """What smoke saw of an image that it started and stopped itself.
+
+    ``device`` is what the vendor's query program printed before, while and after. ``image_id`` is
+    what the engine ran: the manifest (or index) digest with containerd's image store, the config
+    digest with the classic one; ``config_digest`` is only known in the latter case or when the
+    caller named it.
+    """
+
+    start_to_ready_s: float | None = None
+    stop_s: float | None = None
+    """From SIGTERM to its end."""
+    overhead_s: float | None = None
+    """What the smoke test added: neither start nor stop of the server, nor a request."""
+    device: tuple[DeviceSample, ...] = ()
+    memory_peak_bytes: int | None = None
     state: ContainerState
-    image_id: str | None
+    image_id: str | None = None
     config_digest: str | None
     server_log: Path
-
-
-@dataclass(frozen=True)
-class Served:
-    """A server that is up. ``base_url`` has no path; the OpenAI paths start with ``/v1``."""
-
-    base_url: str
-    container: Container
-    """That of the first node."""
-    client: OpenAIClient
-    start_to_ready_s: float
-    log_path: Path
-
-
-@contextmanager
-def serve_context(
-    spec: LaunchSpec,
-    engine: DockerClient,
-    *,
-    run_id: str,
-    log_path: Path,
-    cancel: CancelToken,
-    on_line: OnLine | None = None,
-    request_timeout_s: float = 60.0,
-    site: EngineSite | None = None,
-) -> Iterator[Served]:
-    """A server that is ready; its containers are gone when the block is left, however that is.
-
-    ``engine`` is that of the first node; the others are started through their contexts, as *site*
-    says where they have none. Raises NotReady (GATE) when a node ends or the server is late,
-    StartFailed or another RelforgeError (ENVIRONMENT) when it cannot be started, Cancelled.
-    """
-    with _started(
-        spec, engine, site, run_id=run_id, log_path=log_path, cancel=cancel, on_line=on_line
-    ) as up:
-        base_url = url_of(spec.nodes[0], up.first, spec.nodes[0].port)
-        with OpenAIClient(base_url, spec.served_name, timeout_s=request_timeout_s) as client:
-            seconds = _wait_ready(spec, up, client, cancel)
-            yield Served(base_url, up.first, client, seconds, log_path)
 
 
 def run_smoke(
@@ -106,6 +82,8 @@ def run_smoke(
     on_line: OnLine | None = None,
     config_digest: str | None = None,
     site: EngineSite | None = None,
+    expected: Expected | None = None,
+    on_result: OnResult | None = None,
 ) -> SmokeReport:
     """Starts the server, probes it, stops it, and reports; a failed gate is a report, no error.
 
@@ -113,11 +91,17 @@ def run_smoke(
     says where they have none. Raises RelforgeError (ENVIRONMENT) when a host cannot start its
     container at all (engine, image, port, device), and Cancelled. No container survives either.
     """
+    began = time.monotonic()
+    expected = expected or Expected()
+    proof = _proof(spec, expected, site)
+    if proof is not None:
+        proof.sample("before")
     try:
-        with _started(
+        with launched(
             spec, engine, site, run_id=run_id, log_path=log_path, cancel=cancel, on_line=on_line
         ) as up:
-            return _probe(spec, engine, up, reference, settings, cancel, config_digest)
+            target = _target(spec, up, settings, reference, expected, proof)
+            return _probe(spec, engine, up, target, cancel, config_digest, began, on_result)
     except StartFailed as error:
         cause = diagnose("", None, error.why or "")
         if cause is None or cause.id not in _FAULTS_OF_THE_IMAGE:
@@ -128,39 +112,137 @@ def run_smoke(
 _FAULTS_OF_THE_IMAGE = ("exec-not-found", "exec-format")
 
 
+def _target(
+    spec: LaunchSpec,
+    up: Up,
+    settings: Smoke,
+    reference: Sequence[GreedyText],
+    expected: Expected,
+    proof: DeviceProof | None,
+) -> Target:
+    base_url = url_of(spec.nodes[0], up.first, spec.nodes[0].port)
+    client = OpenAIClient(base_url, spec.served_name, timeout_s=settings.request_timeout_s)
+    return Target(
+        client,
+        up.nodes,
+        settings,
+        tuple(reference),
+        languages=expected.languages,
+        traits=spec.traits,
+        host=up.nodes,
+        device=proof,
+        expected_version=expected.version,
+        flaggems=expected.without_flaggems,
+    )
+
+
+def _proof(spec: LaunchSpec, expected: Expected, site: EngineSite | None) -> DeviceProof | None:
+    device = expected.device
+    if device is None:
+        return None
+    host = spec.nodes[0].context or (site or EngineSite()).host or ""
+    return DeviceProof(
+        device,
+        per_node=expected.accelerators_per_node,
+        nodes=spec.nodes[0].devices,
+        ask=lambda: ask(device),
+        absent=None
+        if not host or host.startswith("unix://")
+        else f"the engine is at {host}: the devices are that host's",
+    )
+
+
 def _probe(
     spec: LaunchSpec,
     engine: DockerClient,
-    up: _Up,
-    reference: Sequence[GreedyText],
-    settings: Smoke,
+    up: Up,
+    target: Target,
     cancel: CancelToken,
     config_digest: str | None,
+    began: float,
+    on_result: OnResult | None,
 ) -> SmokeReport:
-    container = up.first
+    container, client = up.first, target.client
     image_id = container.image_id
-    base_url = url_of(spec.nodes[0], container, spec.nodes[0].port)
-    with OpenAIClient(base_url, spec.served_name, timeout_s=settings.request_timeout_s) as client:
-        target = Target(client, up.nodes, settings, tuple(reference))
-        target.wait = lambda: _wait_ready(spec, up, client, cancel)
-        results = run_probes(target, cancel=cancel)
-    streamed = target.streamed
-    first_s = streamed.first_token_s if streamed else None
-    verdict, reason, cause = _judge(results)
+    peak: list[int | None] = []
+    deadline = time.monotonic() + spec.ready_timeout_s
+    started = time.monotonic()
+
+    def wait_port() -> None:
+        wait_ready(
+            up.nodes,
+            client,
+            health_path=spec.health_path,
+            timeout_s=spec.ready_timeout_s,
+            cancel=cancel,
+            any_status=True,
+        )
+
+    def wait() -> float:
+        wait_up(spec, up, client, cancel, timeout_s=max(0.1, deadline - time.monotonic()))
+        client.busy_s = 0.0  # asking whether it is ready belongs to its start
+        return time.monotonic() - started
+
+    target.wait_port, target.wait = wait_port, wait
+    target.before_stop = lambda: peak.append(_memory_peak(container))
+    with client:
+        results = run_probes(target, PROBES, cancel=cancel, on_result=on_result)
+    ready_s, stop_s = target.start_to_ready_s, target.stop_s
     return SmokeReport(
-        verdict=verdict,
-        reason=reason,
-        cause=cause,
-        probes=results,
-        start_to_ready_s=target.start_to_ready_s,
-        first_token_ms=None if first_s is None else first_s * 1000,
-        tokens_per_s=streamed.tokens_per_s if streamed else None,
-        memory_peak_bytes=_memory_peak(container),
+        **_seen(target, results),
+        start_to_ready_s=ready_s,
+        stop_s=stop_s,
+        overhead_s=None
+        if ready_s is None or stop_s is None
+        else time.monotonic() - began - ready_s - stop_s - client.busy_s,
+        device=tuple(target.device.samples) if target.device else (),
+        memory_peak_bytes=peak[0] if peak else None,
         state=container.state(),
         image_id=image_id,
         config_digest=config_digest or _config_digest(engine, image_id),
         server_log=container.log_path,
     )
+
+
+def probe_url(
+    url: str,
+    model: str,
+    *,
+    reference: Sequence[GreedyText],
+    settings: Smoke,
+    traits: ServerTraits,
+    languages: tuple[str, ...] = (),
+    cancel: CancelToken,
+    on_result: OnResult | None = None,
+) -> ProbeReport:
+    """Probes a server that somebody else started, at its root *url*; it goes on. Raises Cancelled.
+
+    What needs its container is ``not-run``.
+    """
+    root = url.rstrip("/").removesuffix("/v1")
+    with OpenAIClient(root, model, timeout_s=settings.request_timeout_s) as client:
+        target = Target(
+            client, None, settings, tuple(reference), languages=languages, traits=traits
+        )
+        results = run_probes(target, PROBES, cancel=cancel, on_result=on_result)
+    return ProbeReport(**_seen(target, results))
+
+
+def _seen(target: Target, results: tuple[ProbeResult, ...]) -> dict[str, Any]:
+    """The fields of ``ProbeReport``."""
+    streamed = target.streamed
+    first_s = streamed.first_token_s if streamed else None
+    verdict, reason, cause = _judge(results)
+    return {
+        "verdict": verdict,
+        "reason": reason,
+        "cause": cause,
+        "probes": results,
+        "server_version": target.server_version,
+        "max_model_len": target.max_model_len,
+        "first_token_ms": None if first_s is None else first_s * 1000,
+        "tokens_per_s": streamed.tokens_per_s if streamed else None,
+    }
 
 
 def _judge(results: tuple[ProbeResult, ...]) -> tuple[Verdict, str, Cause | None]:
@@ -190,105 +272,10 @@ def _never_started(
                 for probe in rest
             ),
         ),
-        start_to_ready_s=None,
-        first_token_ms=None,
-        tokens_per_s=None,
-        memory_peak_bytes=None,
         state=ContainerState(status="created", error=error.why or ""),
-        image_id=None,
         config_digest=config_digest,
         server_log=log_path,
     )
-
-
-@dataclass(frozen=True)
-class _Up:
-    """The started containers: the first one answers requests, all are watched as one."""
-
-    first: Container
-    nodes: RunningNodes
-
-
-@contextmanager
-def _started(
-    spec: LaunchSpec,
-    engine: DockerClient,
-    site: EngineSite | None,
-    *,
-    run_id: str,
-    log_path: Path,
-    cancel: CancelToken,
-    on_line: OnLine | None,
-) -> Iterator[_Up]:
-    """Every node's container; the log of a further node lies beside *log_path*, with its name."""
-    cancel.check()
-    node, *others = spec.nodes
-    log_path.unlink(missing_ok=True)
-    with ExitStack() as stack:
-        first = stack.enter_context(
-            running(
-                engine,
-                node,
-                run_id=run_id,
-                release=spec.release,
-                log_path=log_path,
-                on_line=on_line,
-            )
-        )
-        up = [(spec.name_of(node), first)]
-        for other in others:
-            cancel.check()
-            name = spec.name_of(other)
-            container = stack.enter_context(
-                started(
-                    other,
-                    site or EngineSite(),
-                    run_id=run_id,
-                    release=spec.release,
-                    log_path=log_path.with_name(f"{log_path.stem}-{name}.log"),
-                    on_line=on_line,
-                )
-            )
-            up.append((name, container))
-        stack.enter_context(_ended_by(cancel, [container for _, container in up]))
-        yield _Up(first, RunningNodes(up))
-
-
-def _wait_ready(spec: LaunchSpec, up: _Up, client: OpenAIClient, cancel: CancelToken) -> float:
-    """The seconds until it was ready; some engines say so on a port of its own."""
-    with ExitStack() as stack:
-        if spec.health_port is not None:
-            url = url_of(spec.nodes[0], up.first, spec.health_port)
-            client = stack.enter_context(OpenAIClient(url, spec.served_name))
-        return wait_ready(
-            up.nodes,
-            client,
-            health_path=spec.health_path,
-            timeout_s=spec.ready_timeout_s,
-            cancel=cancel,
-        )
-
-
-@contextmanager
-def _ended_by(cancel: CancelToken, containers: Sequence[Container]) -> Iterator[None]:
-    """Kills the containers when the token is set, so that a request in flight returns at once."""
-    left = threading.Event()
-
-    def watch() -> None:
-        try:
-            while not left.is_set():
-                cancel.sleep(_CANCEL_POLL_S)
-        except Cancelled:
-            for container in containers:
-                container.kill()
-
-    watcher = threading.Thread(target=watch, name="cancel", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        left.set()
-        watcher.join()
 
 
 def _memory_peak(container: Container) -> int | None:

@@ -14,7 +14,7 @@ from relforge.manifest.release import Release
 from relforge.manifest.serve import Tmpfs
 from relforge.serving.commands import docker_argv, exec_script, with_files
 from relforge.serving.engines import ServingEngine, engine_of
-from relforge.serving.engines.base import ServerCommand
+from relforge.serving.engines.base import PLAIN, ServerCommand
 from relforge.serving.model import LaunchSpec, Node
 from relforge.serving.mounts import (
     apart,
@@ -112,6 +112,7 @@ def launch_spec(
         health_port=None if health_port == serve.port else health_port,
         ready_timeout_s=serve.ready_timeout_s,
         nodes=tuple(nodes),
+        traits=PLAIN if serve.proxy is not None else server.traits,
     )
 
 

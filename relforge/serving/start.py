@@ -69,6 +69,18 @@ class RunningNodes:
     def log_text(self) -> str:
         return self._subject()[1].log_text()
 
+    def execute(self, argv: Sequence[str]) -> tuple[int, bytes]:
+        """In the container that answers requests: exit status, and what it wrote."""
+        return self._nodes[0][1].execute(argv)
+
+    def stop(self, timeout_s: float) -> ContainerState:
+        """Asks all of them to end, the one that answers requests first, and returns its state."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(len(self._nodes)) as pool:
+            states = [pool.submit(one.stop, timeout_s) for _, one in self._nodes]
+        return states[0].result()
+
     def wait(self, cancel: CancelToken) -> Ended:
         """Returns when a node has ended; raises Cancelled when the token is set."""
         while not self.exited.wait(_POLL_S):

@@ -54,8 +54,10 @@ def wait_ready(
     health_path: str,
     timeout_s: float,
     cancel: CancelToken,
+    any_status: bool = False,
 ) -> float:
-    """Returns the seconds it took until ``health_path`` answered 200.
+    """Returns the seconds it took until ``health_path`` answered 200; with ``any_status``, until it
+    answered at all.
 
     Asks after 50 ms, then less often, at most every 500 ms. Raises NotReady as soon as the process
     has ended or the time is up, and Cancelled when the token is set.
@@ -75,6 +77,8 @@ def wait_ready(
         try:
             client.get(health_path, timeout_s=min(_PROBE_TIMEOUT_S, left_s))
         except ServerFault as fault:
+            if any_status and fault.kind == "status":
+                return time.monotonic() - started
             answer = fault.what
         else:
             return time.monotonic() - started

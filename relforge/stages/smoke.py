@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from relforge.evidence.store import Store
+from relforge.manifest.device import Device
 from relforge.manifest.project import Project
 from relforge.manifest.release import Release
+from relforge.manifest.smoke import Smoke as Settings
 from relforge.plan import Planning
+from relforge.serving.expected import expected_of, says_flaggems
 from relforge.serving.inputs import ServingInputs, launch, serving_inputs
 from relforge.serving.reference import GreedyText
-from relforge.serving.smoke import SmokeReport
+from relforge.serving.smoke import ProbeReport, SmokeReport
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from relforge.stages.build import BuildResult
 
 
 class SmokeInputs(ServingInputs):
@@ -21,6 +28,9 @@ class SmokeInputs(ServingInputs):
     reference_path: str | None
     reference_sha256: str | None
     settings: dict[str, Any]
+    languages: tuple[str, ...]
+    flaggems: bool
+    """Whether the release says that FlagGems is used."""
 
 
 class SmokeResult(StageResult):
@@ -35,7 +45,7 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
     """Starts the digest with the manifest's run options, and stops it whatever happens."""
 
     name = "smoke"
-    revision = 2
+    revision = 3
     title = "smoke test"
     needs = ("weights", "build")
     result_type = SmokeResult
@@ -48,6 +58,8 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
             reference_path=reference.path if reference else None,
             reference_sha256=planning.file_sha256(reference.path) if reference else None,
             settings=subject.release.smoke.model_dump(mode="json"),
+            languages=subject.model.languages,
+            flaggems=says_flaggems(subject.release),
         )
 
     def resources(self, inputs: SmokeInputs) -> Resources:
@@ -60,6 +72,8 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
         inputs = job.inputs
         project = Project(job.env.project_roots)
         release = Release.model_validate(inputs.release)
+        settings = Settings.model_validate(inputs.settings)
+        build = cast("BuildResult", job.upstream["build"])
         reference = (
             read_greedy_texts(project.path(inputs.reference_path)) if inputs.reference_path else ()
         )
@@ -68,28 +82,29 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
                 spec,
                 engine,
                 reference=reference,
-                settings=release.smoke,
+                settings=settings,
                 run_id=job.env.run_id,
                 log_path=_log_path(job.env.run_dir),
                 cancel=ctx.cancel,
                 on_line=ctx.line,
                 config_digest=config_digest,
                 site=job.env.site.engine,
+                on_result=lambda probe: ctx.line(probe.shown()),
+                expected=expected_of(
+                    release,
+                    Device.model_validate(inputs.device),
+                    languages=inputs.languages,
+                    flaggems=inputs.flaggems,
+                    python_packages=build.python_packages,
+                ),
             )
-        for probe in report.probes:
-            ctx.line(f"{probe.verdict}: {probe.name} ({probe.seconds:.2f} s) {probe.reason}")
-        reason = report.reason
-        if report.cause is not None:
-            reason = (
-                f"{reason}\n{report.cause.explanation}\nlog line: {report.cause.evidence}\n"
-                f"remedy: {report.cause.remedy}"
-            )
+        reason = explained(report)
         store = Store(job.env.home)
         return SmokeResult(
             verdict=report.verdict,
             reason=reason,
             report=report,
-            sample=reference[0] if reference and release.smoke.exact else None,
+            sample=reference[0] if reference and settings.exact else None,
             outputs=(
                 store.put_blob(
                     report.model_dump_json(indent=1, exclude={"server_log"}).encode() + b"\n"
@@ -106,6 +121,26 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
             f"{report.reason}; ready after {report.start_to_ready_s:.0f} s, "
             f"first token after {report.first_token_ms:.0f} ms"
         )
+
+
+def log_lines(report: ProbeReport) -> Iterator[str]:
+    """What a report says beside its probes, for people."""
+    if isinstance(report, SmokeReport) and report.start_to_ready_s is not None:
+        took = f"ready after {report.start_to_ready_s:.1f} s"
+        if report.stop_s is not None and report.overhead_s is not None:
+            took += f", ended after {report.stop_s:.1f} s; probing added {report.overhead_s:.2f} s"
+        yield took
+    yield report.reason if report.verdict == "fail" else f"pass: {report.reason}"
+
+
+def explained(report: ProbeReport) -> str:
+    """The reason of a report, with the cause and its remedy where it is known."""
+    if report.cause is None:
+        return report.reason
+    return (
+        f"{report.reason}\n{report.cause.explanation}\nlog line: {report.cause.evidence}\n"
+        f"remedy: {report.cause.remedy}"
+    )
 
 
 def _log_path(run_dir: Path) -> Path:

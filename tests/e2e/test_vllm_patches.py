@@ -15,7 +15,8 @@ from relforge.engine.client import connect
 from relforge.lock import Lock, dump_lock, request_key
 from relforge.manifest.loader import load
 from relforge.manifest.project import find_project
-from relforge.manifest.release import Release, Smoke
+from relforge.manifest.release import Release
+from relforge.manifest.smoke import Smoke
 from relforge.serving.smoke import run_smoke
 from relforge.serving.spec import launch_spec
 from tests.e2e.conftest import CHECKOUT, containers, relforge, write_site

@@ -37,10 +37,15 @@ from relforge.engine.containers import (
     sweep,
 )
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.manifest.release import Smoke
+from relforge.manifest.project import Project, builtin_root
+from relforge.manifest.smoke import Smoke
+from relforge.serving.expected import Expected
+from relforge.serving.probes import PROBES
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import NotReady, SmokeReport, run_smoke, serve_context
 from relforge.serving.spec import LaunchSpec, Node, docker_argv
+from tests.fakes.openai_server import CONTEXT, VERSION
+from tests.support.faults import FAKE_TRAITS
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -115,7 +120,8 @@ def node(image: str, run_id: str, *argv: str, **changes: Any) -> Node:
 
 def fake(image: str, run_id: str, *options: str, **changes: Any) -> LaunchSpec:
     argv = ("/usr/bin/python3", "-u", "/app/server.py", "--port", str(PORT), *options)
-    return launch(node(image, run_id, *argv, **changes))
+    spec = launch(node(image, run_id, *argv, **changes))
+    return spec.model_copy(update={"traits": FAKE_TRAITS})
 
 
 def launch(*nodes: Node) -> LaunchSpec:
@@ -135,10 +141,9 @@ def smoke(
         spec,
         engine,
         reference=REFERENCE,
-        settings=Smoke(request_timeout_s=5),
         run_id=run_id,
         log_path=tmp_path / "server.log",
-        **{"cancel": CancelToken(), **more},
+        **{"cancel": CancelToken(), "settings": Smoke(request_timeout_s=5), **more},
     )
 
 
@@ -150,7 +155,14 @@ def test_a_clean_server_passes(
     report = smoke(fake(image, run_id), engine, run_id, tmp_path, on_line=lines.append)
     took_s = time.monotonic() - started
     assert report.verdict == "pass", report.reason
-    assert {probe.verdict for probe in report.probes} == {"pass"}
+    not_run = {probe.name: probe.reason for probe in report.probes if probe.verdict != "pass"}
+    assert not_run == {
+        "flaggems": "the release does not say that FlagGems is used",
+        "device": "no container of ours: its device is not known",
+    }
+    assert (report.server_version, report.max_model_len) == (VERSION, CONTEXT)
+    assert report.state.exit_code == 0
+    assert report.overhead_s is not None
     assert report.image_id == image
     assert report.start_to_ready_s is not None
     assert report.first_token_ms is not None
@@ -161,6 +173,68 @@ def test_a_clean_server_passes(
     assert f"listening on {PORT}" in lines
     assert report.server_log.read_text().splitlines() == lines
     assert took_s < report.start_to_ready_s + sum(probe.seconds for probe in report.probes) + 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("ignores-sigterm", "still runs 1 s after SIGTERM"),
+        ("sigterm-exits-1", "ended with exit status 1"),
+    ],
+)
+def test_a_server_that_does_not_end_well_fails(
+    fault: str, says: str, engine: DockerClient, image: str, run_id: str, tmp_path: Path
+) -> None:
+    spec = fake(image, run_id, "--fault", fault)
+    settings = Smoke(request_timeout_s=5, stop_timeout_s=1)
+    report = smoke(spec, engine, run_id, tmp_path, settings=settings)
+    assert [probe.name for probe in report.probes if probe.verdict == "fail"] == ["graceful-stop"]
+    assert says in report.reason
+
+
+IXSMI_STAND_IN = """#!/bin/sh
+# The memory in use is that of two devices, and rises while the server runs.
+used=257
+if grep -qsae '[-]-hold' /proc/[0-9]*/cmdline; then used=$1; fi
+printf '| 0%%   30C   P0    40W / 250W   | %sMiB / 32768MiB | 0%% |\\n' "$used" "$used"
+"""
+
+
+@pytest.mark.parametrize(
+    ("serving_mib", "held", "verdict", "says"),
+    [
+        ("29000", "/dev/iluvatar0", "pass", "holds /dev/iluvatar0"),
+        ("259", "/dev/iluvatar0", "fail", "on 0 of the 2 accelerators"),
+        ("29000", "/dev/null", "fail", "no process of the container has /dev/iluvatar0 open"),
+    ],
+)
+def test_the_device_of_a_container_is_looked_at(
+    serving_mib: str,
+    held: str,
+    verdict: str,
+    says: str,
+    engine: DockerClient,
+    image: str,
+    run_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a stand-in for the vendor's query program; the container and its files are real."""
+    program = tmp_path / "bin" / "ixsmi"
+    program.parent.mkdir()
+    program.write_text(IXSMI_STAND_IN.replace("$1", serving_mib))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    spec = fake(image, run_id, "--hold", held, devices=("/dev/zero:/dev/iluvatar0",))
+    device = Project((builtin_root(),)).device("bi_V150")
+    report = smoke(
+        spec, engine, run_id, tmp_path, expected=Expected(device, accelerators_per_node=2)
+    )
+    found = {probe.name: probe for probe in report.probes}["device"]
+    assert found.verdict == verdict, found.reason
+    assert says in found.reason
+    assert [sample.when for sample in report.device] == ["before", "serving", "after"]
+    assert report.verdict == verdict
 
 
 def test_labels_name_owner_and_run(
@@ -210,7 +284,7 @@ def test_a_server_that_dies_at_start_fails_within_two_seconds_of_its_death(
     assert report.cause.evidence == line
     assert report.state.exit_code == 3
     assert line in report.server_log.read_text()
-    assert [p.verdict for p in report.probes].count("not-run") == 5
+    assert [p.verdict for p in report.probes].count("not-run") == len(PROBES) - 2
 
 
 def test_a_server_that_its_first_request_kills(

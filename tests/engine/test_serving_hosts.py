@@ -20,8 +20,8 @@ import pytest
 from relforge.cancel import CancelToken
 from relforge.engine.client import connect
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.release import Smoke
 from relforge.manifest.site import EngineSite
+from relforge.manifest.smoke import Smoke
 from relforge.serving.model import LaunchSpec
 from relforge.serving.reach import check_reach
 from relforge.serving.smoke import SmokeReport, run_smoke

@@ -45,7 +45,7 @@ def build() -> BuildResult:
 def smoke(**changes: Any) -> SmokeResult:
     report: dict[str, Any] = {
         "verdict": "pass", "reason": "1 of 1 probes passed, none failed", "cause": None,
-        "probes": (ProbeResult(name="ready", verdict="pass", reason="", seconds=1),),
+        "probes": (ProbeResult(name="health", verdict="pass", reason="", seconds=1),),
         "start_to_ready_s": 49.4, "first_token_ms": 53.0, "tokens_per_s": 60.0,
         "memory_peak_bytes": None, "state": ContainerState(status="running"),
         "image_id": DIGEST, "config_digest": None, "server_log": Path("/log"),

@@ -7,13 +7,14 @@ import time
 
 import pytest
 
-from relforge.serving.client import OpenAIClient, ServerFault, sse_data
+from relforge.serving.client import OpenAIClient, ServerFault
+from relforge.serving.wire import sse_data
 from tests.fakes.openai_server import FakeServer, Fault
 
 
 def test_answers_and_figures() -> None:
     with FakeServer() as server, OpenAIClient(server.base_url, "tiny") as client:
-        assert client.models() == ("tiny",)
+        assert [one.id for one in client.models()] == ["tiny"]
         answer = client.completion("48+76=", max_tokens=8, stop=["\n"])
         assert (answer.text, answer.finish_reason) == ("124", "stop")
         assert answer.usage is not None
@@ -21,7 +22,7 @@ def test_answers_and_figures() -> None:
         assert server.requests[-1]["temperature"] == 0
         assert server.requests[-1]["stop"] == ["\n"]
         assert client.chat("1+2=", max_tokens=8).text == "3"
-        server._server.pause_s = 0.05
+        server._server.piece_s = 0.05
         streamed = client.stream("48+76=", max_tokens=8)
     assert streamed.text == "124"
     assert (streamed.pieces, streamed.done, streamed.finish_reason) == (3, True, "stop")
@@ -77,7 +78,7 @@ def test_nothing_listens() -> None:
 def test_the_environments_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with FakeServer() as server, OpenAIClient(server.base_url, "tiny") as client:
-        assert client.models() == ("tiny",)
+        assert [one.id for one in client.models()] == ["tiny"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])

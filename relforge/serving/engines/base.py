@@ -29,8 +29,37 @@ class ServerCommand(Frozen):
     """False: it does its work and ends."""
 
 
+class ServerTraits(Frozen):
+    """What a kind of server has beside the plain OpenAI protocol; probes ask for nothing else."""
+
+    name: str
+    version_path: str | None = None
+    """Answers ``{"version": ...}``."""
+    metrics_path: str | None = None
+    """Prometheus text."""
+    metrics_optional: bool = False
+    """They are only there when the server was told so."""
+    running_requests: str = ""
+    """The metric with the number of requests in work."""
+    generated_tokens: str = ""
+    """The metric that counts tokens written."""
+    ignore_eos: bool = False
+    """Knows ``ignore_eos``: writes on to ``max_tokens``."""
+    logprobs: bool = False
+    """Gives log-probabilities of the tokens of a completion."""
+    echo: bool = False
+    """Gives them for the prompt too, with ``echo``."""
+
+
+PLAIN = ServerTraits(name="this server")
+
+
 class ServingEngine(Protocol):
     """One kind of server."""
+
+    @property
+    def traits(self) -> ServerTraits:
+        """What it can be asked for."""
 
     @property
     def health_path(self) -> str:
@@ -51,6 +80,7 @@ class OnePort:
     """Engines that answer all requests on ``serve.port``."""
 
     health_path = "/health"
+    traits = PLAIN
 
     def health_port(self, release: Release) -> int:
         return release.serve.port

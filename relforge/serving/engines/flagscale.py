@@ -17,7 +17,7 @@ from relforge.manifest.release import Release
 from relforge.manifest.serve import FlagScale as Settings
 from relforge.serving.engines.base import OnePort, ServerCommand, as_word, cannot, refuse_own
 from relforge.serving.engines.flagscale_tree import copied
-from relforge.serving.engines.vllm import OWN
+from relforge.serving.engines.vllm import OWN, TRAITS
 from relforge.serving.place import Place
 
 # As the first process of a container, sleep alone would not hear that it is told to end.
@@ -30,6 +30,8 @@ class FlagScale(OnePort):
 
     Variables come with the container: FlagScale's own ``envs`` pass through two shells unquoted.
     """
+
+    traits = TRAITS
 
     def command(self, release: Release, model_path: str, place: Place) -> ServerCommand:
         serve = release.serve

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from relforge.manifest.release import Release
 from relforge.manifest.serve import LOCAL_MOUNTS, PaddleLocal, ServeMount
 from relforge.manifest.serve import PaddleNLP as Settings
-from relforge.serving.engines.base import ServerCommand, cannot
+from relforge.serving.engines.base import PLAIN, ServerCommand, cannot
 from relforge.serving.place import Place
 
 # start_server puts the server into the background; what follows keeps the container.
@@ -35,6 +35,7 @@ class PaddleNLP:
     """``start_server`` with the name of a pre-built graph, or with the graph that is mounted."""
 
     health_path = "/v2/health/ready"
+    traits = PLAIN
 
     def health_port(self, release: Release) -> int:
         return (release.serve.paddlenlp or Settings()).health_port

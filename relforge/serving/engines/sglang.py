@@ -8,6 +8,7 @@ from relforge.manifest.release import Release
 from relforge.serving.engines.base import (
     OnePort,
     ServerCommand,
+    ServerTraits,
     as_word,
     cannot,
     refuse_own,
@@ -29,12 +30,26 @@ _OWN = {
 }
 
 
+# SGLang, docs: references/production_metrics.md (--enable-metrics), backend/sampling_params.md.
+TRAITS = ServerTraits(
+    name="SGLang",
+    metrics_path="/metrics",
+    metrics_optional=True,
+    running_requests="sglang:num_running_reqs",
+    generated_tokens="sglang:generation_tokens_total",
+    ignore_eos=True,
+    logprobs=True,
+)
+
+
 class Sglang(OnePort):
     """Options as of SGLang 0.4.3 (``sglang/srt/server_args.py``).
 
     Tensor- and pipeline-parallel ranks are shared between nodes; each node starts the same command
     with its own rank, and the first answers requests.
     """
+
+    traits = TRAITS
 
     def command(self, release: Release, model_path: str, place: Place) -> ServerCommand:
         serve = release.serve

@@ -8,6 +8,7 @@ from relforge.manifest.release import Release
 from relforge.serving.engines.base import (
     OnePort,
     ServerCommand,
+    ServerTraits,
     cannot,
     options,
     refuse_own,
@@ -31,6 +32,19 @@ OWN = {
 }
 
 
+# vLLM, docs: usage/metrics.md, serving/openai_compatible_server.md; seen at 0.32.
+TRAITS = ServerTraits(
+    name="vLLM",
+    version_path="/version",
+    metrics_path="/metrics",
+    running_requests="vllm:num_requests_running",
+    generated_tokens="vllm:generation_tokens_total",
+    ignore_eos=True,
+    logprobs=True,
+    echo=True,
+)
+
+
 class Vllm(OnePort):
     """``vllm serve PATH`` with the manifest's options behind relforge's own.
 
@@ -39,6 +53,8 @@ class Vllm(OnePort):
     data parallelism they share the ranks of one replica in a Ray cluster, which the first node
     starts and the others join (vLLM, docs/serving/parallelism_scaling.md, "Multi-node").
     """
+
+    traits = TRAITS
 
     def command(self, release: Release, model_path: str, place: Place) -> ServerCommand:
         serve = release.serve
