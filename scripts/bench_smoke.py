@@ -21,7 +21,7 @@ def smoke(image: str) -> dict[str, Any]:
     command = [sys.executable, "-c", "from relforge.cli import main; main()"]
     done = subprocess.run(
         [*command, "smoke", "--image", image, "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         sys.exit(done.stderr)

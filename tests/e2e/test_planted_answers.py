@@ -77,7 +77,7 @@ class Launches:
                 python_packages={"vllm": "0.32.0+cpu"},
             ),
         )  # fmt: skip
-        assert containers() == []
+        assert not [name for name in containers() if "planted" in name]
         return report
 
     def rewrite(self, name: str, change: Callable[[Any], Any]) -> None:
@@ -211,7 +211,7 @@ def test_an_engine_that_hangs_and_one_that_dies_while_health_is_200(
         dead = asked(target, "completion", "stream")
     assert [one.verdict for one in dead] == ["fail", "not-run"]
     assert "killed the server" in dead[0].reason or "EngineCore" in dead[0].reason
-    assert containers() == []
+    assert not [name for name in containers() if "planted" in name]
 
 
 def engine_pid(container: Container) -> int:
