@@ -95,6 +95,8 @@ class DeviceProof:
         ]
         if code not in (0, 1) or _OTHER_FIND.search(said):
             return  # no find in the image, or none that knows these options
+        if not lines and b"Permission denied" in said:
+            return  # the server may be another user's process
         self._held = bool(lines)
         holders = sorted({(int(path.split("/")[2]), file) for path, file in lines})
         self._holders = ", ".join(f"process {pid} holds {file}" for pid, file in holders[:4])

@@ -92,8 +92,16 @@ def test_memory_that_somebody_else_took() -> None:
     assert "no process of the container has /dev/iluvatar0 open" in reason
 
 
-def test_an_image_without_find_proves_nothing_of_files() -> None:
-    inside = Inside(b"exec: find: not found", code=127)
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"exec: find: not found", 127),
+        (b"find: '/proc/1/fd': Permission denied\n", 1),
+        (b"find: unknown predicate `-lname'\n", 1),
+    ],
+)
+def test_files_that_cannot_be_looked_at_prove_nothing(said: bytes, code: int) -> None:
+    inside = Inside(said, code)
     verdict, reason = proof([smi(257, 257), smi(29000, 28000), smi(257, 257)], inside)
     assert verdict == "pass"
     assert "holds" not in reason
