@@ -183,6 +183,18 @@ def evaluator() -> Finding:
     return Finding(name="lm-eval", state="ok", found="installed")
 
 
+def plotter() -> Finding:
+    """The extra that draws a benchmark."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return Finding(
+            name="matplotlib",
+            state="missing",
+            found="not installed",
+            remedy="pip install 'relforge[bench]'",
+        )
+    return Finding(name="matplotlib", state="ok", found="installed")
+
+
 def identities(paths: Iterable[Path], passphrase_file: Path | None = None) -> Finding:
     """Private keys for sealed patch sets: which can be used, which cannot, who else can read them.
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from relforge.stage import Stage
+from relforge.stages.bench import Bench
 from relforge.stages.build import Build
 from relforge.stages.card import Card
 from relforge.stages.evaluate import Evaluate
-from relforge.stages.later import Bench, Coverage, Sbom, Scan, Sign
+from relforge.stages.later import Coverage, Sbom, Scan, Sign
 from relforge.stages.preflight import Preflight
 from relforge.stages.publish import Publish
 from relforge.stages.render import Render

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relforge.card.data import CardData
+from relforge.ui.text import size
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -25,6 +26,7 @@ def _template() -> Template:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - the output is Markdown
     )
+    environment.filters["size"] = size
     return environment.get_template("card.md.j2")
 
 

@@ -166,6 +166,7 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
     yield from _graph(release, model)
     yield from _keys(release, device)
     yield from _stack(release, device)
+    yield from _bench(release)
     quantization = release.serve.args.get("quantization")
     if quantization in _NEEDS_QUANTIZED_WEIGHTS and model.precision in _FLOATS:
         yield Contradiction(
@@ -187,6 +188,35 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
             f"an evaluation is declared, and {model.name} has no reference to compare with",
             "the gate compares with recorded answers, question by question",
             "add reference to the model, or remove evaluation and say why under skip.evaluate",
+        )
+
+
+def _bench(release: Release) -> Iterator[Contradiction]:
+    bench = release.bench
+    if bench is None:
+        return
+    if "bench" in release.skip:
+        yield Contradiction(
+            ("skip", "bench"),
+            "a benchmark is declared and skipped",
+            "one of the two is not meant",
+            "remove bench, or skip.bench",
+        )
+    if release.engine != "vllm":
+        yield Contradiction(
+            ("bench",),
+            f"a benchmark is declared, and the engine is {release.engine!r}",
+            "the load comes from vLLM's own `vllm bench serve`, inside the served image",
+            "remove bench; what people type against the server stands under client",
+        )
+    longest = release.serve.args.get("max-model-len")
+    wanted = bench.input_tokens + bench.output_tokens
+    if isinstance(longest, int) and not isinstance(longest, bool) and wanted > longest:
+        yield Contradiction(
+            ("bench", "input_tokens"),
+            f"{bench.input_tokens} + {bench.output_tokens} tokens do not fit in the context",
+            f"serve.args.max-model-len is {longest}, so that every request would be refused",
+            "ask for fewer tokens, or serve a longer context",
         )
 
 

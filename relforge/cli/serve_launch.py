@@ -39,7 +39,7 @@ def launch_of(
     ``own_port`` false on a free one; ``weight_files`` are all that is mounted of the weights.
     Raises RelforgeError (USAGE).
     """
-    planned = _Planned(place, release, started)
+    planned = Planned(place, release, started)
     builds = release.build.image is None
     device = place.project.device(release.device).for_release(release.stack, builds=builds)
     return launch_spec(
@@ -67,7 +67,7 @@ def _mount(word: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-class _Planned:
+class Planned:
     """What was made here before and is still what the manifests ask for; looked up when needed."""
 
     def __init__(self, place: Workplace, release: Release, started: bool) -> None:
@@ -147,7 +147,7 @@ class _Planned:
         return found.folder
 
 
-def _weights(planned: _Planned, hosts: tuple[HostNode, ...] | None, local: str | None) -> Path:
+def _weights(planned: Planned, hosts: tuple[HostNode, ...] | None, local: str | None) -> Path:
     """Only looked up where a host does not say it itself, and where they are mounted."""
     if local is not None:
         return Path("/")

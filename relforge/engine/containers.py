@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from relforge import owner, redact
 from relforge.engine.container_spec import ContainerSpec, ContainerState, Mount, PublishedPort
@@ -29,6 +29,15 @@ LABEL_TOKEN = "org.relforge.token"  # noqa: S105 (an id, no password)
 LABEL_PID_NAMESPACE = "org.relforge.pidns"
 _LOG_TAIL_BYTES = 4 * 1024 * 1024
 _STREAM_END_S = 5.0
+_KILLED = 137
+
+
+class Executed(NamedTuple):
+    """How a further command in a container ended."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
 
 
 class Container:
@@ -101,13 +110,36 @@ class Container:
             said: bytes = self._api.exec_start(made["Id"])
             return int(self._api.exec_inspect(made["Id"])["ExitCode"]), said
         except _stream_errors() as error:
-            raise RelforgeError(
-                f"the engine could not run {argv[0]} in the container {self.name}",
-                code=ExitCode.ENVIRONMENT,
-                where=f"container {self.name}",
-                why=str(error),
-                hint=f"read its log: {self.log_path}",
-            ) from error
+            raise self._did_not_run(argv[0], error) from error
+
+    def run_beside(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Executed:
+        """Like ``execute``, with stdout and stderr apart.
+
+        A command that ends because the container did has the exit status 137.
+        """
+        try:
+            made = self._api.exec_create(self.id, list(argv), environment=dict(env or {}))
+            stdout, stderr = self._api.exec_start(made["Id"], demux=True)
+            code = self._api.exec_inspect(made["Id"])["ExitCode"]
+        except _stream_errors() as error:
+            if not self.state().running:
+                return Executed(_KILLED, b"", str(error).encode())
+            raise self._did_not_run(argv[0], error) from error
+        return Executed(_KILLED if code is None else int(code), stdout or b"", stderr or b"")
+
+    def _did_not_run(self, program: str, error: Exception) -> RelforgeError:
+        return RelforgeError(
+            f"the engine could not run {program} in the container {self.name}",
+            code=ExitCode.ENVIRONMENT,
+            where=f"container {self.name}",
+            why=str(error),
+            hint=f"read its log: {self.log_path}",
+        )
+
+    def cpu_s(self) -> float:
+        """Processor time that all its processes have used so far, in seconds of one core."""
+        stats = self._api.stats(self.id, stream=False, one_shot=True)
+        return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
 
     def stop(self, timeout_s: float) -> ContainerState:
         """Sends SIGTERM and waits so long for its end; it is not killed when it goes on."""
@@ -370,6 +402,7 @@ __all__ = [
     "Container",
     "ContainerSpec",
     "ContainerState",
+    "Executed",
     "ImageMissing",
     "Mount",
     "PublishedPort",

@@ -18,6 +18,8 @@ from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
+_EVIDENCE = ("smoke", "evaluate", "bench", "render")
+"""Stages whose outputs are evidence."""
 
 
 class StageOutput(Frozen):
@@ -111,10 +113,9 @@ def write_record(
             name: [
                 {"file": output.path.name, "sha256": output.sha256, "bytes": output.size_bytes}
                 for output in result.outputs
-                if name in ("smoke", "evaluate", "render")
             ]
             for name, result in results.items()
-            if name in ("smoke", "evaluate", "render")
+            if name in _EVIDENCE
         },
         "results": {
             name: _portable(result) for name, result in results.items() if name != "sources"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from relforge.frozen import Frozen
+from relforge.manifest.bench import Bench
 from relforge.manifest.build import Build, Compiled, Precompiled
 from relforge.manifest.client import Client
 from relforge.manifest.common import (
@@ -68,6 +69,7 @@ class Release(Frozen):
     serve: Serve
     smoke: Smoke = Smoke()
     evaluation: Evaluation | None = None
+    bench: Bench | None = None
     reported: tuple[Reported, ...] = ()
     """Figures that others published of this deployment. What they are compared with stands in
     ``manifests/references/``."""

@@ -13,6 +13,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
+    from relforge.benching.output import BenchComparisonOutput
     from relforge.checking import CheckReport
     from relforge.evaluation.coverage_rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
@@ -42,6 +43,7 @@ def models() -> dict[str, type[Frozen]]:
         "plan-output": PlanOutput,
         "check-output": CheckReport,
         "compare-output": ComparisonOutput,
+        "bench-compare-output": BenchComparisonOutput,
         "lock-output": LockOutput,
         "lint-output": LintReport,
         "serve-output": LaunchOutput,

@@ -24,6 +24,7 @@ class CardInputs(StageInputs):
     build_key: str
     smoke_key: str
     evaluate_key: str | None
+    bench_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -48,7 +49,7 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate")
+    needs = ("unpatch", "build", "smoke", "evaluate", "bench")
     result_type = CardResult
     revision = 1
 
@@ -56,11 +57,12 @@ class Card(Stage[CardInputs, CardResult]):
         subject = planning.subject
         lock = subject.lock
         # What the release has no use for is no limit of it; what it goes without is.
-        release_skips = set(subject.release.skip) | {"evaluate"}
+        release_skips = set(subject.release.skip) | {"evaluate", "bench"}
         return CardInputs(
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
             evaluate_key=planning.keys.get("evaluate"),
+            bench_key=planning.keys.get("bench"),
             release=subject.release,
             device=subject.device,
             model=subject.model,
@@ -80,6 +82,7 @@ class Card(Stage[CardInputs, CardResult]):
     def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
         from relforge.card.data import gather
         from relforge.card.render import render
+        from relforge.stages.bench import BenchResult
         from relforge.stages.build import BuildResult
         from relforge.stages.evaluate import EvaluateResult
         from relforge.stages.smoke import SmokeResult
@@ -89,6 +92,7 @@ class Card(Stage[CardInputs, CardResult]):
         unpatched = job.upstream.get("unpatch")
         applied = unpatched.sets if isinstance(unpatched, UnpatchResult) else ()
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
+        bench = cast("BenchResult | None", job.upstream.get("bench"))
         data = gather(
             release=inputs.release,
             device=inputs.device,
@@ -100,6 +104,7 @@ class Card(Stage[CardInputs, CardResult]):
             build=cast(BuildResult, job.upstream["build"]),
             smoke=cast(SmokeResult, job.upstream["smoke"]),
             evaluation=evaluation.figures if evaluation else None,
+            performance=bench.report if bench and bench.verdict == "pass" else None,
             sealed=frozenset(inputs.sealed),
             skipped=inputs.skipped,
             registry=inputs.registry,
@@ -107,6 +112,10 @@ class Card(Stage[CardInputs, CardResult]):
         text = render(data)
         path = job.env.run_dir / "README.md"
         write_atomic(path, text.encode())
+        if bench is not None and bench.chart is not None:
+            # Where the card, opened in the run, looks for it.
+            (path.parent / "evidence").mkdir(exist_ok=True)
+            write_atomic(path.parent / "evidence" / "bench.svg", bench.chart.path.read_bytes())
         ctx.line(f"wrote {path}")
         return CardResult(
             path=path,

@@ -26,13 +26,6 @@ class _Later(Stage[StageInputs, StageResult]):
         raise RelforgeError(f"{self.name} cannot run", code=ExitCode.BUG)
 
 
-class Bench(_Later):
-    """Latency and throughput under load."""
-
-    name = "bench"
-    title = "benchmark"
-
-
 class Coverage(_Later):
     """Which operators Triton kernels took over."""
 

@@ -19,7 +19,7 @@ from relforge.stage import (
 )
 
 _ADVISED_MEMORY_BYTES = 2 * 10**9
-_SERVING = {"smoke", "evaluate"}
+_SERVING = {"smoke", "evaluate", "bench"}
 
 
 class PreflightInputs(StageInputs):
@@ -31,6 +31,7 @@ class PreflightInputs(StageInputs):
     secrets: tuple[str, ...]
     bootstraps: bool
     evaluates: bool
+    benches: bool = False
     nodes: int = 0
     """Of the launch, where a stage that will run serves the image; 0: none does."""
 
@@ -67,6 +68,7 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
             secrets=tuple(sorted(planning.secrets)),
             bootstraps="build" in planning.work and _bootstraps(subject),
             evaluates="evaluate" in planning.work,
+            benches="bench" in planning.work,
             nodes=subject.release.serve.nodes if planning.work.keys() & _SERVING else 0,
         )
 
@@ -98,6 +100,8 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
             findings.append(hostcheck.bootstrap())
         if inputs.evaluates:
             findings.append(hostcheck.evaluator())
+        if inputs.benches:
+            findings.append(hostcheck.plotter())
         if "identities" in inputs.secrets:
             findings.append(hostcheck.identities(site.identities, site.key_passphrase_file))
         for finding in findings:

@@ -9,6 +9,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import Output, stamp
 from relforge.plan import Planning, Subject
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
 from relforge.stages.evaluate import EvaluateResult
@@ -22,6 +23,7 @@ class PublishInputs(StageInputs):
     build_key: str
     smoke_key: str
     evaluate_key: str | None
+    bench_key: str | None
     card_key: str
     registry: str | None
 
@@ -40,7 +42,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     name = "publish"
     title = "publication"
-    needs = ("unpatch", "render", "build", "smoke", "evaluate", "card")
+    needs = ("unpatch", "render", "build", "smoke", "evaluate", "bench", "card")
     result_type = PublishResult
 
     def plan(self, planning: Planning) -> PublishInputs | Skip:
@@ -48,6 +50,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
             evaluate_key=planning.keys.get("evaluate"),
+            bench_key=planning.keys.get("bench"),
             card_key=planning.key("card"),
             registry=planning.subject.registry,
         )
@@ -76,6 +79,8 @@ class Publish(Stage[PublishInputs, PublishResult]):
             evidence["Dockerfile"] = rendered.outputs[0].path
         if evaluation is not None:
             evidence["evaluation.json"] = evaluation.outputs[0].path
+        if (bench := cast("BenchResult | None", job.upstream.get("bench"))) is not None:
+            evidence |= _bench_evidence(bench)
         # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None
         if repository is not None:
@@ -118,6 +123,16 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     def outcome(self, result: PublishResult) -> str:
         return f"{result.folder}" + (f", {result.pushed}" if result.pushed else "")
+
+
+def _bench_evidence(bench: BenchResult) -> dict[str, Path]:
+    """The report, the chart, and the load generator's own files that both were made of."""
+    files = {"bench.json": bench.outputs[0].path}
+    for level, raw in zip(bench.report.levels, bench.raw, strict=True):
+        files[f"bench/concurrency-{level.figures.concurrency}.json"] = raw.path
+    if bench.chart is not None:
+        files["bench.svg"] = bench.chart.path
+    return files
 
 
 def _require_shippable(job: Job[PublishInputs]) -> None:

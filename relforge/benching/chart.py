@@ -1,0 +1,101 @@
+"""A benchmark as an SVG picture: latencies and throughput against the load."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from typing import Any
+
+from relforge.benching.model import BenchReport, Latency, LevelFigures
+from relforge.errors import ExitCode, RelforgeError
+
+# Told apart also without colour, by marker; the colours are those of Okabe and Ito (2008), which
+# people with any common kind of colour blindness tell apart.
+_STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", ":"))
+_INK = "#24292f"
+_GRID = "#d0d7de"
+# Text as outlines, so that it looks the same where a font is missing; no date and a fixed salt for
+# the ids, so that the same figures give the same bytes. The ground is opaque: dark ink on a dark
+# page would not be read.
+_SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "relforge",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def svg(report: BenchReport, title: str) -> bytes:
+    """Three panels over the number of concurrent requests: first token, gaps, output tokens/s.
+
+    Raises RelforgeError (ENVIRONMENT) where Matplotlib is not installed.
+    """
+    matplotlib = _library("matplotlib")
+    figure_class = _library("matplotlib.figure").Figure
+    figures = [level.figures for level in report.levels]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = figure_class(figsize=(10.5, 3.6), layout="constrained", facecolor="white")
+        figure.suptitle(title, fontsize=10)
+        first, gaps, rate = figure.subplots(1, 3)
+        _latency(first, figures, [level.ttft for level in figures], "time to first token, ms")
+        _latency(gaps, figures, [level.itl for level in figures], "time between tokens, ms")
+        rate.plot(
+            [level.concurrency for level in figures],
+            [level.output_tokens_per_s for level in figures],
+            color=_STYLES[0][0],
+            marker=_STYLES[0][1],
+        )
+        rate.set_ylabel("output tokens/s")
+        for panel in (first, gaps, rate):
+            _axes(panel, figures)
+        for panel in (first, gaps):
+            panel.legend(frameon=False)
+        written = io.BytesIO()
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+    return written.getvalue()
+
+
+def _latency(panel: Any, figures: list[LevelFigures], latencies: list[Latency], label: str) -> None:
+    loads = [level.concurrency for level in figures]
+    for number, percentile in enumerate(latencies[0].percentiles):
+        colour, marker, line = _STYLES[number % len(_STYLES)]
+        panel.plot(
+            loads,
+            [latency.at(percentile.p) for latency in latencies],
+            color=colour,
+            marker=marker,
+            linestyle=line,
+            label=f"p{percentile.p:g}",
+        )
+    panel.set_ylabel(label)
+
+
+def _axes(panel: Any, figures: list[LevelFigures]) -> None:
+    loads = [level.concurrency for level in figures]
+    if len(loads) > 1:
+        panel.set_xscale("log", base=2)
+    panel.set_xticks(loads, labels=[str(load) for load in loads])
+    panel.minorticks_off()
+    panel.set_xlabel("concurrent requests")
+    panel.set_ylim(bottom=0)
+    panel.grid(visible=True, color=_GRID, linewidth=0.6)
+    panel.set_axisbelow(True)
+
+
+def _library(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RelforgeError(
+            "the chart of a benchmark needs Matplotlib",
+            code=ExitCode.ENVIRONMENT,
+            why=str(error),
+            hint="pip install 'relforge[bench]'",
+        ) from error

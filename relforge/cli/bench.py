@@ -1,0 +1,57 @@
+"""``relforge bench [compare]``."""
+
+from __future__ import annotations
+
+import typer
+
+from relforge.cli.bench_compare import compare
+from relforge.cli.common import (
+    AllOption,
+    DeviceOption,
+    JsonOption,
+    KeyPassphraseFileOption,
+    KeyPathOption,
+    ModelOption,
+    ProjectOption,
+    ReleaseOption,
+    SiteOption,
+)
+from relforge.cli.flow import run_until
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True)
+app.command()(compare)
+
+
+@app.callback()
+def bench(
+    ctx: typer.Context,
+    device: DeviceOption = None,
+    release: ReleaseOption = None,
+    model: ModelOption = None,
+    all_: AllOption = False,
+    key_path: KeyPathOption = None,
+    key_passphrase_file: KeyPassphraseFileOption = None,
+    json_: JsonOption = False,
+    project: ProjectOption = None,
+    site: SiteOption = None,
+) -> None:
+    """Measures the served image under load, level by level; builds first what is missing.
+
+    With `compare` it says which of two images or settings is faster.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    code = run_until(
+        "bench",
+        project=project,
+        site=site,
+        devices=device,
+        releases=release,
+        models=model,
+        everything=all_,
+        key_path=key_path,
+        key_passphrase_file=key_passphrase_file,
+        registry=None,
+        as_json=json_,
+    )
+    raise typer.Exit(code)
