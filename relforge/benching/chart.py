@@ -42,6 +42,7 @@ def svg(report: BenchReport, title: str) -> bytes:
     figures = [level.figures for level in report.levels]
     with matplotlib.rc_context(_SETTINGS):
         figure = figure_class(figsize=(10.5, 3.6), layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
         figure.suptitle(title, fontsize=10)
         first, gaps, rate = figure.subplots(1, 3)
         _latency(first, figures, [level.ttft for level in figures], "time to first token, ms")
@@ -58,7 +59,8 @@ def svg(report: BenchReport, title: str) -> bytes:
         for panel in (first, gaps):
             panel.legend(frameon=False)
         written = io.BytesIO()
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        about = {"Title": title, "Date": None, "Creator": None}
+        figure.savefig(written, format="svg", metadata=about)
     return written.getvalue()
 
 

@@ -215,7 +215,7 @@ def _bench(release: Release) -> Iterator[Contradiction]:
         yield Contradiction(
             ("bench", "input_tokens"),
             f"{bench.input_tokens} + {bench.output_tokens} tokens do not fit in the context",
-            f"serve.args.max-model-len is {longest}, so that every request would be refused",
+            f"serve.args.max-model-len is {longest}, so that answers would be cut short",
             "ask for fewer tokens, or serve a longer context",
         )
 

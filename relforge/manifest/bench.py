@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -56,10 +58,11 @@ class Bench(Frozen):
                 raise ValueError(f"{name} stand in rising order, each once")
         highest = max(self.percentiles)
         fewest = min(level.prompts for level in self.levels)
-        # One request beyond it, or it would be a guess; written without a division.
-        if fewest * (100 - highest) < 100:
+        # One request lies beyond it, or the percentile would be a guess; as written, not as float.
+        enough = math.ceil(100 / (100 - Decimal(str(highest))))
+        if fewest < enough:
             raise ValueError(
                 f"no request lies beyond percentile {highest:g} of {fewest} prompts: give every "
-                f"level at least {-int(-100 // (100 - highest))}, or leave the percentile out"
+                f"level at least {enough}, or leave the percentile out"
             )
         return self

@@ -80,6 +80,8 @@ class Bench(Stage[BenchInputs, BenchResult]):
         logs.mkdir(exist_ok=True)
         server_log, tool_log = logs / "server-bench.log", logs / "bench-tool.log"
         tool_log.write_bytes(b"")
+        # Its log has a line for each request, thousands of them: they stay in its file.
+        ctx.line(f"starting the server; its log: {server_log}")
         with (
             launch(job, ctx) as (engine, spec, _),
             serve_context(
@@ -88,7 +90,6 @@ class Bench(Stage[BenchInputs, BenchResult]):
                 run_id=job.env.run_id,
                 log_path=server_log,
                 cancel=ctx.cancel,
-                on_line=ctx.line,
                 site=job.env.site.engine,
             ) as served,
         ):

@@ -20,6 +20,7 @@ from relforge.serving.smoke import SmokeReport
 from relforge.stages.build import BuildResult, BuiltPackage
 from relforge.stages.evaluate import Figures
 from relforge.stages.smoke import SmokeResult
+from tests.support import benching
 
 ROOT = builtin_root()
 DIGEST = "sha256:" + "ab" * 32
@@ -72,8 +73,9 @@ def card(evaluation: Figures | None = FIGURES, **changes: Any) -> str:
         "release": release, "device": project.device("cpu_x86"),
         "model": project.model("tiny-adder"), "sources": lock.sources, "patches": lock.patches,
         "trees": {n: lock.tree(n) for n in lock.sources}, "lock_sha256": "9" * 64,
-        "build": build(), "smoke": smoke(), "evaluation": evaluation, "sealed": frozenset(),
-        "skipped": {"bench": "relforge has no benchmark yet"}, "registry": None,
+        "build": build(), "smoke": smoke(), "evaluation": evaluation, "performance": None,
+        "sealed": frozenset(),
+        "skipped": {"sbom": "relforge has no bill of materials yet"}, "registry": None,
     }  # fmt: skip
     return render(gather(**{**given, **changes}))
 
@@ -99,9 +101,31 @@ def test_without_an_evaluation_there_is_no_empty_section() -> None:
     assert "%" not in text.split("## How to run it")[0]
 
 
+def test_the_performance_is_that_of_the_report_with_its_chart_and_its_circumstances() -> None:
+    report = benching.report()
+    text = card(performance=report)
+    assert "](evidence/bench.svg)" in text
+    row = next(line for line in text.splitlines() if line.startswith("| 16 | "))
+    level = report.levels[2].figures
+    assert f"| {level.prompts} | {level.request_per_s:.2f} |" in row
+    shown = " / ".join(f"{level.ttft.at(p):.1f}" for p in (50, 90, 99))
+    assert f"| {shown} |" in row
+    assert row.endswith(" 0.05 |")
+    for said in ("A processor, 2 cores", "vLLM 0.32.0+cpu", "random prompts of about 64 tokens",
+                 "answers of 8 tokens", "at most 2.4 GB of memory"):  # fmt: skip
+        assert said in text
+    assert "None" not in text
+    assert "| |" not in text
+
+
+def test_without_a_benchmark_there_is_no_performance() -> None:
+    assert "Performance" not in card()
+    assert "bench.svg" not in card()
+
+
 def test_what_did_not_run_is_said() -> None:
     text = card()
-    assert "- bench: not run (relforge has no benchmark yet)" in text
+    assert "- sbom: not run (relforge has no bill of materials yet)" in text
     assert "FlagGems' operators: not run (no accelerator)" in text
 
 

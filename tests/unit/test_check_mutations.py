@@ -205,6 +205,12 @@ WRONG: list[tuple[str, Keys, Any, str]] = [
     ("release", ("evaluation", "questions"), 10**6, "more than its task has"),
     ("release", ("evaluation", "margin_points"), 200, "less than or equal to 100"),
     ("release", ("skip",), {"evaluate": "not wanted"}, "declared and skipped"),
+    (
+        "release",
+        ("bench",),
+        {"input_tokens": 8, "output_tokens": 8, "levels": [{"concurrency": 1, "prompts": 100}]},
+        "a benchmark is declared, and the engine is 'command'",
+    ),
     ("release", ("patches",), [{"name": "p", "source": "hello", "path": "no"}], "has no no"),
 ]
 
