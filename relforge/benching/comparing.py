@@ -155,7 +155,7 @@ def compare_servers(
                 release=candidate.release.name,
                 image_id=up[side].image_id,
                 start_to_ready_s=up[side].served.start_to_ready_s,
-                memory_peak_bytes=up[side].served.container.memory_peak_bytes(),
+                memory_peak_bytes=machine.memory_peak_bytes(up[side].served.container),
                 settings=settings(up[side]),
             )
             for side, candidate in candidates.items()

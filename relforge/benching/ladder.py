@@ -52,7 +52,7 @@ def run_ladder(server: LoadedServer, folder: Path, on_line: Callable[[str], None
                     raw.append(path)
             levels.append(measured)
             on_line(shown(measured))
-            peak = served.container.memory_peak_bytes() or peak
+            peak = machine.memory_peak_bytes(served.container) or peak
     except NotMeasured as failed:
         verdict, reason = "fail", str(failed)
     figures = [level.figures for level in levels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from relforge.benching.model import Machine
@@ -37,7 +38,7 @@ class Moment:
     at_s: float
     busy_s: float | None
     """Seconds of one core that the host did not idle, the time stolen by its own host included."""
-    container_s: float
+    container_s: float | None
 
 
 def moment(container: Container) -> Moment:
@@ -53,10 +54,25 @@ def moment(container: Container) -> Moment:
 def other_cores(before: Moment, after: Moment) -> float | None:
     """Cores that were busy with something else than the container, on average between the two."""
     seconds = after.at_s - before.at_s
-    if before.busy_s is None or after.busy_s is None or seconds <= 0:
+    if (
+        before.busy_s is None
+        or after.busy_s is None
+        or before.container_s is None
+        or after.container_s is None
+        or seconds <= 0
+    ):
         return None
     others_s = after.busy_s - before.busy_s - (after.container_s - before.container_s)
     return max(0.0, others_s) / seconds
+
+
+def memory_peak_bytes(container: Container) -> int | None:
+    """Most memory the container has used so far; None where nobody says, or it has ended."""
+    from docker.errors import DockerException
+
+    with suppress(DockerException):
+        return container.memory_peak_bytes()
+    return None
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def doctor(
         hostcheck.memory(4 * _GB),
         hostcheck.bootstrap(),
         hostcheck.evaluator(),
+        hostcheck.plotter(),
         *networkcheck.looks(place.site),
         _keys(place, named, releases),
     ]

@@ -136,10 +136,13 @@ class Container:
             hint=f"read its log: {self.log_path}",
         )
 
-    def cpu_s(self) -> float:
-        """Processor time that all its processes have used so far, in seconds of one core."""
-        stats = self._api.stats(self.id, stream=False, one_shot=True)
-        return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+    def cpu_s(self) -> float | None:
+        """Processor time that all its processes have used so far, in seconds of one core; None
+        where the engine does not say, as of a container that has ended."""
+        with suppress(*_stream_errors(), KeyError):
+            stats = self._api.stats(self.id, stream=False, one_shot=True)
+            return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+        return None
 
     def stop(self, timeout_s: float) -> ContainerState:
         """Sends SIGTERM and waits so long for its end; it is not killed when it goes on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ def test_every_stage_is_accounted_for(record: dict[str, Any]) -> None:
     assert [s["name"] for s in record["stages"]] == STAGES
     statuses = {s["name"]: s["status"] for s in record["stages"]}
     assert {s for s, status in statuses.items() if status == "skipped"} == {
-        "bench", "coverage", "sbom", "scan", "attest",
+        "coverage", "sbom", "scan", "attest",
     }  # fmt: skip
-    assert set(record["skipped"]) == {"bench", "coverage", "sbom", "scan", "attest"}
-    assert record["verdicts"] == {"smoke": "pass", "evaluate": "pass"}
+    assert set(record["skipped"]) == {"coverage", "sbom", "scan", "attest"}
+    assert record["verdicts"] == {"smoke": "pass", "evaluate": "pass", "bench": "pass"}
 
 
 def test_the_published_image_is_the_one_that_was_tested(
@@ -110,6 +111,37 @@ def test_the_card_says_what_the_evidence_says(
     assert not re.search(r"None|\{\{|\| *\|", card), "an empty cell or a placeholder"
     for heading in ("Technical summary", "Image", "Evaluation", "How to run it", "Licence"):
         assert f"\n## {heading}\n" in card
+
+
+def test_the_benchmark_is_what_the_load_generators_own_files_say(
+    record: dict[str, Any], quickstart_dist: Path
+) -> None:
+    evidence = quickstart_dist / "evidence"
+    report = json.loads((evidence / "bench.json").read_text())
+    assert report == record["results"]["bench"]["report"]
+    assert report["image_id"] == record["image_digest"]
+    assert report["memory_peak_bytes"] is None or report["memory_peak_bytes"] > 10**9
+    declared = record["inputs"]["bench"]["values"]["bench"]
+    card = (quickstart_dist / "README.md").read_text()
+    for asked, level in zip(declared["levels"], report["levels"], strict=True):
+        figures = level["figures"]
+        raw = json.loads((evidence / f"bench/concurrency-{asked['concurrency']}.json").read_text())
+        assert (raw["num_prompts"], raw["max_concurrency"]) == (
+            asked["prompts"], asked["concurrency"]
+        )  # fmt: skip
+        assert raw["output_lens"] == [declared["output_tokens"]] * asked["prompts"]
+        assert figures["output_tokens_per_s"] == raw["output_throughput"]
+        middle = figures["ttft"]["percentiles"][0]
+        assert middle["ms"] == pytest.approx(1000 * statistics.median(raw["ttfts"]))
+        assert len(set(raw["ttfts"])) > asked["prompts"] / 2, "real times differ"
+        row = f"| {asked['concurrency']} | {asked['prompts']} | {figures['request_per_s']:.2f} |"
+        assert row in card
+    assert "](evidence/bench.svg)" in card
+    picture = (evidence / "bench.svg").read_text()
+    assert "<!-- time to first token, ms -->" in picture
+    assert record["evidence"]["bench"], "the record names its evidence by hash"
+    rates = [level["figures"]["output_tokens_per_s"] for level in report["levels"]]
+    assert rates[-1] > rates[0], "batching brings something"
 
 
 def test_no_compiler_and_no_cache_in_the_image(record: dict[str, Any]) -> None:

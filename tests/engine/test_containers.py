@@ -254,6 +254,41 @@ def test_labels_name_owner_and_run(
         assert container.host_port(PORT) not in (None, PORT)
 
 
+def test_a_command_beside_the_server_gives_both_its_outputs_and_how_it_ended(
+    engine: DockerClient, image: str, run_id: str, tmp_path: Path
+) -> None:
+    spec = node(image, run_id, "/usr/bin/sleep", "60")
+    with running(engine, spec, run_id=run_id, release="r", log_path=tmp_path / "l") as container:
+        script = 'echo "$WHO" && echo no >&2 && exit 3'
+        done = container.run_beside(("/bin/sh", "-c", script), {"WHO": "me"})
+        assert done == (3, b"me\n", b"no\n")
+        assert container.run_beside(("no-such-program",)).code in (126, 127)
+        spins = ("/bin/sh", "-c", "n=0; while [ $n -lt 300000 ]; do n=$((n+1)); done")
+        before_s, started = container.cpu_s(), time.monotonic()
+        assert container.run_beside(spins).code == 0
+        after_s = container.cpu_s()
+        assert before_s is not None
+        assert after_s is not None
+        used_s = after_s - before_s
+        assert 0.02 < used_s < 2 * (time.monotonic() - started) + 1
+
+
+def test_a_command_ends_with_the_server_beside_it(
+    engine: DockerClient, image: str, run_id: str, tmp_path: Path
+) -> None:
+    spec = node(image, run_id, "/usr/bin/sleep", "60")
+    with running(engine, spec, run_id=run_id, release="r", log_path=tmp_path / "l") as container:
+        killer = threading.Timer(0.5, container.kill)
+        killer.start()
+        started = time.monotonic()
+        assert container.run_beside(("/usr/bin/sleep", "30")).code == 137
+        assert time.monotonic() - started < 10
+        killer.join()
+        assert not container.state().running
+        assert container.run_beside(("/bin/true",)).code == 137, "it is gone, and that is said"
+    assert container.cpu_s() is None
+
+
 def test_a_server_that_dies_at_start_fails_within_two_seconds_of_its_death(
     engine: DockerClient, image: str, run_id: str, tmp_path: Path
 ) -> None:

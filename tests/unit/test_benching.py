@@ -12,8 +12,10 @@ from statistics import median
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
+from relforge import hostcheck
 from relforge.benching import machine
 from relforge.benching.chart import svg
 from relforge.benching.comparing import Candidate, Rules, compare_servers, metric_names
@@ -27,8 +29,9 @@ from relforge.manifest.bench import Bench, BenchLevel
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.site import EngineSite, Site
 from relforge.plan import Planning, subject
-from relforge.stage import Skip
+from relforge.stage import Resources, Skip
 from relforge.stages.bench import Bench as BenchStage
+from relforge.stages.preflight import Preflight, PreflightInputs
 from tests.support import benching
 from tests.support.benching import (
     BENCH,
@@ -111,7 +114,7 @@ def test_answers_that_a_real_server_cuts_short_are_no_fast_answers() -> None:
     bench = BENCH.model_copy(update={"input_tokens": 230, "output_tokens": 64})
     data = (benching.FOLDER / "cut-short.json").read_bytes()
     assert json.loads(data)["completed"] == 8
-    with pytest.raises(NotMeasured, match=r"8 of 8 answers .* 64 tokens .* the shortest has 24"):
+    with pytest.raises(NotMeasured, match=r"8 of 8 answers .*64 tokens .*the shortest has 24"):
         read_result(data, bench, BenchLevel(concurrency=4, prompts=8), seed=0)
 
 
@@ -187,6 +190,28 @@ def test_the_key_has_the_load_and_how_it_is_served() -> None:
     other = planned.model_copy(update={"bench": {**planned.bench, "seed": 1}})
     assert BenchStage().key(planned) != BenchStage().key(other)
     assert planned.release["serve"]["args"]["max-num-seqs"] == 32
+
+
+def test_without_matplotlib_preflight_says_so_before_anything_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert hostcheck.plotter().state == "ok"
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    finding = hostcheck.plotter()
+    assert (finding.state, finding.remedy) == ("missing", "pip install 'relforge[bench]'")
+    project = find_project(builtin_root())
+    found = subject(project, project.release("tiny-adder-cpu_x86"), Site(kind="site"))
+    for work, asked in (({"bench": Resources(engine=True)}, True), ({}, False)):
+        inputs = Preflight().plan(Planning(found, work=work))
+        assert isinstance(inputs, PreflightInputs)
+        assert inputs.benches is asked
+
+
+def test_the_load_in_the_docs_is_that_of_the_release() -> None:
+    text = (builtin_root() / "docs" / "benchmarks.md").read_text()
+    shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    declared = find_project(builtin_root()).release("tiny-adder-cpu_x86").bench
+    assert Bench.model_validate(shown["bench"]) == declared
 
 
 # ---------------------------------------------------------------- the ladder
