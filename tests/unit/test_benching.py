@@ -24,7 +24,7 @@ from relforge.benching.load import LoadedServer
 from relforge.benching.model import BenchReport
 from relforge.benching.settings import changed
 from relforge.benching.tool import NotMeasured, bench_argv, read_result
-from relforge.errors import ExitCode, RelforgeError
+from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.bench import Bench, BenchLevel
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.site import EngineSite, Site
@@ -281,6 +281,15 @@ def test_a_server_that_never_answers_is_ended_at_the_limit(tmp_path: Path) -> No
     got, _ = run_ladder(server, tmp_path / "bench", _no_line)
     assert got.verdict == "fail"
     assert got.reason == "32 requests at 16 at a time were not answered within 0.05 s"
+
+
+def test_an_interrupted_run_is_interrupted_and_no_slow_server(tmp_path: Path) -> None:
+    container = FakeContainer(ends=True)
+    server = loaded(container, tmp_path)
+    server.cancel.cancel("SIGINT")
+    with pytest.raises(Cancelled):
+        run_ladder(server, tmp_path / "bench", _no_line)
+    assert len(container.loads) == 1
 
 
 def test_what_others_took_from_the_machine_is_what_the_container_did_not_use() -> None:
