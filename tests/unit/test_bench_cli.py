@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +72,14 @@ def test_a_release_without_a_load_is_refused(said: Any) -> None:
     got = said("--release", "tiny-adder-cpu_x86-dp2", "--image-b", "x")
     assert got.code == 2
     assert "declares no benchmark" in got.err
+
+
+def test_the_command_in_the_docs_gets_as_far_as_the_image(said: Any) -> None:
+    text = (builtin_root() / "docs" / "benchmarks.md").read_text()
+    (command,) = re.findall(r"^relforge bench compare (.*)$", text, re.MULTILINE)
+    got = said(*shlex.split(command))
+    assert got.code == 2
+    assert f"{RELEASE} is not built here" in got.err
 
 
 def test_fewer_than_three_blocks_are_no_comparison(said: Any) -> None:
