@@ -106,5 +106,5 @@ class BenchReport(Frozen):
     image_id: str
     start_to_ready_s: float
     memory_peak_bytes: int | None
-    """Of the container: server, load generator and page cache together."""
+    """Of the first node's container: server, load generator and page cache together."""
     levels: tuple[Level, ...]
