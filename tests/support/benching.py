@@ -2,7 +2,8 @@
 
 They are what `vllm bench serve` of vLLM 0.32.0 wrote when it loaded tiny-adder on 2 cores: 100
 prompts of 64 tokens, 8 tokens each in answer, at 1, 4 and 16 at a time. In ``cut-short.json`` are 8
-prompts of 230 tokens with 64 in answer, for which the context of 256 is too short.
+prompts of 230 tokens with 64 in answer, for which the context of 256 is too short, and in
+``refused.json`` 8 prompts of 300 tokens, which the server refuses.
 """
 
 from __future__ import annotations

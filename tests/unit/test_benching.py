@@ -118,6 +118,14 @@ def test_answers_that_a_real_server_cuts_short_are_no_fast_answers() -> None:
         read_result(data, bench, BenchLevel(concurrency=4, prompts=8), seed=0)
 
 
+def test_a_real_refusal_is_no_result_though_the_tool_ended_well() -> None:
+    """The server answered every prompt with 400, and `vllm bench serve` with exit status 0."""
+    bench = BENCH.model_copy(update={"input_tokens": 300})
+    data = (benching.FOLDER / "refused.json").read_bytes()
+    with pytest.raises(NotMeasured, match="8 of 8 requests failed at 4 at a time: Bad Request"):
+        read_result(data, bench, BenchLevel(concurrency=4, prompts=8), seed=0)
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"completed": NaN}'])
 def test_what_is_no_result_is_said_to_be_none(data: bytes) -> None:
     with pytest.raises(NotMeasured, match="cannot be read"):
