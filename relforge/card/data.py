@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from relforge.card.weights import WeightsSource, weights_source
+from relforge.evaluation.coverage_rows import CoverageRow
 from relforge.frozen import Frozen
 from relforge.lock import LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
@@ -66,6 +67,7 @@ class CardData(Frozen):
     patches: tuple[PatchRow, ...]
     serving: tuple[Row, ...]
     evaluation: Figures | None
+    coverage: tuple[Row, ...]
     limits: tuple[str, ...]
     accepted_complaints: tuple[Row, ...]
     load_command: str
@@ -91,6 +93,7 @@ def gather(
     build: BuildResult,
     smoke: SmokeResult,
     evaluation: Figures | None,
+    coverage: tuple[CoverageRow, ...],
     sealed: frozenset[str],
     skipped: dict[str, str],
     registry: str | None,
@@ -138,6 +141,7 @@ def gather(
         ),
         serving=_serving_rows(smoke),
         evaluation=evaluation,
+        coverage=tuple(Row(name=row.name, value=row.value) for row in coverage),
         limits=_limits(device, model, build, smoke, skipped),
         accepted_complaints=tuple(
             Row(name=c.complaint, value=c.reason) for c in release.build.python.pip_check_exceptions

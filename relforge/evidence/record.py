@@ -18,6 +18,7 @@ from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
+_WITH_EVIDENCE = ("render", "smoke", "evaluate", "coverage")
 
 
 class StageOutput(Frozen):
@@ -111,10 +112,9 @@ def write_record(
             name: [
                 {"file": output.path.name, "sha256": output.sha256, "bytes": output.size_bytes}
                 for output in result.outputs
-                if name in ("smoke", "evaluate", "render")
             ]
             for name, result in results.items()
-            if name in ("smoke", "evaluate", "render")
+            if name in _WITH_EVIDENCE
         },
         "results": {
             name: _portable(result) for name, result in results.items() if name != "sources"

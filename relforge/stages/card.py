@@ -24,6 +24,7 @@ class CardInputs(StageInputs):
     build_key: str
     smoke_key: str
     evaluate_key: str | None
+    coverage_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -48,19 +49,20 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate")
+    needs = ("unpatch", "build", "smoke", "evaluate", "coverage")
     result_type = CardResult
-    revision = 1
+    revision = 2
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         subject = planning.subject
         lock = subject.lock
         # What the release has no use for is no limit of it; what it goes without is.
-        release_skips = set(subject.release.skip) | {"evaluate"}
+        release_skips = set(subject.release.skip) | {"evaluate", "coverage"}
         return CardInputs(
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
             evaluate_key=planning.keys.get("evaluate"),
+            coverage_key=planning.keys.get("coverage"),
             release=subject.release,
             device=subject.device,
             model=subject.model,
@@ -81,6 +83,7 @@ class Card(Stage[CardInputs, CardResult]):
         from relforge.card.data import gather
         from relforge.card.render import render
         from relforge.stages.build import BuildResult
+        from relforge.stages.coverage import CoverageResult
         from relforge.stages.evaluate import EvaluateResult
         from relforge.stages.smoke import SmokeResult
         from relforge.stages.unpatch import UnpatchResult
@@ -89,6 +92,7 @@ class Card(Stage[CardInputs, CardResult]):
         unpatched = job.upstream.get("unpatch")
         applied = unpatched.sets if isinstance(unpatched, UnpatchResult) else ()
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
+        coverage = cast("CoverageResult | None", job.upstream.get("coverage"))
         data = gather(
             release=inputs.release,
             device=inputs.device,
@@ -100,6 +104,7 @@ class Card(Stage[CardInputs, CardResult]):
             build=cast(BuildResult, job.upstream["build"]),
             smoke=cast(SmokeResult, job.upstream["smoke"]),
             evaluation=evaluation.figures if evaluation else None,
+            coverage=coverage.summary if coverage else (),
             sealed=frozenset(inputs.sealed),
             skipped=inputs.skipped,
             registry=inputs.registry,

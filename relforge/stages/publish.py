@@ -22,6 +22,7 @@ class PublishInputs(StageInputs):
     build_key: str
     smoke_key: str
     evaluate_key: str | None
+    coverage_key: str | None
     card_key: str
     registry: str | None
 
@@ -40,7 +41,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     name = "publish"
     title = "publication"
-    needs = ("unpatch", "render", "build", "smoke", "evaluate", "card")
+    needs = ("unpatch", "render", "build", "smoke", "evaluate", "coverage", "card")
     result_type = PublishResult
 
     def plan(self, planning: Planning) -> PublishInputs | Skip:
@@ -48,6 +49,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
             evaluate_key=planning.keys.get("evaluate"),
+            coverage_key=planning.keys.get("coverage"),
             card_key=planning.key("card"),
             registry=planning.subject.registry,
         )
@@ -76,6 +78,8 @@ class Publish(Stage[PublishInputs, PublishResult]):
             evidence["Dockerfile"] = rendered.outputs[0].path
         if evaluation is not None:
             evidence["evaluation.json"] = evaluation.outputs[0].path
+        if (covered := job.upstream.get("coverage")) is not None:
+            evidence["coverage.json"] = covered.outputs[0].path
         # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None
         if repository is not None:
