@@ -31,10 +31,10 @@ class NotRun(Frozen):
 
 
 class MeasuredModel(Frozen):
-    """What ran. ``shape``: its sizes, as far as the probe knows them."""
+    """What ran. ``shape``: its sizes, as far as the probe knows them; so also ``parameters``."""
 
     name: str
-    parameters: int = Field(gt=0)
+    parameters: int | None = Field(gt=0)
     shape: dict[str, float]
 
 

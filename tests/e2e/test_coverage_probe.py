@@ -44,7 +44,7 @@ def test_it_counts_what_the_decoder_dispatches_and_claims_nothing_else(
     path = tmp_path / "coverage.json"
     path.write_text(done.stdout)
     evidence = load_coverage(path)
-    calls = {operator.name: operator.calls for operator in evidence.native.operators}
+    calls = {operator.name: operator.calls for operator in evidence.main.operators}
     layers = int(evidence.model.shape["layers"])
     # Projections with a bias (q, k, v); o, gate, up and down, and the head; two norms a layer.
     assert calls["aten::addmm"] == 3 * layers * PASSES
@@ -56,7 +56,7 @@ def test_it_counts_what_the_decoder_dispatches_and_claims_nothing_else(
     reason = NotRun(not_run="no accelerator")
     parts = (evidence.flag_gems, evidence.shares, evidence.accuracy, evidence.agreement)
     assert parts == (reason,) * 4
-    assert all(operator.device is None for operator in evidence.native.operators)
+    assert all(operator.device is None for operator in evidence.main.operators)
     assert probe(image).stdout == done.stdout, "the same run gives the same bytes"
     shown = relforge("coverage", "--evidence", path, "--json")
     assert shown.code == 0, shown.stderr

@@ -64,9 +64,10 @@ class Watch:
 def falls_apart(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether a composite operator has come here whole, which it does in inference mode.
 
-    One that somebody has a kernel of their own for, as FlagGems may, stays whole.
+    One that somebody has a kernel of their own for, as FlagGems may, stays whole. Outside torch an
+    operator that is registered for every device at once is no composite, but just that.
     """
-    if not has_kernel(func, "CompositeImplicitAutograd"):
+    if func.namespace != "aten" or not has_kernel(func, "CompositeImplicitAutograd"):
         return False
     key = device_key(args, kwargs)
     return key is None or not has_kernel(func, key)

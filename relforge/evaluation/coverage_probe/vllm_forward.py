@@ -9,9 +9,11 @@ plugin that enables FlagGems, it does here too.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from relforge.evaluation.coverage_probe import lazy, say
@@ -61,11 +63,27 @@ def run(words: Sequence[str], *, seed: int, prompt_tokens: int, decode_steps: in
         "ranks": len(ranks),
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "model": {
-            "name": PurePosixPath(config.model_config.model).name,
-            "parameters": ranks[0]["parameters"],
+            "name": Path(config.model_config.model).name,
+            "parameters": stored_parameters(Path(config.model_config.model)),
             "shape": {"vocabulary": high, **{k: v for k, v in shape.items() if v is not None}},
         },
     }
+
+
+def stored_parameters(folder: Path) -> int | None:
+    """Elements of all tensors in a folder's safetensors files; None without such files.
+
+    An engine packs and frees weights while it loads them, and then has other numbers. The format:
+    eight bytes of length, little-endian, then JSON (huggingface/safetensors, README, "Format").
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    total = 0
+    for path in files:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header.pop("__metadata__", None)
+        total += sum(math.prod(tensor["shape"]) for tensor in header.values())
+    return total if files else None
 
 
 def _arguments(words: Sequence[str]) -> Any:
@@ -146,7 +164,6 @@ class _Watched:
         for name in _PASSES:
             if name in vars(self.worker):
                 delattr(self.worker, name)
-        runner = self.worker.model_runner
         if kernels is not None and not kernels:
             raise RuntimeError("the profiler saw no kernel on the device: is CUPTI there?")
         return {
@@ -154,9 +171,8 @@ class _Watched:
             "kernels": kernels,
             "triton": None if kernels is None else triton_kernels(),
             "passes": self.passes,
-            "parameters": sum(tensor.numel() for tensor in runner.get_model().parameters()),
             "attention": ", ".join(sorted(set(_backends(self.worker.vllm_config)))) or "unknown",
-            "device": str(runner.device),
+            "device": str(self.worker.model_runner.device),
         }
 
 
