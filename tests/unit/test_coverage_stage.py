@@ -45,7 +45,8 @@ def changed(tmp_path: Path, change: dict[str, Any]) -> Project:
     for folder in ("manifests", "patches", "dockerfiles", "examples"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     path = tmp_path / "manifests" / "releases" / f"{REAL}.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
+    made = {**yaml.safe_load(path.read_text()), **change}
+    path.write_text(yaml.safe_dump(made, sort_keys=False))
     return find_project(tmp_path)
 
 
