@@ -100,6 +100,21 @@ def test_it_takes_the_model_of_a_folder(image: str) -> None:
     assert calls["aten::_softmax"] == config["num_hidden_layers"] * PASSES
 
 
+def test_in_inference_mode_composites_fall_apart_and_custom_operators_are_opened(
+    image: str,
+) -> None:
+    program = CHECKOUT / "tests" / "support" / "coverage_watch_program.py"
+    done = python(image, "-", given=program.read_text())
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    linear = ["_own::scale", "aten::t", "aten::addmm"]
+    assert told["opened"] == ["vllm::attention", "aten::mm", "aten::add_.Tensor", *linear]
+    assert told["closed"] == ["vllm::attention", *linear]
+    # 3 columns of (2 * (eye + 1)) summed along rows of ones, and a bias of 1.
+    assert told["sum"] == 3 * 4 * (2 * 5 + 1)
+    assert told["same"], "what is watched computes the same"
+
+
 def test_where_no_gpu_is_asking_for_one_says_so(image: str) -> None:
     done = probe(image, "--device", "cuda")
     assert (done.returncode, done.stdout) == (2, "")
