@@ -124,6 +124,7 @@ def split(words: Sequence[str], known: Iterable[str]) -> tuple[list[str], list[s
 class CoverageWorker:
     """What a worker of vLLM gets besides (``worker_extension_cls``)."""
 
+    # The worker's own; declared and not set, since vLLM refuses an extension that has them.
     model_runner: Any
     vllm_config: Any
 
