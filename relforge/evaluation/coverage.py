@@ -218,7 +218,7 @@ class CoverageEvidence(Frozen):
 
     format: Literal["relforge.coverage/1"]
     date: str | None
-    forward: Literal["small decoder", "transformers", "vllm"] = "small decoder"
+    forward: Literal["small decoder", "transformers", "vllm"] | None = None
     model: MeasuredModel
     settings: ProbeSettings
     versions: ProbeVersions

@@ -62,7 +62,7 @@ def summary_rows(evidence: CoverageEvidence) -> tuple[CoverageRow, ...]:
     counted = native if isinstance(native, NativeRun) else evidence.main
     rows = [
         ("Model", f"{evidence.model.name}, {evidence.settings.dtype}"),
-        ("Forward pass", forward(evidence)),
+        *_forward(evidence),
         ("Device", device.name + (f", driver {device.driver}" if device.driver else "")),
         (
             "Software",
@@ -126,8 +126,10 @@ def operator_rows(evidence: CoverageEvidence) -> tuple[OperatorRow, ...]:
     return tuple(sorted(rows, key=lambda row: (-(row.us or 0.0), -row.calls, row.name)))
 
 
-def forward(evidence: CoverageEvidence) -> str:
-    """Which forward pass was measured, in words."""
+def _forward(evidence: CoverageEvidence) -> Iterator[tuple[str, str]]:
+    """Which forward pass was measured, where the file says so."""
+    if evidence.forward is None:
+        return
     settings = evidence.settings
     kinds = {
         "small decoder": "a small decoder of Qwen2's shape",
@@ -135,9 +137,10 @@ def forward(evidence: CoverageEvidence) -> str:
         "vllm": "vLLM's own, run eagerly",
     }
     ranks = f", the first of {settings.ranks} ranks" if settings.ranks > 1 else ""
-    return (
+    yield (
+        "Forward pass",
         f"{kinds[evidence.forward]}{ranks}: a prompt of {settings.prompt_tokens} tokens and "
-        f"{settings.decode_steps} steps of one"
+        f"{settings.decode_steps} steps of one",
     )
 
 

@@ -71,7 +71,7 @@ def evidence(**changes: Any) -> dict[str, Any]:
     native = attribute(trace((*(((f"native{i}", 10.0),) for i in range(5)), (("pow", 1.0),))))
     operators = rows_of(NAMES, gems, triton=TRITON, registered=REGISTERED)
     return {
-        "format": FORMAT, "date": None,
+        "format": FORMAT, "date": None, "forward": "small decoder",
         "model": {"name": "small", "parameters": 10, "shape": {"layers": 4, "eps": 1e-6}},
         "settings": {
             "dtype": "float16", "seed": 0, "attention": "sdpa", "prompt_tokens": 32,
