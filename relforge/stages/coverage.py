@@ -144,7 +144,6 @@ def _result(ended: ProbeEnd, limit_s: float, store: Store) -> CoverageResult:
     from relforge.evaluation.coverage_rows import summary_rows
     from relforge.serving.diagnosis import diagnose, last_words
 
-    log = store.put_blob(ended.log.encode())
     if ended.timed_out:
         return _failed(f"the probe was not done after {limit_s:.0f} s; {last_words(ended.log)}")
     if ended.state.exit_code != 0:
@@ -167,7 +166,7 @@ def _result(ended: ProbeEnd, limit_s: float, store: Store) -> CoverageResult:
         operators=len(run.operators),
         calls=sum(operator.calls for operator in run.operators),
         shares=evidence.shares,
-        outputs=(file, log),
+        outputs=(file, store.put_blob(ended.log.encode())),
     )
 
 
