@@ -98,7 +98,8 @@ class Coverage(Stage[CoverageInputs, CoverageResult]):
                 if cause is None or cause.id not in ("exec-not-found", "exec-format"):
                     raise
                 return _failed(f"the probe could not be started in the image: {error.why}")
-        return _result(ended, limit_s, Store(env.home))
+        accelerated = bool(inputs.device["accelerator"])
+        return _result(ended, limit_s, Store(env.home), accelerated=accelerated)
 
     def outcome(self, result: CoverageResult) -> str:
         return result.reason
@@ -138,7 +139,8 @@ def _words(release: Release) -> tuple[str, ...]:
     )
 
 
-def _result(ended: ProbeEnd, limit_s: float, store: Store) -> CoverageResult:
+def _result(ended: ProbeEnd, limit_s: float, store: Store, *, accelerated: bool) -> CoverageResult:
+    """``accelerated``: the release's device is an accelerator, so its forward pass runs on one."""
     from relforge.errors import RelforgeError
     from relforge.evaluation.coverage import load_coverage
     from relforge.evaluation.coverage_rows import summary_rows
@@ -158,6 +160,8 @@ def _result(ended: ProbeEnd, limit_s: float, store: Store) -> CoverageResult:
         evidence = load_coverage(file.path, sha256=file.sha256)
     except RelforgeError as error:
         return _failed(f"{error.what}: {error.why}")
+    if accelerated and evidence.device.kind == "cpu":
+        return _failed("the model ran on the processor, and the device of this release is another")
     run = evidence.main
     return CoverageResult(
         verdict="pass",

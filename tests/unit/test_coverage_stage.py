@@ -112,7 +112,7 @@ def ended(**changes: Any) -> ProbeEnd:
 
 
 def test_what_was_measured_is_the_evidences_and_nothing_else(tmp_path: Path) -> None:
-    result = _result(ended(), 60, Store(tmp_path))
+    result = _result(ended(), 60, Store(tmp_path), accelerated=True)
     assert result.verdict == "pass"
     assert (result.operators, result.calls) == (3, 3)
     assert isinstance(result.shares, Shares)
@@ -132,7 +132,9 @@ def test_without_an_accelerator_it_passes_and_claims_no_share(tmp_path: Path) ->
         row["device"] = None
     data["served"] |= {"unattributed_us": None, "unattributed_triton_us": {}}
     data |= {"shares": {"not_run": "no accelerator"}}
-    result = _result(ended(evidence=json.dumps(data).encode()), 60, Store(tmp_path))
+    data["device"] = {"kind": "cpu", "name": "x86_64", "driver": None}
+    probe = ended(evidence=json.dumps(data).encode())
+    result = _result(probe, 60, Store(tmp_path), accelerated=False)
     assert result.verdict == "pass"
     assert result.shares == NotRun(not_run="no accelerator")
     assert result.reason == (
@@ -140,6 +142,8 @@ def test_without_an_accelerator_it_passes_and_claims_no_share(tmp_path: Path) ->
         "(no accelerator)"
     )
     assert "%" not in result.model_dump_json()
+    beside = _result(probe, 60, Store(tmp_path), accelerated=True)
+    assert (beside.verdict, beside.shares) == ("fail", None), "the accelerator was not used"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,7 @@ def test_without_an_accelerator_it_passes_and_claims_no_share(tmp_path: Path) ->
 def test_a_probe_that_fails_is_a_failed_gate_with_its_last_words(
     tmp_path: Path, changes: dict[str, Any], why: str
 ) -> None:
-    result = _result(ended(**changes), 60, Store(tmp_path))
+    result = _result(ended(**changes), 60, Store(tmp_path), accelerated=True)
     assert result.verdict == "fail"
     assert why in result.reason
     assert (result.shares, result.summary, result.operators) == (None, (), 0)
