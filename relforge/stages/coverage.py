@@ -72,6 +72,7 @@ class Coverage(Stage[CoverageInputs, CoverageResult]):
         from relforge.engine.refusals import StartFailed
         from relforge.evaluation.coverage_container import run_probe
         from relforge.serving.diagnosis import diagnose
+        from relforge.serving.smoke import FAULTS_OF_THE_IMAGE
         from relforge.workarea import work_area
 
         inputs, env = job.inputs, job.env
@@ -95,7 +96,7 @@ class Coverage(Stage[CoverageInputs, CoverageResult]):
                 )
             except StartFailed as error:
                 cause = diagnose("", None, error.why or "")
-                if cause is None or cause.id not in ("exec-not-found", "exec-format"):
+                if cause is None or cause.id not in FAULTS_OF_THE_IMAGE:
                     raise
                 return _failed(f"the probe could not be started in the image: {error.why}")
         accelerated = bool(inputs.device["accelerator"])
