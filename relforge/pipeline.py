@@ -12,8 +12,9 @@ from relforge.stage import Stage
 from relforge.stages.bench import Bench
 from relforge.stages.build import Build
 from relforge.stages.card import Card
+from relforge.stages.coverage import Coverage
 from relforge.stages.evaluate import Evaluate
-from relforge.stages.later import Coverage, Sbom, Scan, Sign
+from relforge.stages.later import Sbom, Scan, Sign
 from relforge.stages.preflight import Preflight
 from relforge.stages.publish import Publish
 from relforge.stages.render import Render
@@ -32,7 +33,7 @@ STAGES: tuple[Stage[Any, Any], ...] = (
     Smoke(),  # that digest serves, and says what the reference says
     Evaluate(),  # that digest answers as well as the reference
     Bench(),  # how fast it serves
-    Coverage(),  # which operators Triton kernels took over
+    Coverage(),  # which operators its forward pass dispatches, and whose kernels run
     Sbom(),  # what is in it
     Scan(),  # what must not be in it
     Sign(),  # who says so

@@ -7,6 +7,7 @@ from typing import Any
 
 from relforge.benching.model import BenchReport
 from relforge.card.weights import WeightsSource, weights_source
+from relforge.evaluation.coverage_rows import CoverageRow
 from relforge.frozen import Frozen
 from relforge.lock import LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
@@ -68,6 +69,7 @@ class CardData(Frozen):
     serving: tuple[Row, ...]
     evaluation: Figures | None
     performance: BenchReport | None
+    coverage: tuple[Row, ...]
     limits: tuple[str, ...]
     accepted_complaints: tuple[Row, ...]
     load_command: str
@@ -94,6 +96,7 @@ def gather(
     smoke: SmokeResult,
     evaluation: Figures | None,
     performance: BenchReport | None,
+    coverage: tuple[CoverageRow, ...],
     sealed: frozenset[str],
     skipped: dict[str, str],
     registry: str | None,
@@ -142,6 +145,7 @@ def gather(
         serving=_serving_rows(smoke),
         evaluation=evaluation,
         performance=performance,
+        coverage=tuple(Row(name=row.name, value=row.value) for row in coverage),
         limits=_limits(device, model, build, smoke, skipped),
         accepted_complaints=tuple(
             Row(name=c.complaint, value=c.reason) for c in release.build.python.pip_check_exceptions

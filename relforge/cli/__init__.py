@@ -13,7 +13,7 @@ COMMANDS = {
     "smoke": "serve the built image and probe it",
     "eval": "evaluate the served image against the reference",
     "bench": "measure the served image under load, or compare two",
-    "coverage": "show which operators FlagGems took over, from its evidence",
+    "coverage": "count a model's operators, and whose kernels compute them",
     "card": "write the model card from evidence",
     "publish": "write the release folder, and push it with --registry",
     "serve": "start a release on its nodes, or print how it is started",

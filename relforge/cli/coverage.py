@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from relforge.cli.common import JsonOption, print_json
+from relforge.cli.common import (
+    AllOption,
+    DeviceOption,
+    JsonOption,
+    KeyPassphraseFileOption,
+    KeyPathOption,
+    ModelOption,
+    ProjectOption,
+    ReleaseOption,
+    SiteOption,
+    print_json,
+)
+from relforge.cli.flow import run_until
+from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.coverage import load_coverage
 from relforge.evaluation.coverage_rows import OperatorRow, coverage_output
 
@@ -18,17 +31,54 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def coverage(
     evidence: Annotated[
-        Path, typer.Option("--evidence", help="A file that the probe wrote.", metavar="FILE")
-    ],
+        Path | None,
+        typer.Option("--evidence", help="Runs nothing, and shows this file.", metavar="FILE"),
+    ] = None,
+    device: DeviceOption = None,
+    release: ReleaseOption = None,
+    model: ModelOption = None,
+    all_: AllOption = False,
+    key_path: KeyPathOption = None,
+    key_passphrase_file: KeyPassphraseFileOption = None,
     json_: JsonOption = False,
+    project: ProjectOption = None,
+    site: SiteOption = None,
 ) -> None:
-    """Shows which operators of a model FlagGems' kernels took over, as an evidence file records it.
+    """Counts the operators that a model's forward pass dispatches in the built image, and whose
+    kernels run; builds first what is missing.
 
-    The file is measured where the device is, with nothing installed but torch and FlagGems:
-    python3 -m relforge.evaluation.coverage_probe --out FILE
+    With --evidence it shows a measurement that is there: of a release, or of
+    python3 -m relforge.evaluation.coverage_probe, which runs where no container engine is.
     """
+    if evidence is not None:
+        if device or release or model or all_ or key_path or key_passphrase_file:
+            raise RelforgeError(
+                "--evidence shows a file that is there, and runs no release",
+                code=ExitCode.USAGE,
+                why="it was given together with options that choose or open releases",
+                hint=f"relforge coverage --evidence {evidence}",
+            )
+        _show(evidence, as_json=json_)
+        return
+    code = run_until(
+        "coverage",
+        project=project,
+        site=site,
+        devices=device,
+        releases=release,
+        models=model,
+        everything=all_,
+        key_path=key_path,
+        key_passphrase_file=key_passphrase_file,
+        registry=None,
+        as_json=json_,
+    )
+    raise typer.Exit(code)
+
+
+def _show(evidence: Path, *, as_json: bool) -> None:
     output = coverage_output(load_coverage(evidence))
-    if json_:
+    if as_json:
         print_json(output.model_dump(mode="json"))
         return
     width = max(len(row.name) for row in output.summary)
@@ -40,12 +90,14 @@ def coverage(
 def _table(operators: tuple[OperatorRow, ...]) -> list[str]:
     width = max(len(row.name) for row in operators)
     lines = [
-        f"{'operator':<{width}} {'calls':>6} {'us':>9} {'native us':>9} {'rel. error':>10}  by"
+        f"{'operator':<{width}} {'calls':>6} {'us':>9} {'native us':>9} "
+        f"{'abs. error':>10} {'rel. error':>10}  by"
     ]
     for row in operators:
         lines.append(
             f"{row.name:<{width}} {row.calls:>6} {_figure(row.us, '.1f'):>9} "
-            f"{_figure(row.native_us, '.1f'):>9} {_figure(row.relative_error, '.1e'):>10}  "
+            f"{_figure(row.native_us, '.1f'):>9} "
+            f"{_figure(row.max_abs_error, '.1e'):>10} {_figure(row.relative_error, '.1e'):>10}  "
             + row.how
             + (f"; FAILED: {row.failed}" if row.failed else "")
         )

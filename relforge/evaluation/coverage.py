@@ -1,21 +1,22 @@
 """The evidence of operator coverage: what the probe (coverage_probe) wrote, read and checked.
 
-Format ``relforge.coverage/1``. Device times are in microseconds. A part that was not measured is
-``{"not_run": REASON}`` and gives no figure. An operator was taken over when a kernel that Triton
-compiled ran in one of its calls; ``registered`` says that FlagGems itself implements it (else an
-operator that it calls is FlagGems').
+Format ``relforge.coverage/1``, of a measurement by hand and of the pipeline's alike. Device times
+are in microseconds. A part that was not measured is ``{"not_run": REASON}`` and gives no figure. An
+operator was taken over when a kernel that Triton compiled ran in one of its calls; ``registered``
+says that FlagGems itself implements it (else an operator that it calls is FlagGems'). Older files
+lack what has a default here.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.coverage_probe import FORMAT
-from relforge.evaluation.coverage_probe.trace import shares_of
+from relforge.evaluation.coverage_probe.trace import FLAG_GEMS, shares_of
 from relforge.evaluation.pinned import read_object
 from relforge.evaluation.task import reasons
 from relforge.frozen import Frozen
@@ -30,15 +31,18 @@ class NotRun(Frozen):
 
 
 class MeasuredModel(Frozen):
-    """What ran. ``shape``: its sizes, as far as the probe knows them."""
+    """What ran. ``shape``: its sizes, as far as the probe knows them; so also ``parameters``."""
 
     name: str
-    parameters: int = Field(gt=0)
+    parameters: int | None = Field(gt=0)
     shape: dict[str, float]
 
 
 class ProbeSettings(Frozen):
-    """``decode_steps`` were profiled after the prompt, ``greedy_tokens`` compared."""
+    """``decode_steps`` were profiled after the prompt, ``greedy_tokens`` compared.
+
+    ``passes`` of the model were counted, on the first of ``ranks``.
+    """
 
     dtype: str
     seed: int
@@ -47,6 +51,8 @@ class ProbeSettings(Frozen):
     decode_steps: int
     greedy_tokens: int
     exclude: tuple[str, ...]
+    passes: int | None = None
+    ranks: int = Field(default=1, gt=0)
 
 
 class ProbeVersions(Frozen):
@@ -57,6 +63,7 @@ class ProbeVersions(Frozen):
     triton: str | None
     flag_gems: str | None
     transformers: str | None
+    vllm: str | None = None
 
 
 class ProbeDevice(Frozen):
@@ -67,14 +74,22 @@ class ProbeDevice(Frozen):
     driver: str | None
 
 
+class OwnerWork(Frozen):
+    """What one owner's Triton kernels did in an operator's calls."""
+
+    calls: int = Field(gt=0)
+    us: _Microseconds = Field(ge=0)
+
+
 class DeviceWork(Frozen):
-    """What an operator's calls did on the device."""
+    """What an operator's calls did on the device; of its Triton kernels, whose they are."""
 
     kernel_calls: int = Field(ge=0)
     triton_calls: int = Field(ge=0)
     us: _Microseconds = Field(ge=0)
     triton_us: _Microseconds = Field(ge=0)
     kernels: tuple[str, ...]
+    owners: dict[str, OwnerWork] | None = None
 
 
 class Operator(Frozen):
@@ -92,23 +107,30 @@ class Operator(Frozen):
             return "counted"
         if self.device.triton_calls:
             part = "" if self.device.triton_calls == self.device.kernel_calls else ", in part"
-            return ("FlagGems" if self.registered else "FlagGems, inside") + part
+            owners = " and ".join(sorted(self.device.owners or (FLAG_GEMS,)))
+            # An operator that is not FlagGems' may call one that is.
+            inside = "" if self.registered or owners != FLAG_GEMS else ", inside"
+            return owners + inside + part
         if self.registered:
             return "registered, no Triton kernel ran"
         return "native" if self.device.kernel_calls else "no kernel"
 
 
 class NativeRun(Frozen):
-    """The model in native torch."""
+    """The model in native torch, or as its engine serves it.
+
+    ``unattributed_us`` is the time of kernels that no call launched, ``unattributed_triton_us``
+    that of the Triton kernels among them, by owner.
+    """
 
     operators: tuple[Operator, ...] = Field(min_length=1)
     unattributed_us: _Microseconds | None
+    unattributed_triton_us: dict[str, _Microseconds] = {}
 
 
-class GemsRun(Frozen):
+class GemsRun(NativeRun):
     """The model with FlagGems enabled."""
 
-    operators: tuple[Operator, ...] = Field(min_length=1)
     unattributed_us: _Microseconds
     registered_operators: int = Field(gt=0)
 
@@ -128,12 +150,21 @@ class TimeShare(Frozen):
     total_us: _Microseconds
 
 
+class OwnerShare(Frozen):
+    """One owner's part of what was taken over."""
+
+    operators: int
+    calls: int
+    us: _Microseconds
+
+
 class Shares(Frozen):
-    """What Triton kernels took over."""
+    """What Triton kernels took over; ``owners``: FlagGems, vLLM, Inductor, other."""
 
     operators: CountShare
     calls: CountShare
     device_time: TimeShare
+    owners: dict[str, OwnerShare] | None = None
 
 
 class ComparedCall(Frozen):
@@ -178,19 +209,35 @@ class Agreement(Frozen):
 
 
 class CoverageEvidence(Frozen):
-    """One measurement."""
+    """One measurement.
+
+    ``forward`` says which forward pass it is: the probe's own small decoder, a model through
+    transformers, or vLLM's own, which is measured as it is served (``served``): then there is
+    neither a native run nor one with FlagGems beside it.
+    """
 
     format: Literal["relforge.coverage/1"]
     date: str | None
+    forward: Literal["small decoder", "transformers", "vllm"] | None = None
     model: MeasuredModel
     settings: ProbeSettings
     versions: ProbeVersions
     device: ProbeDevice
-    native: NativeRun
+    native: NativeRun | NotRun
     flag_gems: GemsRun | NotRun
     shares: Shares | NotRun
     accuracy: tuple[ComparedCall, ...] | NotRun
     agreement: Agreement | NotRun
+    served: NativeRun | None = None
+
+    @property
+    def main(self) -> NativeRun:
+        """The run that shares and list are of."""
+        if self.served is not None:
+            return self.served
+        if isinstance(self.flag_gems, GemsRun):
+            return self.flag_gems
+        return cast(NativeRun, self.native)
 
 
 def load_coverage(path: Path, *, sha256: str | None = None) -> CoverageEvidence:
@@ -213,30 +260,32 @@ def load_coverage(path: Path, *, sha256: str | None = None) -> CoverageEvidence:
 
 def _contradiction(evidence: CoverageEvidence) -> str | None:
     """What the file says twice, and differently."""
-    gems, shares = evidence.flag_gems, evidence.shares
-    if isinstance(gems, NotRun) or isinstance(shares, NotRun):
-        parts = (gems, shares, evidence.accuracy, evidence.agreement)
-        if not all(isinstance(part, NotRun) for part in parts):
-            return "FlagGems did not run, yet figures of it are recorded"
+    if (evidence.served is None) == isinstance(evidence.native, NotRun):
+        return "it is either measured in native torch or as it is served"
+    if (evidence.forward == "vllm") != (evidence.served is not None):
+        return f"a forward pass of kind {evidence.forward!r} is not measured like that"
+    gems, shares, main = evidence.flag_gems, evidence.shares, evidence.main
+    of_gems = (gems, evidence.accuracy, evidence.agreement)
+    parts = of_gems if evidence.served is not None else (*of_gems, shares)
+    absent = [isinstance(part, NotRun) for part in parts]
+    if not all(absent) and (absent[0] or absent[-1] or evidence.served is not None):
+        return "FlagGems did not run, yet figures of it are recorded"
+    runs = [run for run in (evidence.native, gems, evidence.served) if isinstance(run, NativeRun)]
+    for run in runs:
+        if why := _run_contradiction(run, timed=not isinstance(shares, NotRun)):
+            return why
+    if isinstance(shares, NotRun):
         return None
-    for run in (evidence.native, gems):
-        names = [operator.name for operator in run.operators]
-        if len(set(names)) != len(names):
-            return "an operator is listed twice"
-        for operator in run.operators:
-            work = operator.device
-            if work is None:
-                return f"{operator.name} has no device time"
-            if not work.triton_calls <= work.kernel_calls <= operator.calls:
-                return f"{operator.name}: its calls contradict each other"
-            if work.triton_us > work.us:
-                return f"{operator.name}: more time in Triton kernels than in all"
-    rows = [operator.model_dump() for operator in gems.operators]
-    given: dict[str, Any] = shares_of(rows, gems.unattributed_us)
-    time = given.pop("device_time")
-    recorded = shares.model_dump(exclude={"device_time"})
+    rows = [operator.model_dump() for operator in main.operators]
+    given: dict[str, Any] = shares_of(
+        rows, main.unattributed_us or 0.0, main.unattributed_triton_us
+    )
+    time, owners = given.pop("device_time"), given.pop("owners")
+    recorded = shares.model_dump(exclude={"device_time", "owners"})
     if given != recorded:
         return f"it records shares of {recorded}, its operators give {given}"
+    if shares.owners is not None and owners != shares.model_dump()["owners"]:
+        return f"it records parts of {shares.model_dump()['owners']}, its operators give {owners}"
     # Sums of figures with three digits behind the point, added in the same order.
     if abs(time["taken_over_us"] - shares.device_time.taken_over_us) > 0.01:
         return f"its operators give {time['taken_over_us']} us in Triton kernels"
@@ -250,6 +299,30 @@ def _contradiction(evidence: CoverageEvidence) -> str | None:
         != (agreement.equal_tokens == agreement.greedy_tokens)
     ):
         return "its agreement contradicts itself"
+    return None
+
+
+def _run_contradiction(run: NativeRun, *, timed: bool) -> str | None:
+    names = [operator.name for operator in run.operators]
+    if len(set(names)) != len(names):
+        return "an operator is listed twice"
+    if timed and sum(run.unattributed_triton_us.values()) > (run.unattributed_us or 0.0) + 0.01:
+        return "more time in Triton kernels that no call launched than in all such"
+    for operator in run.operators:
+        work = operator.device
+        if work is None:
+            if timed:
+                return f"{operator.name} has no device time"
+            continue
+        if not work.triton_calls <= work.kernel_calls <= operator.calls:
+            return f"{operator.name}: its calls contradict each other"
+        if work.triton_us > work.us:
+            return f"{operator.name}: more time in Triton kernels than in all"
+        if work.owners is not None and (
+            any(part.calls > work.triton_calls for part in work.owners.values())
+            or abs(sum(part.us for part in work.owners.values()) - work.triton_us) > 0.01
+        ):
+            return f"{operator.name}: the owners of its Triton kernels contradict their sum"
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from relforge.evaluation.coverage import (
     Agreement,
@@ -58,28 +58,36 @@ def coverage_output(evidence: CoverageEvidence) -> CoverageOutput:
 def summary_rows(evidence: CoverageEvidence) -> tuple[CoverageRow, ...]:
     """Where it was measured, shares, errors and agreement; nothing that the file does not hold."""
     device, versions = evidence.device, evidence.versions
-    native = evidence.native.operators
+    native, served = evidence.native, evidence.served
+    counted = native if isinstance(native, NativeRun) else evidence.main
     rows = [
         ("Model", f"{evidence.model.name}, {evidence.settings.dtype}"),
+        *_forward(evidence),
         ("Device", device.name + (f", driver {device.driver}" if device.driver else "")),
         (
             "Software",
             ", ".join(
                 f"{name} {version}"
-                for name in ("torch", "triton", "flag_gems")
+                for name in ("vllm", "torch", "triton", "flag_gems")
                 if (version := getattr(versions, name))
             ),
         ),
         (
-            "Dispatched natively",
-            f"{len(native)} operators, {sum(operator.calls for operator in native)} calls",
+            "Dispatched" if served is not None else "Dispatched natively",
+            f"{len(counted.operators)} operators, "
+            f"{sum(operator.calls for operator in counted.operators)} calls",
         ),
     ]
     shares, accuracy, agreement = evidence.shares, evidence.accuracy, evidence.agreement
-    if isinstance(shares, Shares) and isinstance(evidence.flag_gems, GemsRun):
-        rows += _share_rows(shares, evidence.native, evidence.flag_gems)
-    elif isinstance(shares, NotRun):
+    if isinstance(shares, NotRun):
         rows.append(("Taken over", _why(shares)))
+    else:
+        rows += _share_rows(shares)
+        if isinstance(native, NativeRun) and isinstance(evidence.flag_gems, GemsRun):
+            in_native = _in_native(native, evidence.flag_gems)
+            rows.append(("These operators' time in native torch", _time(in_native)))
+    if served is not None:
+        return tuple(CoverageRow(name=name, value=value) for name, value in rows)
     if isinstance(accuracy, NotRun):
         rows.append(("Errors against native torch", _why(accuracy)))
     else:
@@ -93,9 +101,9 @@ def summary_rows(evidence: CoverageEvidence) -> tuple[CoverageRow, ...]:
 
 def operator_rows(evidence: CoverageEvidence) -> tuple[OperatorRow, ...]:
     """The whole list: of the run with FlagGems where there was one, most device time first."""
-    gems = evidence.flag_gems
-    operators = evidence.native.operators if isinstance(gems, NotRun) else gems.operators
-    native = {operator.name: operator for operator in evidence.native.operators}
+    operators = evidence.main.operators
+    beside = evidence.native.operators if isinstance(evidence.native, NativeRun) else ()
+    native = {operator.name: operator for operator in beside}
     accuracy = () if isinstance(evidence.accuracy, NotRun) else evidence.accuracy
     compared: dict[str, list[ComparedCall]] = {}
     for call in accuracy:
@@ -118,20 +126,55 @@ def operator_rows(evidence: CoverageEvidence) -> tuple[OperatorRow, ...]:
     return tuple(sorted(rows, key=lambda row: (-(row.us or 0.0), -row.calls, row.name)))
 
 
-def _share_rows(shares: Shares, native: NativeRun, gems: GemsRun) -> list[tuple[str, str]]:
+def _forward(evidence: CoverageEvidence) -> Iterator[tuple[str, str]]:
+    """Which forward pass was measured, where the file says so."""
+    if evidence.forward is None:
+        return
+    settings = evidence.settings
+    kinds = {
+        "small decoder": "a small decoder of Qwen2's shape",
+        "transformers": "the model through transformers",
+        "vllm": "vLLM's own, run eagerly",
+    }
+    ranks = f", the first of {settings.ranks} ranks" if settings.ranks > 1 else ""
+    yield (
+        "Forward pass",
+        f"{kinds[evidence.forward]}{ranks}: a prompt of {settings.prompt_tokens} tokens and "
+        f"{settings.decode_steps} steps of one",
+    )
+
+
+def share_words(shares: Shares) -> str:
+    """The three shares in one phrase."""
+    operators, calls, time = shares.operators, shares.calls, shares.device_time
+    return (
+        f"{_percent(operators.taken_over, operators.with_kernels)} of operators, "
+        f"{_percent(calls.taken_over, calls.with_kernels)} of calls and "
+        f"{_percent(time.taken_over_us, time.total_us)} of device time"
+    )
+
+
+def _share_rows(shares: Shares) -> Iterator[tuple[str, str]]:
+    yield "Taken over, by operators", _counts(shares.operators)
+    yield "Taken over, by calls", _counts(shares.calls)
+    yield "Taken over, by device time", _time(shares.device_time)
+    whole = shares.device_time.total_us
+    for owner, part in (shares.owners or {}).items():
+        yield (
+            f"Of these, Triton kernels of {owner}",
+            f"{part.operators} operators, {part.calls} calls, {_percent(part.us, whole)} of the "
+            "device time",
+        )
+
+
+def _in_native(native: NativeRun, gems: GemsRun) -> TimeShare:
+    """A slow kernel makes the share of time larger; this one it leaves alone."""
     taken = {o.name for o in gems.operators if o.device is not None and o.device.triton_calls}
     times = [(o.name in taken, o.device.us) for o in native.operators if o.device is not None]
-    in_native = TimeShare(
+    return TimeShare(
         taken_over_us=sum(us for is_taken, us in times if is_taken),
         total_us=sum(us for _, us in times) + (native.unattributed_us or 0.0),
     )
-    return [
-        ("Taken over, by operators", _counts(shares.operators)),
-        ("Taken over, by calls", _counts(shares.calls)),
-        ("Taken over, by device time", _time(shares.device_time)),
-        # A slow kernel makes the share above larger; this one it leaves alone.
-        ("These operators' time in native torch", _time(in_native)),
-    ]
 
 
 def _counts(share: CountShare) -> str:

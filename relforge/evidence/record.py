@@ -18,7 +18,7 @@ from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
-_EVIDENCE = ("smoke", "evaluate", "bench", "render")
+_EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage")
 """Stages whose outputs are evidence."""
 
 

@@ -104,12 +104,12 @@ def run_smoke(
             return _probe(spec, engine, up, target, cancel, config_digest, began, on_result)
     except StartFailed as error:
         cause = diagnose("", None, error.why or "")
-        if cause is None or cause.id not in _FAULTS_OF_THE_IMAGE:
+        if cause is None or cause.id not in FAULTS_OF_THE_IMAGE:
             raise
         return _never_started(error, cause, log_path, config_digest)
 
 
-_FAULTS_OF_THE_IMAGE = ("exec-not-found", "exec-format")
+FAULTS_OF_THE_IMAGE = ("exec-not-found", "exec-format")
 
 
 def _target(

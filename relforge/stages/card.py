@@ -25,6 +25,7 @@ class CardInputs(StageInputs):
     smoke_key: str
     evaluate_key: str | None
     bench_key: str | None
+    coverage_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -49,20 +50,21 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench")
+    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
     result_type = CardResult
-    revision = 1
+    revision = 2
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         subject = planning.subject
         lock = subject.lock
         # What the release has no use for is no limit of it; what it goes without is.
-        release_skips = set(subject.release.skip) | {"evaluate", "bench"}
+        release_skips = set(subject.release.skip) | {"evaluate", "bench", "coverage"}
         return CardInputs(
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
+            coverage_key=planning.keys.get("coverage"),
             release=subject.release,
             device=subject.device,
             model=subject.model,
@@ -84,6 +86,7 @@ class Card(Stage[CardInputs, CardResult]):
         from relforge.card.render import render
         from relforge.stages.bench import BenchResult
         from relforge.stages.build import BuildResult
+        from relforge.stages.coverage import CoverageResult
         from relforge.stages.evaluate import EvaluateResult
         from relforge.stages.smoke import SmokeResult
         from relforge.stages.unpatch import UnpatchResult
@@ -93,6 +96,7 @@ class Card(Stage[CardInputs, CardResult]):
         applied = unpatched.sets if isinstance(unpatched, UnpatchResult) else ()
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
         bench = cast("BenchResult | None", job.upstream.get("bench"))
+        coverage = cast("CoverageResult | None", job.upstream.get("coverage"))
         data = gather(
             release=inputs.release,
             device=inputs.device,
@@ -105,6 +109,7 @@ class Card(Stage[CardInputs, CardResult]):
             smoke=cast(SmokeResult, job.upstream["smoke"]),
             evaluation=evaluation.figures if evaluation else None,
             performance=bench.report if bench and bench.verdict == "pass" else None,
+            coverage=coverage.summary if coverage else (),
             sealed=frozenset(inputs.sealed),
             skipped=inputs.skipped,
             registry=inputs.registry,

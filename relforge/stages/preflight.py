@@ -19,7 +19,7 @@ from relforge.stage import (
 )
 
 _ADVISED_MEMORY_BYTES = 2 * 10**9
-_SERVING = {"smoke", "evaluate", "bench"}
+_SERVING = {"smoke", "evaluate", "bench", "coverage"}
 
 
 class PreflightInputs(StageInputs):

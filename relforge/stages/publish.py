@@ -24,6 +24,7 @@ class PublishInputs(StageInputs):
     smoke_key: str
     evaluate_key: str | None
     bench_key: str | None
+    coverage_key: str | None
     card_key: str
     registry: str | None
 
@@ -42,7 +43,9 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     name = "publish"
     title = "publication"
-    needs = ("unpatch", "render", "build", "smoke", "evaluate", "bench", "card")
+    needs = (
+        "unpatch", "render", "build", "smoke", "evaluate", "bench", "coverage", "card",
+    )  # fmt: skip
     result_type = PublishResult
 
     def plan(self, planning: Planning) -> PublishInputs | Skip:
@@ -51,6 +54,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
             smoke_key=planning.key("smoke"),
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
+            coverage_key=planning.keys.get("coverage"),
             card_key=planning.key("card"),
             registry=planning.subject.registry,
         )
@@ -81,6 +85,8 @@ class Publish(Stage[PublishInputs, PublishResult]):
             evidence["evaluation.json"] = evaluation.outputs[0].path
         if (bench := cast("BenchResult | None", job.upstream.get("bench"))) is not None:
             evidence |= _bench_evidence(bench)
+        if (covered := job.upstream.get("coverage")) is not None:
+            evidence["coverage.json"] = covered.outputs[0].path
         # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None
         if repository is not None:

@@ -44,7 +44,7 @@ def test_it_counts_what_the_decoder_dispatches_and_claims_nothing_else(
     path = tmp_path / "coverage.json"
     path.write_text(done.stdout)
     evidence = load_coverage(path)
-    calls = {operator.name: operator.calls for operator in evidence.native.operators}
+    calls = {operator.name: operator.calls for operator in evidence.main.operators}
     layers = int(evidence.model.shape["layers"])
     # Projections with a bias (q, k, v); o, gate, up and down, and the head; two norms a layer.
     assert calls["aten::addmm"] == 3 * layers * PASSES
@@ -56,7 +56,7 @@ def test_it_counts_what_the_decoder_dispatches_and_claims_nothing_else(
     reason = NotRun(not_run="no accelerator")
     parts = (evidence.flag_gems, evidence.shares, evidence.accuracy, evidence.agreement)
     assert parts == (reason,) * 4
-    assert all(operator.device is None for operator in evidence.native.operators)
+    assert all(operator.device is None for operator in evidence.main.operators)
     assert probe(image).stdout == done.stdout, "the same run gives the same bytes"
     shown = relforge("coverage", "--evidence", path, "--json")
     assert shown.code == 0, shown.stderr
@@ -98,6 +98,21 @@ def test_it_takes_the_model_of_a_folder(image: str) -> None:
     assert evidence["model"]["name"] == "model"
     assert calls["aten::silu"] == config["num_hidden_layers"] * PASSES
     assert calls["aten::_softmax"] == config["num_hidden_layers"] * PASSES
+
+
+def test_in_inference_mode_composites_fall_apart_and_custom_operators_are_opened(
+    image: str,
+) -> None:
+    program = CHECKOUT / "tests" / "support" / "coverage_watch_program.py"
+    done = python(image, "-", given=program.read_text())
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    linear = ["_own::scale", "aten::t", "aten::addmm"]
+    assert told["opened"] == ["vllm::attention", "aten::mm", "aten::add_.Tensor", *linear]
+    assert told["closed"] == ["vllm::attention", *linear]
+    # 3 columns of (2 * (eye + 1)) summed along rows of ones, and a bias of 1.
+    assert told["sum"] == 3 * 4 * (2 * 5 + 1)
+    assert told["same"], "what is watched computes the same"
 
 
 def test_where_no_gpu_is_asking_for_one_says_so(image: str) -> None:

@@ -11,6 +11,7 @@ import yaml
 from relforge.card.data import gather
 from relforge.card.render import render
 from relforge.engine.containers import ContainerState
+from relforge.evaluation.coverage_rows import CoverageRow
 from relforge.lock import Lock
 from relforge.manifest.loader import load
 from relforge.manifest.project import builtin_root, find_project
@@ -74,7 +75,7 @@ def card(evaluation: Figures | None = FIGURES, **changes: Any) -> str:
         "model": project.model("tiny-adder"), "sources": lock.sources, "patches": lock.patches,
         "trees": {n: lock.tree(n) for n in lock.sources}, "lock_sha256": "9" * 64,
         "build": build(), "smoke": smoke(), "evaluation": evaluation, "performance": None,
-        "sealed": frozenset(),
+        "coverage": (), "sealed": frozenset(),
         "skipped": {"sbom": "relforge has no bill of materials yet"}, "registry": None,
     }  # fmt: skip
     return render(gather(**{**given, **changes}))
@@ -121,6 +122,34 @@ def test_the_performance_is_that_of_the_report_with_its_chart_and_its_circumstan
 def test_without_a_benchmark_there_is_no_performance() -> None:
     assert "Performance" not in card()
     assert "bench.svg" not in card()
+
+
+def coverage(share: str) -> tuple[CoverageRow, ...]:
+    return (
+        CoverageRow(name="Dispatched", value="31 operators, 612 calls"),
+        CoverageRow(name="Taken over", value=share),
+    )
+
+
+def test_operator_coverage_is_quoted_as_it_was_measured() -> None:
+    text = card(coverage=coverage("86.4 % (19 of 22 that run kernels; 30 dispatched)"))
+    assert "\n## Operator coverage\n" in text
+    assert "| Dispatched | 31 operators, 612 calls |" in text
+    assert "| Taken over | 86.4 % (19 of 22 that run kernels; 30 dispatched) |" in text
+    assert "coverage: not run" not in text
+
+
+def test_without_an_accelerator_the_card_claims_no_share_of_operators() -> None:
+    text = card(coverage=coverage("not-run (no accelerator)"))
+    section = text.split("## Operator coverage")[1].split("\n## ")[0]
+    assert "| Taken over | not-run (no accelerator) |" in section
+    assert "%" not in section
+
+
+def test_a_release_that_was_not_covered_says_why_and_has_no_section() -> None:
+    text = card(skipped={"coverage": "this model runs on 2 hosts"})
+    assert "## Operator coverage" not in text
+    assert "- coverage: not run (this model runs on 2 hosts)" in text
 
 
 def test_what_did_not_run_is_said() -> None:

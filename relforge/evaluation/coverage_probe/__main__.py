@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from relforge.evaluation.coverage_probe import FORMAT, comparing, lazy, say
+from relforge.evaluation.coverage_probe import FORMAT, comparing, lazy, say, vllm_forward
 from relforge.evaluation.coverage_probe.decoder import (
     Decoder,
     FolderDecoder,
@@ -24,9 +24,16 @@ from relforge.evaluation.coverage_probe.decoder import (
     generate,
 )
 from relforge.evaluation.coverage_probe.dispatch import Watch, profiled
-from relforge.evaluation.coverage_probe.trace import attribute, rows_of, shares_of, triton_kernels
+from relforge.evaluation.coverage_probe.trace import (
+    attribute,
+    rows_of,
+    run_of,
+    shares_of,
+    triton_kernels,
+)
 
 NO_ACCELERATOR = "no accelerator"
+AS_SERVED = "measured as it is served, not against native torch"
 PROMPT_TOKENS = 32
 
 
@@ -67,7 +74,11 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--greedy-tokens", type=int, default=64, help="that are compared")
     parser.add_argument("--exclude", default="", help="FlagGems' functions to leave out, a,b,c")
     parser.add_argument("--date", help="goes into the evidence as it is")
+    parser.add_argument("--vllm", action="store_true", help="vLLM's own forward pass")
+    parser.add_argument("words", nargs="*", help="with --vllm, after --: those of `vllm serve`")
     options = parser.parse_args(argv)
+    if bool(options.words) != options.vllm:
+        raise Unfit("--vllm and the words of `vllm serve` belong together: --vllm -- --model ...")
     if min(options.decode_steps, options.greedy_tokens) < 1:
         raise Unfit("--decode-steps and --greedy-tokens: at least 1")
     return options
@@ -79,6 +90,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         torch = lazy("torch")
     except ImportError as error:
         raise Unfit(f"torch cannot be imported: {error}") from error
+    if options.vllm:
+        return _served(options, torch)
     there = torch.cuda.is_available()
     if options.device == "cuda" and not there:
         raise Unfit("torch sees no CUDA device")
@@ -103,6 +116,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "date": options.date,
+        "forward": "small decoder" if options.model is None else "transformers",
         "model": about,
         "settings": {
             "dtype": dtype_name, "seed": options.seed, "attention": options.attention,
@@ -110,6 +124,41 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "greedy_tokens": options.greedy_tokens, "exclude": _excluded(options),
         },
         "versions": _versions(torch),
+        "device": _device(torch, device),
+        **measured,
+    }  # fmt: skip
+
+
+def _served(options: argparse.Namespace, torch: Any) -> dict[str, Any]:
+    try:
+        seen = vllm_forward.run(
+            options.words, seed=options.seed, prompt_tokens=PROMPT_TOKENS,
+            decode_steps=options.decode_steps,
+        )  # fmt: skip
+    except ImportError as error:
+        raise Unfit(f"vLLM cannot be imported: {error}") from error
+    device = torch.device(seen["device"])
+    measured = _not_run(AS_SERVED)
+    if seen["kernels"] is None:
+        no_time = NO_ACCELERATOR if device.type == "cpu" else f"no profile of {device.type} devices"
+        measured["shares"] = {"not_run": no_time}
+        measured["served"] = {"operators": rows_of(seen["names"], None), "unattributed_us": None}
+    else:
+        run = measured["served"] = run_of(seen["names"], seen["kernels"], triton=seen["triton"])
+        measured["shares"] = shares_of(
+            run["operators"], run["unattributed_us"], run["unattributed_triton_us"]
+        )
+    return {
+        "format": FORMAT,
+        "date": options.date,
+        "forward": "vllm",
+        "model": seen["model"],
+        "settings": {
+            "dtype": seen["dtype"], "seed": options.seed, "attention": seen["attention"],
+            "prompt_tokens": PROMPT_TOKENS, "decode_steps": options.decode_steps,
+            "greedy_tokens": 0, "exclude": [], "passes": seen["passes"], "ranks": seen["ranks"],
+        },
+        "versions": {**_versions(torch), "vllm": _version("vllm")},
         "device": _device(torch, device),
         **measured,
     }  # fmt: skip
@@ -159,7 +208,7 @@ def _on_accelerator(
     native = generate(decoder, prompt, options.greedy_tokens)
     say("native torch: profiled and decoded")
     result = _not_run("flag_gems is not installed")
-    result["native"] = _run(names, kernels)
+    result["native"] = run_of(names, kernels)
     try:
         flag_gems = lazy("flag_gems")
     except ModuleNotFoundError as error:
@@ -177,13 +226,15 @@ def _on_accelerator(
         say("FlagGems: profiled and decoded")
     triton = triton_kernels()
     ran = {kernel for seen in gems_kernels.values() for kernel, _ in seen}
-    if not ran & triton:
+    if not ran & set(triton):
         raise RuntimeError("no kernel that ran is in Triton's cache: is TRITON_CACHE_DIR shared?")
-    result["native"] = _run(names, kernels, triton=triton)
-    result["flag_gems"] = _run(gems_names, gems_kernels, triton=triton, registered=registered)
+    result["native"] = run_of(names, kernels, triton=triton)
+    result["flag_gems"] = run_of(gems_names, gems_kernels, triton=triton, registered=registered)
     result["flag_gems"]["registered_operators"] = len(registered)
     result["shares"] = shares_of(
-        result["flag_gems"]["operators"], result["flag_gems"]["unattributed_us"]
+        result["flag_gems"]["operators"],
+        result["flag_gems"]["unattributed_us"],
+        result["flag_gems"]["unattributed_triton_us"],
     )
     other = {
         row["name"]
@@ -192,17 +243,24 @@ def _on_accelerator(
     }
     samples = {c: sample for c, sample in first.samples.items() if c.split("(")[0] in other}
 
-    def with_gems(work: Callable[[], Any]) -> Any:
-        with enabled(flag_gems, _excluded(options)):
-            return work()
-
-    def natively(work: Callable[[], Any]) -> Any:
+    def watched(work: Callable[[], Any]) -> tuple[Any, set[str]]:
         kept: list[Any] = []
         events = profiled(lambda: kept.append(work()), device)
         seen = {kernel for each in attribute(events).values() for kernel, _ in each}
-        if seen & triton:
-            raise RuntimeError(f"FlagGems is still enabled: {sorted(seen & triton)} ran")
-        return kept[0]
+        return kept[0], seen & set(triton)
+
+    def with_gems(work: Callable[[], Any]) -> Any:
+        with enabled(flag_gems, _excluded(options)):
+            given, seen = watched(work)
+        if not seen:
+            raise RuntimeError("FlagGems is not enabled: no Triton kernel ran in the comparison")
+        return given
+
+    def natively(work: Callable[[], Any]) -> Any:
+        given, seen = watched(work)
+        if seen:
+            raise RuntimeError(f"FlagGems is still enabled: {sorted(seen)} ran")
+        return given
 
     result["accuracy"] = comparing.compared(samples, with_gems, natively)
     say(f"compared {len(samples)} calls with native torch")
@@ -210,14 +268,6 @@ def _on_accelerator(
     reference = generate(decoder, prompt, options.greedy_tokens, follow=native[0])[1]
     result["agreement"] = comparing.agreement(native, gems, forced, reference)
     return result
-
-
-def _run(names: Sequence[str], kernels: Any, **known: frozenset[str]) -> dict[str, Any]:
-    unattributed = sum(us for _, us in kernels.get(None, ()))
-    return {
-        "operators": rows_of(names, kernels, **known),
-        "unattributed_us": round(unattributed, 3),
-    }
 
 
 @contextlib.contextmanager
@@ -232,22 +282,25 @@ def enabled(flag_gems: Any, exclude: Sequence[str]) -> Iterator[frozenset[str]]:
 
 
 def _versions(torch: Any) -> dict[str, str | None]:
-    def version(name: str) -> str | None:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        **{name: version(name) for name in ("triton", "flag_gems", "transformers")},
+        **{name: _version(name) for name in ("triton", "flag_gems", "transformers")},
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _device(torch: Any, device: Any) -> dict[str, str | None]:
     if device.type == "cpu":
         return {"kind": "cpu", "name": platform.machine(), "driver": None}
+    if device.type != "cuda":
+        return {"kind": device.type, "name": device.type, "driver": None}
     name = torch.cuda.get_device_name(device)
     return {"kind": device.type, "name": name, "driver": _driver()}
 
