@@ -12,6 +12,7 @@ COMMANDS = {
     "unpatch": "apply a (sealed) patch set and write the tree to a folder",
     "smoke": "serve the built image and probe it",
     "eval": "evaluate the served image against the reference",
+    "tune": "find the operators to disable so that a failing release passes",
     "coverage": "show which operators FlagGems took over, from its evidence",
     "card": "write the model card from evidence",
     "publish": "write the release folder, and push it with --registry",
