@@ -82,7 +82,8 @@ def test_by_evaluation_the_operators_are_found_and_the_release_then_passes(
     assert before.code == 6
     manifest.write_text(
         manifest.read_text().replace(
-            "  env:\n", f"  env:\n    HELLO_DISABLED_OPERATORS: {SPOILS}|{KILLS}\n"
+            "    HELLO_FAULTS:",
+            f"    HELLO_DISABLED_OPERATORS: {SPOILS}|{KILLS}\n    HELLO_FAULTS:",
         )
     )
     after = hello.run("eval", "--json")

@@ -12,6 +12,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -86,6 +88,7 @@ class Computer:
             "device": torch.cuda.get_device_name(device)
             if device.type == "cuda"
             else f"cpu {platform.machine()}",
+            "driver": _driver() if device.type == "cuda" else None,
         }
 
     def hello(self) -> dict[str, Any]:
@@ -147,6 +150,16 @@ def _versions(torch: Any) -> dict[str, str | None]:
 
     found = {name: version(name) for name in ("triton", "flag_gems")}
     return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
+
+
+def _driver() -> str | None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=60)
+    words = done.stdout.split()
+    return words[0] if done.returncode == 0 and words else None
 
 
 def main(argv: Sequence[str]) -> int:
