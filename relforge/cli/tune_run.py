@@ -29,13 +29,13 @@ from relforge.tuning.asking import Limits
 from relforge.tuning.evidence import TuneOutput, load_tuning, output_of
 from relforge.tuning.journal import Journal, OtherJournal, telling
 from relforge.tuning.record import record, text_of
-from relforge.tuning.search import Tuning, tune
+from relforge.tuning.search import tune
 from relforge.tuning.served import ServedModel
 from relforge.tuning.settings import (
     already_disabled,
     candidates,
+    place_of,
     read_operators,
-    setting,
     tuning_of,
 )
 
@@ -60,15 +60,7 @@ class Wanted:
 def show(evidence: Path, *, as_json: bool) -> None:
     """Checks recorded evidence and prints it."""
     loaded = load_tuning(evidence)
-    about = loaded.subject
-    named = about.get("release") or f"{about['model']['name']}, {about['dtype']}, {about['device']}"
-    output = output_of(
-        loaded.tuning,
-        subject=str(named),
-        evidence=str(evidence),
-        already_disabled=tuple(about.get("already_disabled", about.get("excluded", ()))),
-        set_in_manifest=about.get("set_in_manifest"),
-    )
+    output = output_of(loaded.tuning, loaded.subject, evidence)
     _print(output, as_json)
 
 
@@ -103,7 +95,7 @@ def run(wanted: Wanted, *, as_json: bool) -> None:
     _print(output, as_json)
     if output.state != "done":
         raise RelforgeError(
-            f"no set of operators was found that {release.name} needs to have disabled",
+            _ENDS[output.state],
             code=ExitCode.GATE,
             where=f"release {release.name}",
             why=output.reason,
@@ -112,6 +104,12 @@ def run(wanted: Wanted, *, as_json: bool) -> None:
         )
 
 
+_ENDS = {
+    "nothing-fails": "there is no failing verdict to tune",
+    "not-the-operators": "the operators are not what fails",
+    "unconfirmed": "the operators that were found are not confirmed",
+    "stopped": "the tuning stopped before it was done",
+}
 _HINTS = {
     "nothing-fails": "tune what fails: relforge smoke and relforge eval say whether it does",
     "not-the-operators": "look elsewhere: relforge smoke says what fails, and why if it is known",
@@ -242,8 +240,6 @@ def _tuned(
         suspects=suspects,
         told=telling(to_stderr, names),
     )
-    disabled = (*served.already_disabled, *tuning.culprits)
-    found = setting(release, disabled) if tuning.culprits else {}
     about = {
         "kind": "served",
         "release": release.name,
@@ -252,26 +248,15 @@ def _tuned(
         "by": "smoke" if served.questions is None else "evaluation",
         "questions": None if served.questions is None else list(served.questions.sizes),
         "already_disabled": list(served.already_disabled),
-        "set_in_manifest": found,
+        "place": place_of(release),
+        "separator": tuning_of(release).separator,
     }
     text = text_of(record(tuning, subject=about, limits=limits, suspects=suspects)).encode()
     path = folder / "tuning.json"
     write_atomic(path, text)
     Store(place.home).put_blob(text)
     to_stderr(f"evidence: {path} (sha256 {sha256_hex(text)})")
-    return _output(release, tuning, path, served.already_disabled, found)
-
-
-def _output(
-    release: Release, tuning: Tuning, path: Path, disabled: tuple[str, ...], found: dict[str, str]
-) -> TuneOutput:
-    return output_of(
-        tuning,
-        subject=release.name,
-        evidence=str(path),
-        already_disabled=disabled,
-        set_in_manifest=found,
-    )
+    return output_of(tuning, about, path)
 
 
 def _print(output: TuneOutput, as_json: bool) -> None:
@@ -302,12 +287,9 @@ def _lines(output: TuneOutput) -> list[str]:
             f"search{bound}, {output.seconds:.0f} s",
         )
     )
-    rows += [("In the manifest", f'{name}: "{text}"') for name, text in _manifest(output)]
+    for place, value in output.set_in_manifest.items():
+        rows.append(("In the manifest", f'{place}: "{value}"'))
     return [f"{name:<16} {text}" for name, text in rows]
-
-
-def _manifest(output: TuneOutput) -> list[tuple[str, str]]:
-    return list(output.set_in_manifest.items())
 
 
 def _some(names: tuple[str, ...], most: int = 12) -> str:

@@ -126,25 +126,30 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def output_of(
-    tuning: Tuning,
-    *,
-    subject: str,
-    evidence: str,
-    already_disabled: tuple[str, ...] = (),
-    set_in_manifest: dict[str, str] | None = None,
-) -> TuneOutput:
-    """The stable form of a tuning."""
+def output_of(tuning: Tuning, subject: Mapping[str, Any], evidence: Path) -> TuneOutput:
+    """The stable form of a tuning; *subject* as its evidence has it."""
+    disabled = tuple(subject.get("already_disabled", subject.get("excluded", ())))
+    place = subject.get("place")
+    value = str(subject.get("separator", ",")).join((*disabled, *tuning.culprits))
     return TuneOutput(
         **{
             **result_of(tuning),
-            "subject": subject,
+            "subject": _named(subject),
             "operators": len(tuning.operators),
-            "already_disabled": already_disabled,
-            "set_in_manifest": set_in_manifest or {},
-            "evidence": evidence,
+            "already_disabled": disabled,
+            # Only what is known to pass is worth a place there.
+            "set_in_manifest": {str(place): value} if place and tuning.confirmed else {},
+            "evidence": str(evidence),
         }
     )
+
+
+def _named(subject: Mapping[str, Any]) -> str:
+    if "release" in subject:
+        return str(subject["release"])
+    model = subject.get("model")
+    parts = (model.get("name") if isinstance(model, dict) else None, subject.get("dtype"))
+    return ", ".join(str(part) for part in (*parts, subject.get("device")) if part) or "unnamed"
 
 
 def _refused(path: Path, why: str) -> RelforgeError:

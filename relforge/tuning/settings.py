@@ -37,33 +37,29 @@ def already_disabled(release: Release) -> tuple[str, ...]:
     return tuple(filter(None, (word.strip() for word in text.split(tuning.separator))))
 
 
-def setting(release: Release, disabled: Iterable[str]) -> dict[str, str]:
-    """What ``serve`` has to set: the place in the manifest, and the value.
-
-    Empty where nothing is to be disabled: then the list is not set at all.
-    """
+def place_of(release: Release) -> str:
+    """Where in the manifest the list of disabled operators stands."""
     tuning = tuning_of(release)
-    place = (
-        f"serve.env.{tuning.variable}"
-        if tuning.variable is not None
-        else f"serve.args.{tuning.argument}"
-    )
-    value = tuning.separator.join(dict.fromkeys(disabled))
-    return {place: value} if value else {}
+    if tuning.variable is not None:
+        return f"serve.env.{tuning.variable}"
+    return f"serve.args.{tuning.argument}"
 
 
 def with_disabled(release: Release, disabled: Iterable[str]) -> Release:
-    """The release as it is served with just these operators disabled."""
+    """The release as it is served with just these operators disabled.
+
+    Where there are none the list is not set at all.
+    """
     tuning = tuning_of(release)
-    value = next(iter(setting(release, disabled).values()), None)
+    value = tuning.separator.join(dict.fromkeys(disabled))
     env, args = dict(release.serve.env), dict(release.serve.args)
     if tuning.variable is not None:
         env.pop(tuning.variable, None)
-        if value is not None:
+        if value:
             env[tuning.variable] = value
     elif tuning.argument is not None:
         args.pop(tuning.argument, None)
-        if value is not None:
+        if value:
             args[tuning.argument] = value
     serve = release.serve.model_copy(update={"env": env, "args": args})
     return release.model_copy(update={"serve": serve})

@@ -13,7 +13,7 @@ from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import builtin_root
 from relforge.tuning.asking import Asked, Found, Limits
-from relforge.tuning.evidence import load_tuning
+from relforge.tuning.evidence import load_tuning, output_of
 from relforge.tuning.journal import Journal, OtherJournal
 from relforge.tuning.record import names_at, positions, record, result_of, text_of
 from relforge.tuning.search import Tuning, tune
@@ -201,3 +201,22 @@ def test_evidence_goes_with_nothing_that_runs(capsys: pytest.CaptureFixture[str]
     words = ["--evidence", str(MEASURED[0]), "--max-evaluations", "3"]
     assert dispatch("tune", words) == 2
     assert "it runs nothing" in capsys.readouterr().err
+
+
+def test_only_what_is_known_to_pass_is_said_to_go_into_the_manifest(tmp_path: Path) -> None:
+    subject = {
+        "release": "r",
+        "place": "serve.env.OFF",
+        "separator": "|",
+        "already_disabled": ["x"],
+    }
+    truth = model(["op_3", "op_20"])
+    done = output_of(tune(names(40), truth), subject, tmp_path)
+    assert done.subject == "r"
+    assert done.already_disabled == ("x",)
+    assert done.set_in_manifest == {"serve.env.OFF": "x|op_3|op_20"}
+    stopped = output_of(tune(names(40), truth, Limits(evaluations=9)), subject, tmp_path)
+    assert stopped.culprits
+    assert stopped.set_in_manifest == {}
+    nothing: dict[str, Any] = {}
+    assert output_of(tune(names(40), truth), nothing, tmp_path).subject == "unnamed"

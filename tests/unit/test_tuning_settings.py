@@ -23,9 +23,9 @@ from relforge.tuning.questions import fewest, questions_of
 from relforge.tuning.settings import (
     already_disabled,
     candidates,
+    place_of,
     printed_operators,
     read_operators,
-    setting,
     tuning_of,
     with_disabled,
 )
@@ -46,9 +46,8 @@ def test_the_variable_gets_what_is_disabled_and_else_is_not_set() -> None:
     assert already_disabled(plain) == ()
     served = with_disabled(plain, ["mul", "mm", "mul"])
     assert served.serve.env == {"OTHER": "1", "OFF": "mul,mm"}
-    assert setting(plain, ["mul", "mm"]) == {"serve.env.OFF": "mul,mm"}
+    assert place_of(plain) == "serve.env.OFF"
     assert with_disabled(served, []).serve.env == {"OTHER": "1"}
-    assert setting(plain, []) == {}
 
 
 def test_the_argument_gets_it_with_the_separator_of_the_manifest() -> None:
@@ -59,7 +58,7 @@ def test_the_argument_gets_it_with_the_separator_of_the_manifest() -> None:
     assert already_disabled(found) == ("mm", "cat")
     served = with_disabled(found, [*already_disabled(found), "mul"])
     assert served.serve.args == {"dtype": "float32", "disable-ops": "mm;cat;mul"}
-    assert setting(found, ["mm"]) == {"serve.args.disable-ops": "mm"}
+    assert place_of(found) == "serve.args.disable-ops"
 
 
 def test_a_release_that_does_not_say_how_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
