@@ -166,6 +166,7 @@ def _served(place: Workplace, release: Release, wanted: Wanted, cancel: CancelTo
         release=release,
         already_disabled=already_disabled(release),
         greedy=_greedy(plan),
+        languages=loaded.model.languages,
         questions=None if evaluated is None else _questions(plan, evaluated),
         work=work,
     )

@@ -11,21 +11,26 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.manifest.release import Release
+from relforge.manifest.smoke import ProbeName
 from relforge.serving.inputs import ServingInputs, launch
 from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import Served, serve_context
+from relforge.serving.spec import LaunchSpec
 from relforge.serving.wait import NotReady
 from relforge.stage import Job, StageContext
 from relforge.tuning.asking import BOTH, Asked, Found
 from relforge.tuning.questions import Questions
 from relforge.tuning.settings import printed_operators, tuning_of, with_disabled
 
-_JUDGING = frozenset(
-    {"models", "completion", "greedy-text", "repeat", "chat", "stream", "garble", "after-load"}
-)
-"""Probes that read answers. Whether FlagGems is active, or the server stops well, is no matter of
-single operators."""
+JUDGING: frozenset[ProbeName] = frozenset(
+    {
+        "models", "completion", "greedy-text", "repeat", "chat", "stream", "logprobs", "garble",
+        "long-prompt", "concurrent", "after-load",
+    }
+)  # fmt: skip
+"""Probes that read answers. Whether FlagGems is active, how faulty requests are refused and how the
+server stops is no matter of single operators."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class ServedModel:
     release: Release
     already_disabled: tuple[str, ...]
     greedy: tuple[GreedyText, ...]
+    languages: tuple[str, ...]
     questions: Questions | None
     work: Path
 
@@ -117,7 +123,7 @@ class ServedModel:
                     request_timeout_s=self.release.smoke.request_timeout_s,
                     site=self.job.env.site.engine,
                 ) as served:
-                    smoke = self._smoke(served, asked)
+                    smoke = self._smoke(served, spec, asked)
                     if smoke.outcome == "fail" or self.questions is None:
                         return smoke
                     return self._evaluated(self.questions, served, spec.served_name, asked)
@@ -126,12 +132,19 @@ class ServedModel:
                     "fail", _said(never.what, never.cause.explanation if never.cause else never.why)
                 )
 
-    def _smoke(self, served: Served, asked: Asked) -> Found:
+    def _smoke(self, served: Served, spec: LaunchSpec, asked: Asked) -> Found:
         greedy = self.greedy
         if self.questions is None and asked.part != BOTH and len(greedy) > 1:
             greedy = greedy[asked.part :: 2]
-        target = Target(served.client, served.container, self.release.smoke, tuple(greedy))
-        probes = tuple(probe for probe in PROBES if probe.name in _JUDGING)
+        target = Target(
+            served.client,
+            served.container,
+            self.release.smoke,
+            tuple(greedy),
+            languages=self.languages,
+            traits=spec.traits,
+        )
+        probes = tuple(probe for probe in PROBES if probe.name in JUDGING)
         results = run_probes(target, probes, cancel=self.ctx.cancel)
         failed = next((result for result in results if result.verdict == "fail"), None)
         evidence = Store(self.job.env.home).put_blob(_lines(results)).sha256

@@ -11,8 +11,10 @@ import yaml
 from relforge.cli.dispatch import dispatch
 from relforge.manifest.project import builtin_root
 from relforge.manifest.tuning import Tuning
+from relforge.serving.probes import PROBES
 from relforge.tuning.evidence import load_tuning
 from relforge.tuning.record import result_of
+from relforge.tuning.served import JUDGING
 
 TEXT = (builtin_root() / "docs" / "tuning.md").read_text()
 SHOWN = re.findall(
@@ -49,6 +51,13 @@ def test_the_table_is_what_the_evidence_says() -> None:
         assert (about["versions"]["triton"], about["versions"]["flag_gems"]) == ("3.6.0", "5.0.2")
         assert len(loaded.tuning.operators) == 398
         assert about["planted"] == (["cos+sin", "silu"] if "planted" in name else [])
+
+
+def test_the_probes_named_are_those_that_are_asked() -> None:
+    (listed,) = re.findall(r"\(docs/smoke\.md: ([^)]*)\)", TEXT)
+    named = re.findall(r"`([\w-]+)`", listed)
+    assert named == [probe.name for probe in PROBES if probe.name in JUDGING]
+    assert len(named) == len(JUDGING)
 
 
 def test_the_manifest_shown_is_one() -> None:
