@@ -13,6 +13,7 @@ COMMANDS = {
     "smoke": "serve the built image and probe it",
     "eval": "evaluate the served image against the reference",
     "bench": "measure the served image under load, or compare two",
+    "tune": "find the operators to disable so that a failing release passes",
     "coverage": "count a model's operators, and whose kernels compute them",
     "card": "write the model card from evidence",
     "publish": "write the release folder, and push it with --registry",

@@ -64,7 +64,7 @@ def run_until(
     with interruptible() as cancel:
         for name in chosen:
             try:
-                outcome = _run_one(place, place.project.release(name), until, registry, cancel)
+                outcome = run_one(place, place.project.release(name), until, registry, cancel)
                 ran.append(outcome)
                 failure = outcome.error
             except RelforgeError as failed:
@@ -82,13 +82,14 @@ def run_until(
     return codes[0] if codes else 0
 
 
-def _run_one(
+def run_one(
     place: Workplace,
     release: Release,
     until: str | None,
     registry: str | None,
     cancel: CancelToken,
 ) -> Outcome:
+    """One release up to a stage. Raises RelforgeError when it cannot be planned, Cancelled."""
     plan = make_plan(
         subject(place.project, release, place.site, registry=registry, dist=place.dist),
         STAGES,

@@ -119,6 +119,9 @@ class EvaluationRequest(Frozen):
     task: Task
     task_file: Path
     n: PositiveInt
+    skip: Annotated[int, Field(ge=0)] = 0
+    """Questions to leave out, of those that would be asked first: two requests share none where
+    one skips what the other asks."""
     seed: int = 0
     concurrency: PositiveInt = 8
     request_timeout_s: Seconds = 60.0

@@ -92,7 +92,7 @@ class LmEval:
                 hint="run the same command again, so that the plan is made anew",
             )
         questions = read_questions(request.task_file, task)
-        indices = select(questions, request.n, request.seed)
+        indices = select(questions, request.n, request.seed, request.skip)
         out = self.work / "answer.json"
         out.unlink(missing_ok=True)
         asked = WorkerRequest(

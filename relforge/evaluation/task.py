@@ -159,16 +159,16 @@ def read_questions(task_file: Path, task: Task) -> tuple[Question, ...]:
     return tuple(questions)
 
 
-def select(questions: tuple[Question, ...], n: int, seed: int) -> tuple[int, ...]:
-    """Positions of n of the questions, ascending: the same for the same ids, n and seed.
+def select(questions: tuple[Question, ...], n: int, seed: int, skip: int = 0) -> tuple[int, ...]:
+    """Positions of n of the questions, ascending: the same for the same ids, n, seed and skip.
 
-    Questions are ranked by SHA-256 of ``seed:id``; the n lowest are taken. So the choice depends
-    on no library's random numbers, and a larger n only adds questions. Raises RelforgeError
-    (USAGE) when there are fewer than n.
+    Questions are ranked by SHA-256 of ``seed:id``; the n lowest after the first ``skip`` are taken.
+    So the choice depends on no library's random numbers, and a larger n only adds questions.
+    Raises RelforgeError (USAGE) when there are fewer than n.
     """
-    if n > len(questions):
+    if skip + n > len(questions):
         raise RelforgeError(
-            f"{n} questions are asked for, but the task has {len(questions)}",
+            f"{skip + n} questions are asked for, but the task has {len(questions)}",
             code=ExitCode.USAGE,
             hint=f"set evaluation.questions to at most {len(questions)}",
         )
@@ -176,7 +176,7 @@ def select(questions: tuple[Question, ...], n: int, seed: int) -> tuple[int, ...
     def rank(position: int) -> bytes:
         return hashlib.sha256(f"{seed}:{questions[position].id}".encode()).digest()
 
-    return tuple(sorted(sorted(range(len(questions)), key=rank)[:n]))
+    return tuple(sorted(sorted(range(len(questions)), key=rank)[skip : skip + n]))
 
 
 def reasons(error: ValidationError) -> str:

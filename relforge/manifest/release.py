@@ -22,6 +22,7 @@ from relforge.manifest.facts import Source
 from relforge.manifest.serve import Serve
 from relforge.manifest.smoke import Smoke
 from relforge.manifest.source import PatchSetRef, SourceSpec
+from relforge.manifest.tuning import Tuning
 from relforge.manifest.weights import Reported
 
 
@@ -74,6 +75,7 @@ class Release(Frozen):
     """Figures that others published of this deployment. What they are compared with stands in
     ``manifests/references/``."""
     client: Client = Client()
+    tuning: Tuning | None = None
     page: Page | None = None
     skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], Reason] = {}
     """Stages this release goes without, each with the reason that card and record show."""
@@ -122,6 +124,8 @@ class Release(Frozen):
             raise ValueError("engine 'command' needs serve.command")
         if self.engine != "command" and self.serve.command:
             raise ValueError(f"engine {self.engine!r} makes its own command; remove serve.command")
+        if self.engine == "command" and self.tuning is not None and self.tuning.argument:
+            raise ValueError("engine 'command' has no arguments: name tuning.variable")
         for engine in ("flagscale", "paddlenlp"):
             if self.engine != engine and getattr(self.serve, engine) is not None:
                 raise ValueError(f"serve.{engine} is for engine {engine!r}, not {self.engine!r}")

@@ -29,6 +29,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.serving.model import LaunchOutput
+    from relforge.tuning.evidence import TuneOutput
 
     return {
         "device": Device,
@@ -48,6 +49,7 @@ def models() -> dict[str, type[Frozen]]:
         "lint-output": LintReport,
         "serve-output": LaunchOutput,
         "coverage-output": CoverageOutput,
+        "tune-output": TuneOutput,
     }
 
 

@@ -117,6 +117,10 @@ class Hello:
             *words,
         )
 
+    def run_alone(self, verb: str, *words: str | Path) -> Result:
+        """A command that names no release, in the project."""
+        return relforge(verb, *words, cwd=self.project)
+
     def other_site(self, path: Path, **changes: Any) -> Path:
         return write_site(path, **{**json.loads(self.site.read_text()), **changes})
 
