@@ -92,6 +92,7 @@ class Launches:
         found = load_file(path)
         change(found)
         save_file(found, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # the server is another user
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_weights_that_are_slightly_off(launches: Launches) -> None:
 
     launches.tensors(shift)
     report = launches.smoke()
-    assert failed(report)[0] in ("completion", "greedy-text")
+    assert failed(report)[0] in ("completion", "greedy-text"), report.reason
     assert report.verdict == "fail"
     assert re.search(r"greedy texts differ|text is empty", report.reason)
 
@@ -216,9 +217,10 @@ def test_an_engine_that_hangs_and_one_that_dies_while_health_is_200(
 
 def engine_pid(container: Container) -> int:
     program = (
-        "import pathlib\n"
+        "import os, pathlib\n"
         "for p in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n"
-        "    if b'EngineCore' in p.read_bytes(): print('pid', p.parent.name)\n"
+        "    if b'EngineCore' in p.read_bytes() and p.parent.name != str(os.getpid()):\n"
+        "        print('pid', p.parent.name)\n"
     )
     code, said = container.execute(["python3", "-c", program])
     assert code == 0, said
