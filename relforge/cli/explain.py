@@ -67,7 +67,7 @@ def explain(
             "no known cause is in this log",
             code=ExitCode.GATE,
             where=log if log != "-" else "standard input",
-            why=reading.words.text,
+            why=reading.last_words,
             hint="read the lines before the first error; docs/diagnosis.md says what is known",
         )
 
@@ -124,5 +124,5 @@ def _json(log: str, reading: Reading, causes: tuple[Cause, ...]) -> dict[str, An
             }
             for cause in causes
         ],
-        "last_words": reading.words.text,
+        "last_words": reading.last_words,
     }

@@ -11,7 +11,7 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="update the driver of the host, or build on an older SDK (release: stack; device "
         "manifest: stacks.base)",
         field="stack",
-        seen=("https://github.com/ovg-project/kvcached/issues/74",
+        seen=("https://github.com/SYSTRAN/faster-whisper/issues/1278",
               "https://github.com/vllm-project/vllm/issues/5635",
               "https://github.com/zai-org/ChatGLM3/issues/100"),
         patterns=patterns(
@@ -41,7 +41,7 @@ CAUSES: tuple[KnownCause, ...] = (
         "TORCH_CUDA_ARCH_LIST), or take wheels that carry it (sources)",
         field="build.packages.env",
         seen=("https://github.com/vllm-project/vllm/issues/16307",
-              "https://github.com/gpustack/gpustack/issues/2097"),
+              "https://github.com/vllm-project/vllm/issues/14452"),
         patterns=patterns(r"no kernel image is available for execution on the device"),
     ),
     KnownCause(
@@ -89,8 +89,7 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="a worker was forked from a process that had opened the accelerator already",
         remedy="set serve.env.VLLM_WORKER_MULTIPROC_METHOD to spawn",
         field="serve.env.VLLM_WORKER_MULTIPROC_METHOD",
-        seen=("https://github.com/vllm-project/vllm/issues/7151",
-              "https://github.com/lm-sys/FastChat/issues/3507"),
+        seen=("https://github.com/vllm-project/vllm/issues/7151",),
         patterns=patterns(r"Cannot re-initialize (CUDA|NPU|MUSA) in forked subprocess"),
     ),
     KnownCause(
@@ -111,7 +110,7 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="serve weights quantized otherwise (model), or choose another kernel for them "
         "(serve.args.quantization)",
         field="model",
-        seen=("https://github.com/vllm-project/vllm/issues/4202",
+        seen=("https://github.com/vllm-project/vllm/issues/4327",
               "https://github.com/vllm-project/vllm/issues/14040"),
         patterns=patterns(
             r"quantization method (?P<method>[\w-]{1,40}) is not supported for the current GPU",

@@ -58,7 +58,8 @@ CAUSES: tuple[KnownCause, ...] = (
         seen=("tests/engine/test_start_causes.py::test_a_device_file_of_somebody_else",),
         patterns=patterns(
             r"permission denied: '?\"?(?P<file>/dev/(?!shm)[^'\"\s]{1,100})",
-            r"(?P<file>/dev/(?!shm)[\w/]{1,100})'?\"?: (?:permission denied|operation not perm)",
+            r"(?P<file>/dev/(?!shm)[\w/]{1,100})'?\"?: permission denied",
+            r"(?P<file>/dev/(?!shm)[\w/]{1,100})'?\"?: operation not permitted",
         ),
     ),
     KnownCause(
@@ -109,7 +110,7 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="set serve.ulimits.nofile, such as 1048576",
         field="serve.ulimits.nofile",
         seen=("tests/e2e/test_real_causes.py::test_too_few_open_files",
-              "https://github.com/vllm-project/vllm/issues/7920"),
+              "https://github.com/psnc-qcg/QCG-PilotJob/issues/41"),
         patterns=patterns(r"too many open files", r"\[?Errno 24\b"),
     ),
     KnownCause(
@@ -149,9 +150,9 @@ CAUSES: tuple[KnownCause, ...] = (
         seen=("tests/e2e/test_real_causes.py::test_a_home_that_cannot_be_written",
               "https://github.com/odysseus-dev/odysseus/issues/6157"),
         patterns=patterns(
-            r"(permission denied|read-only file system): '(?P<file>/(?!dev/|models?/)[^']{0,200}"
+            r"permission denied: '(?P<file>/(?!dev/|models?/)[^']{0,200}"
             r"\.(cache|config|triton|local|nv|vllm|huggingface)\b[^']{0,200})'",
-            r"(read-only file system): '(?P<file>/(?!dev/|models?/)[^']{1,200})'",
+            r"read-only file system: '(?P<file>/(?!dev/|models?/)[^']{1,200})'",
         ),
     ),
     KnownCause(
@@ -161,7 +162,7 @@ CAUSES: tuple[KnownCause, ...] = (
         "one (build.packages.native: compiled)",
         field="build.packages",
         seen=("tests/engine/test_start_causes.py::test_a_program_that_uses_unknown_instructions",
-              "https://github.com/vllm-project/vllm-ascend/issues/13936"),
+              "https://github.com/intel/ipex-llm/issues/12922"),
         patterns=patterns(r"illegal instruction", r"died with .{0,20}SIGILL"),
         state=ended_with(132),
         kind="symptom",

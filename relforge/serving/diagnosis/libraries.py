@@ -108,8 +108,7 @@ CAUSES: tuple[KnownCause, ...] = (
         "numpy<2, or numpy>=2), or take a newer release of the package",
         field="build.python.constraints",
         seen=("tests/integration/test_numpy_abi.py::test_a_package_built_for_another_numpy",
-              "https://github.com/dleemiller/WordLlama/issues/16",
-              "https://github.com/seung-lab/igneous/issues/203",
+                            "https://github.com/seung-lab/igneous/issues/203",
               "https://github.com/jupyter/notebook/issues/7522"),
         patterns=patterns(
             r"numpy\.(dtype|ndarray|ufunc) size changed",
@@ -134,11 +133,10 @@ CAUSES: tuple[KnownCause, ...] = (
         "(serve.args: enforce-eager: true)",
         field="serve.args.enforce-eager",
         seen=("tests/e2e/test_real_causes.py::test_an_image_without_a_compiler",
-              "https://github.com/vllm-project/vllm/issues/2997"),
+              "https://github.com/apple/ml-cross-entropy/issues/5"),
         patterns=patterns(
             r"Failed to find C compiler",
             r"InvalidCxxCompiler", r"No working C\+\+ compiler found",
-            r"(Could not find|unable to find) (nvcc|CUDA installation)",
         ),
     ),
     KnownCause(

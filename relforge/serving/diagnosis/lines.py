@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 _CHUNK_BYTES = 1 << 20
-_PIECE_BYTES = 64 << 10
-_OVERLAP_BYTES = 1 << 10
+_AROUND_BYTES = 8 << 10
+_LONG_BYTES = 2 * _AROUND_BYTES
 
 Level = Literal["quiet", "warning", "error"]
-
-# What a line says that is evidence of anything; all other lines are passed over unread.
-_TROUBLE = (
-    b"error", b"fail", b"exception", b"not found", b"no such", b"cannot", b"can't", b"could not",
-    b"couldn't", b"unable", b"denied", b"unsupported", b"not support", b"not allowed",
-    b"no longer allowed", b"no space", b"no available", b"not recognize", b"out of memory",
-    b"insufficient", b"not enough", b"illegal", b"fault", b"fatal", b"abort", b"timed out",
-    b"times out", b"time out", b"mismatch", b"not compatible", b"incompatib", b"already in use",
-    b"already allocated", b"too many", b"exceed", b"too old", b"too small", b"larger than",
-    b"greater than", b"less than desired", b"must be", b"does not", b"ambiguous", b"not a ",
-    b"invalid", b"not properly", b"numpy", b"unrecognized", b"killed", b"not available",
-    b"panic", b"segmentation",
-)  # fmt: skip
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -60,48 +47,76 @@ class Line:
         return "warning" if word in _WARNING else "error"
 
 
-def is_trouble(piece: bytes) -> bool:
-    """Whether a piece may be evidence of anything."""
-    low = piece.lower()
-    return any(word in low for word in _TROUBLE)
+@dataclass(frozen=True)
+class Chunk:
+    """Whole lines of a log, or a piece of a line that is longer than a chunk.
 
-
-def pieces(log: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The lines of *log*, raw, each with its number from 1; of a long one pieces that overlap.
-
-    At most 2 MiB are held at a time, so memory does not grow with the log or its lines.
+    ``first`` is the number of its first line.
     """
-    number, rest = 1, b""
-    while chunk := log.read(_CHUNK_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield from _split(number, line)
-            number += 1
-        while len(rest) > _CHUNK_BYTES:
-            yield from _split(number, rest[:_CHUNK_BYTES])
-            rest = rest[_CHUNK_BYTES - _OVERLAP_BYTES :]
+
+    first: int
+    data: bytes
+
+    def lines_with(self, words: Sequence[bytes]) -> Iterator[Line]:
+        """Its lines that hold one of *words* (lower case), in order.
+
+        Of a long line the surroundings of every such word, each as a line with its number.
+        """
+        low = self.data.lower()
+        spans = sorted({span for word in words for span in self._spans(low, word)})
+        number, counted = self.first, 0
+        for start, end in spans:
+            number += self.data.count(b"\n", counted, start)
+            counted = start
+            yield from texts(number, self.data[start:end])
+
+    def _spans(self, low: bytes, word: bytes) -> Iterator[tuple[int, int]]:
+        at = low.find(word)
+        while at >= 0:
+            start = low.rfind(b"\n", 0, at) + 1
+            end = low.find(b"\n", at)
+            end = len(low) if end < 0 else end
+            if end - start > _LONG_BYTES:
+                # Steps of a fixed grid, so that many words give few pieces.
+                start = max(start, at // _AROUND_BYTES * _AROUND_BYTES - _AROUND_BYTES)
+                end = min(end, start + 3 * _AROUND_BYTES)
+                after = min(end, at // _AROUND_BYTES * _AROUND_BYTES + _AROUND_BYTES)
+            else:
+                after = end
+            yield start, end
+            at = low.find(word, max(after, at + 1))
+
+
+def chunks(log: BinaryIO) -> Iterator[Chunk]:
+    """*log* in pieces of about 1 MiB that end with a line, except within a longer one.
+
+    Pieces of one long line overlap. At most some MiB are held at a time.
+    """
+    first, rest = 1, b""
+    while read := log.read(_CHUNK_BYTES):
+        data = rest + read
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield Chunk(first, data[:cut])
+            first += data.count(b"\n", 0, cut)
+            rest = data[cut:]
+        elif len(data) > _CHUNK_BYTES:
+            yield Chunk(first, data)
+            rest = data[-_AROUND_BYTES:]
+        else:
+            rest = data
     if rest:
-        yield from _split(number, rest)
+        yield Chunk(first, rest)
 
 
-def _split(number: int, line: bytes) -> Iterator[tuple[int, bytes]]:
-    if len(line) <= _PIECE_BYTES:
-        yield number, line
-        return
-    step = _PIECE_BYTES - _OVERLAP_BYTES
-    for start in range(0, len(line), step):
-        yield number, line[start : start + _PIECE_BYTES]
-
-
-def texts(number: int, piece: bytes) -> Iterator[Line]:
-    """A piece as text: bytes that are no UTF-8 become signs of their own, a progress bar's states
-    become lines with one number, and empty ones are left out."""
-    text = piece.decode("utf-8", "replace")
+def texts(number: int, raw: bytes) -> Iterator[Line]:
+    """A raw line as text: bytes that are no UTF-8 become signs of their own, a progress bar's
+    states become lines with one number, and empty ones are left out."""
+    text = raw.decode("utf-8", "replace")
     if text.startswith("{"):
         text = _of_docker(text)
     for part in re.split(r"[\r\n]", text):
-        clean = _CONTROL.sub("", _ANSI.sub("", part))
-        clean = _WRAPPED.sub("", clean)
+        clean = _WRAPPED.sub("", _CONTROL.sub("", _ANSI.sub("", part)))
         if clean.strip():
             yield Line(number, clean)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from relforge.engine.container_spec import ContainerState
-from relforge.serving.diagnosis.lines import Line, is_trouble, pieces, texts
+from relforge.serving.diagnosis.lines import Line, chunks
 from relforge.serving.diagnosis.model import Cause, Certainty, KnownCause
 from relforge.serving.diagnosis.table import CAUSES
-from relforge.serving.diagnosis.words import LastWords, redacted, shown
+from relforge.serving.diagnosis.words import last_words, redacted, shown
 
 _KINDS = ("root", "symptom", "request")
 _AFTER_THE_LOG = 1 << 62
+_END_BYTES = 4 << 20
+_ROWS_BY_WORD = tuple((word, row) for row, known in enumerate(CAUSES) for word in known.words)
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,26 @@ class _Match:
         return 0 if proven else 2 if likely else 1, kind, after, self.row
 
 
-@dataclass
 class Reading:
-    """What a log says: every known cause in it, and its last words for when there is none."""
+    """What a log says: every known cause in it, and its end for when there is none."""
 
-    state: ContainerState | None = None
-    words: LastWords = field(default_factory=LastWords)
-    _found: dict[str, _Match] = field(default_factory=dict)
+    def __init__(self, state: ContainerState | None = None) -> None:
+        self.state = state
+        self._found: dict[str, _Match] = {}
+        self._end = b""
 
     def read(self, log: BinaryIO) -> None:
         """Reads *log* to its end; memory does not grow with it."""
-        for number, piece in pieces(log):
-            self.words.passed(piece)
-            if is_trouble(piece):
-                for line in texts(number, piece):
-                    self.words.heard(line)
-                    self._look_at(line)
+        for chunk in chunks(log):
+            self._end = (self._end + chunk.data)[-_END_BYTES:]
+            wanted = {word for known in CAUSES if self._open(known) for word in known.words}
+            for line in chunk.lines_with([word.encode() for word in wanted]):
+                self._look_at(line)
+
+    @property
+    def last_words(self) -> str:
+        """Its last error, else its last lines (of the last 4 MiB)."""
+        return last_words(self._end.decode("utf-8", "replace"))
 
     def told(self, said: Iterable[str]) -> None:
         """What the engine, or a request's answer, said: without a place in the log."""
@@ -69,28 +74,33 @@ class Reading:
         state = self.state
         if state is not None:
             for row, known in enumerate(CAUSES):
-                if known.state(state):
+                # How it ended is the weaker evidence of a cause that the log names itself.
+                if known.state(state) and (known.kind == "root" or known.id not in matches):
                     cause = _cause(known, f"container state: {state.shown()}", 0, {}, "certain")
                     matches[known.id] = _Match(row, cause, True, 0)
         return tuple(match.cause for match in sorted(matches.values(), key=lambda m: m.rank))
+
+    def _open(self, known: KnownCause) -> bool:
+        """Whether there can be better evidence of it than was found."""
+        match = self._found.get(known.id)
+        return match is None or match.cause.certainty == "likely"
 
     def _look_at(self, line: Line, *, told: bool = False) -> None:
         level = line.level
         if level == "quiet":
             return
-        for row, known in enumerate(CAUSES):
-            match = _match(known, line.text)
+        low = line.text.lower()
+        for row in dict.fromkeys([row for word, row in _ROWS_BY_WORD if word in low]):
+            known = CAUSES[row]
+            match = known.match(line.text, low)
             if match is None:
                 continue
             certainty: Certainty = "likely" if level == "warning" else "certain"
             before = self._found.get(known.id)
-            if before is None or (before.cause.certainty == "likely" and certainty == "certain"):
-                facts = {
-                    name: redacted(value) for name, value in match.groupdict().items() if value
-                }
-                cause = _cause(
-                    known, shown(line.text, match.start()), line.number, facts, certainty
-                )
+            if before is None or (before.cause.certainty, certainty) == ("likely", "certain"):
+                facts = {name: redacted(fact) for name, fact in match.groupdict().items() if fact}
+                evidence = shown(line.text, match.start())
+                cause = _cause(known, evidence, line.number, facts, certainty)
                 order = _AFTER_THE_LOG if told else line.number
                 self._found[known.id] = _Match(row, cause, False, order)
             return
@@ -115,14 +125,6 @@ def diagnose_all(
     reading.read(io.BytesIO(log_text.encode("utf-8", "replace")))
     reading.told(text for text in (state.error if state else "", answer) if text)
     return reading.causes
-
-
-def _match(known: KnownCause, text: str) -> re.Match[str] | None:
-    for pattern in known.patterns:
-        match = pattern.search(text)
-        if match is not None:
-            return None if any(other.search(text) for other in known.unless) else match
-    return None
 
 
 def _cause(

@@ -16,8 +16,9 @@ CAUSES: tuple[KnownCause, ...] = (
             r"Insufficient space in /dev/shm .{0,80}?: (?P<needed>[\d.]{1,12} [KMG]iB) required, "
             r"(?P<available>[\d.]{1,12} [KMG]iB) free",
             r"insufficient shared memory",
-            r"(shm|shared memory).{0,120}(no space left|too small|insufficient|exceeds)",
-            r"(no space left on device|insufficient).{0,120}(/dev/shm|shared memory|\bshm\b|psm_)",
+            r"no space left on device.{0,120}(/dev/shm|shared memory|\bshm\b|psm_)",
+            r"shared memory.{0,120}(no space left|too small|insufficient|exceeds)",
+            r"/dev/shm.{0,120}(no space left|too small|insufficient|exceeds)",
             r"unable to (open|mmap|allocate).{0,40}shared memory",
             r"unable to write to file </torch_",
         ),

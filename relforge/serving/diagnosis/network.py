@@ -28,7 +28,7 @@ CAUSES: tuple[KnownCause, ...] = (
         "what the folder lacks belongs in model.weights",
         field="serve.model_path",
         seen=("tests/e2e/test_real_causes.py::test_a_hub_that_cannot_be_reached",
-              "https://github.com/vllm-project/vllm/issues/1986",
+              "https://github.com/vllm-project/vllm/issues/1432",
               "https://github.com/modelscope/modelscope/issues/924",
               "https://github.com/flagos-ai/vllm-plugin-FL/issues/185",
               "https://github.com/vllm-project/vllm/issues/3719"),
@@ -38,7 +38,8 @@ CAUSES: tuple[KnownCause, ...] = (
             r"host='(?P<name>(www\.)?(huggingface\.co|hf-mirror\.com|modelscope\.cn))', "
             r"port=\d{1,5}\): (Max retries|Read timed out)",
             r"cannot find the requested files in the (local|disk) cache",
-            r"(LocalEntryNotFoundError|OfflineModeIsEnabled)\b",
+            r"\bLocalEntryNotFoundError\b",
+            r"\bOfflineModeIsEnabled\b",
         ),
     ),
     KnownCause(
@@ -55,7 +56,11 @@ CAUSES: tuple[KnownCause, ...] = (
               "https://github.com/baidu/vLLM-Kunlun/issues/382"),
         patterns=patterns(
             r"NCCL error( in)?: (?P<name>[^,(]{1,80})",
-            r"\b(?P<name>nccl(System|Unhandled\w{0,10}|Internal|Remote|InvalidUsage)Error)\b",
+            r"\bncclSystemError\b",
+            r"\bncclUnhandledCudaError\b",
+            r"\bncclInternalError\b",
+            r"\bncclRemoteError\b",
+            r"\bncclInvalidUsage\b",
             r"HCCL function error: ?(?P<name>\w{1,60})",
             r"\bHcclCommInitRootInfo failed",
             r"\bEI0006: .{0,80}Getting socket times out",
@@ -83,7 +88,7 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="see in the logs of the other nodes why they did not come; they meet on "
         "serve.rendezvous_port of the first node",
         field="serve.rendezvous_port",
-        seen=("https://github.com/OpenRLHF/OpenRLHF/issues/1040",
+        seen=("https://github.com/xorbitsai/inference/issues/2486",
               "https://github.com/vllm-project/vllm/issues/19670",
               "https://github.com/vllm-project/vllm/issues/52907"),
         patterns=patterns(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relforge.serving.diagnosis.model import KnownCause, patterns
 
-_FILES = r"(?:config\.json|table\.json|tokenizer[\w.]{0,20}|[\w.-]{1,80}\.(?:safetensors|bin))"
+_FILES = r"(?:config\.json|table\.json|\btokenizer|\.safetensors\b|\.bin\b)"
 
 CAUSES: tuple[KnownCause, ...] = (
     KnownCause(
@@ -38,8 +38,12 @@ CAUSES: tuple[KnownCause, ...] = (
         patterns=patterns(
             r"Head size (?P<size>\d{1,5}) is not supported by \w{1,40}.{0,40}?"
             r"(Supported head sizes( are)?: (?P<supported>[\d, \[\]]{1,200}))?",
-            r"head[_ ]?(size|dim)\b.{0,80}(not supported|unsupported|invalid)",
-            r"(not supported?|unsupported|invalid|does not support).{0,60}head[_ ]?(size|dim)\b",
+            r"unsupported .{0,60}head_dim=(?P<size>\d{1,5})",
+            r"head size.{0,80}(not supported|unsupported|invalid)",
+            r"head_size.{0,80}(not supported|unsupported|invalid)",
+            r"head_dim.{0,80}(not supported|unsupported|invalid)",
+            r"(not support|unsupported|invalid).{0,60}head size\b",
+            r"(not support|unsupported|invalid).{0,60}head_size\b",
         ),
     ),
     KnownCause(
@@ -131,7 +135,8 @@ CAUSES: tuple[KnownCause, ...] = (
         patterns=patterns(
             r"Error while deserializing header",
             r"\bSafetensorError\b",
-            r"\b(MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge)\b",
+            r"\bMetadataIncompleteBuffer\b",
+            r"\bInvalidHeaderDeserialization\b",
             r"PytorchStreamReader failed reading zip archive",
         ),
     ),
@@ -234,7 +239,7 @@ CAUSES: tuple[KnownCause, ...] = (
         field="serve.served_name",
         seen=("tests/e2e/test_real_causes.py::test_another_name_than_the_servers",),
         patterns=patterns(
-            r"The model [`'\"](?P<asked>.{1,120}?)[`'\"] does not exist",
+            r"\bmodel [`'\"](?P<asked>.{1,120}?)[`'\"] does not exist",
             r"serves (?P<served>'.{1,120}) but not the declared name '(?P<asked>[^']{1,120})'",
             r"serves .{1,200} but not the declared name",
         ),

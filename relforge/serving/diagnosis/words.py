@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections import deque
 
 from relforge import redact
-from relforge.serving.diagnosis.lines import Line, is_trouble, pieces, texts
+from relforge.serving.diagnosis.lines import texts
 
 _SHOWN_CHARS = 400
 _BEFORE_CHARS = 120
 _LAST_LINES = 3
+_READ_BYTES = 64 << 10
 _MARK = "[redacted]"
 # Logs of others hold secrets that nobody registered here.
 _SECRETS = re.compile(
@@ -24,6 +23,7 @@ _SECRETS = re.compile(
 _ERROR = re.compile(
     r"\b\w{0,60}(Error|Exception)\b\s{0,8}:|\b(fatal|panic|aborted)\b|^error\b", re.I
 )
+_MAY_BE_ERROR = re.compile(rb"(?i)error|exception|fatal|panic|aborted")
 _NO_ERROR = re.compile(r"\b(INFO|WARNING|DEBUG)\b|see (the )?(root cause|stack trace)", re.I)
 
 
@@ -48,53 +48,25 @@ def last_error_line(log_text: str) -> str | None:
 
     Lines that only point at another one ("see root cause above") are passed over.
     """
-    return LastWords.of(log_text).error
+    for raw in reversed(log_text.encode("utf-8", "replace").splitlines()):
+        if not _MAY_BE_ERROR.search(raw[:_READ_BYTES]):
+            continue
+        for line in reversed(list(texts(0, raw[:_READ_BYTES]))):
+            if _ERROR.search(line.text) and not _NO_ERROR.search(line.text):
+                return shown(line.text)
+    return None
 
 
 def last_words(log_text: str) -> str:
     """What a log says of an end that no cause explains: its last error, else its last lines."""
-    return LastWords.of(log_text).text
-
-
-class LastWords:
-    """The last error and the last lines of a log, gathered as it goes by."""
-
-    def __init__(self) -> None:
-        self._error: str | None = None
-        self._last: deque[bytes] = deque(maxlen=_LAST_LINES)
-
-    @classmethod
-    def of(cls, log_text: str) -> LastWords:
-        words = cls()
-        for number, piece in pieces(io.BytesIO(log_text.encode("utf-8", "replace"))):
-            words.passed(piece)
-            if is_trouble(piece):
-                for line in texts(number, piece):
-                    words.heard(line)
-        return words
-
-    def passed(self, piece: bytes) -> None:
-        """Every piece of the log, in order."""
-        if piece.strip():
-            self._last.append(piece)
-
-    def heard(self, line: Line) -> None:
-        """Every line that speaks of trouble, in order."""
-        if _ERROR.search(line.text) and not _NO_ERROR.search(line.text):
-            self._error = line.text
-
-    @property
-    def error(self) -> str | None:
-        """The last line that reads like an error and is no pointer to another."""
-        return None if self._error is None else shown(self._error)
-
-    @property
-    def text(self) -> str:
-        """The last error, else the last lines."""
-        if self.error is not None:
-            return self.error
-        lines = [shown(line.text) for piece in self._last for line in texts(0, piece)]
-        if not lines:
-            return "it wrote nothing to its log"
-        said = "\n".join(lines[-_LAST_LINES:])
-        return f"its log holds no known error; its last words:\n{said}"
+    error = last_error_line(log_text)
+    if error is not None:
+        return error
+    lines = [
+        shown(line.text)
+        for raw in log_text[-_READ_BYTES:].encode("utf-8", "replace").splitlines()
+        for line in texts(0, raw)
+    ][-_LAST_LINES:]
+    if not lines:
+        return "it wrote nothing to its log"
+    return "its log holds no known error; its last words:\n" + "\n".join(lines)
