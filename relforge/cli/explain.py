@@ -24,8 +24,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def explain(
     log: Annotated[
-        str, typer.Argument(help="A server's log, - for standard input.", metavar="LOGFILE")
-    ],
+        str | None,
+        typer.Argument(help="A server's log, - for standard input.", metavar="LOGFILE"),
+    ] = None,
     release: Annotated[
         str | None,
         typer.Option(
@@ -36,6 +37,7 @@ def explain(
         int | None,
         typer.Option("--exit-code", help="The server's exit status.", min=0, max=255),
     ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the known causes.")] = False,
     json_: JsonOption = False,
     project: ProjectOption = None,
 ) -> None:
@@ -45,6 +47,15 @@ def explain(
     Exits 6 when nothing is recognised, and shows the log's last words. docs/diagnosis.md lists
     the causes.
     """
+    if (log is None) != list_:
+        raise RelforgeError(
+            "explain: which log?" if log is None else "--list goes with no log",
+            code=ExitCode.USAGE,
+            hint="relforge explain LOGFILE, or relforge explain --list",
+        )
+    if log is None:
+        _print_known(json_)
+        return
     from relforge.engine.container_spec import ContainerState
     from relforge.serving.diagnosis import Reading
 
@@ -70,6 +81,17 @@ def explain(
             why=reading.last_words,
             hint="read the lines before the first error; docs/diagnosis.md says what is known",
         )
+
+
+def _print_known(json_: bool) -> None:
+    from relforge.serving.diagnosis import CAUSES
+    from relforge.serving.diagnosis.listing import as_markdown
+
+    if json_:
+        shown = ("id", "explanation", "remedy", "field", "kind", "provenance", "seen")
+        print_json({"causes": [{name: getattr(row, name) for name in shown} for row in CAUSES]})
+    else:
+        sys.stdout.write(as_markdown())
 
 
 def _manifest(release: str, project: Path | None) -> Manifest:

@@ -11,7 +11,8 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="raise serve.memory_bytes, or lower what the server reserves (serve.args, "
         "serve.env: the KV cache)",
         field="serve.memory_bytes",
-        seen=("tests/e2e/test_real_causes.py::test_too_little_memory",),
+        seen=("tests/e2e/test_real_causes.py::test_too_little_memory",
+"tests/engine/test_start_causes.py::test_memory_that_the_container_may_not_have",),
         state=lambda state: state.oom_killed,
     ),
     KnownCause(
@@ -94,7 +95,8 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="something in the container listens on the server's port already",
         remedy="change serve.port, or see what the image starts besides the server",
         field="serve.port",
-        seen=("tests/e2e/test_real_causes.py::test_a_port_that_is_taken_in_the_container",),
+        seen=("tests/e2e/test_real_causes.py::test_a_port_that_is_taken_in_the_container",
+"tests/engine/test_start_causes.py::test_a_port_that_another_server_of_the_container_has",),
         patterns=patterns(
             r"attempting to bind on address \('[^']{0,60}', (?P<port>\d{1,5})",
             r"failed to bind to \S{1,80}:(?P<port>\d{1,5}) \(errno: 98",
@@ -110,6 +112,7 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="set serve.ulimits.nofile, such as 1048576",
         field="serve.ulimits.nofile",
         seen=("tests/e2e/test_real_causes.py::test_too_few_open_files",
+"tests/engine/test_start_causes.py::test_more_open_files_than_allowed",
               "https://github.com/psnc-qcg/QCG-PilotJob/issues/41"),
         patterns=patterns(r"too many open files", r"\[?Errno 24\b"),
     ),
@@ -119,7 +122,7 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="raise the engine's limit (serve.ulimits.nproc; default-pids-limit of the engine), "
         "or lower the threads (serve.env: OMP_NUM_THREADS, OPENBLAS_NUM_THREADS)",
         field="serve.ulimits.nproc",
-        seen=("https://github.com/vllm-project/vllm/issues/5645",
+        seen=("tests/engine/test_start_causes.py::test_more_threads_than_allowed", "https://github.com/vllm-project/vllm/issues/5645",
               "https://github.com/vladmandic/sdnext/issues/2642"),
         patterns=patterns(
             r"blas_thread_init: pthread_create",
@@ -147,7 +150,7 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="give it one: an environment variable that names a writable folder (serve.env: "
         "HOME, VLLM_CACHE_ROOT, XDG_CACHE_HOME, TRITON_CACHE_DIR), or a serve.tmpfs there",
         field="serve.env.HOME",
-        seen=("tests/e2e/test_real_causes.py::test_a_home_that_cannot_be_written",
+        seen=("tests/engine/test_start_causes.py::test_a_cache_that_cannot_be_written",
               "https://github.com/odysseus-dev/odysseus/issues/6157"),
         patterns=patterns(
             r"permission denied: '(?P<file>/(?!dev/|models?/)[^']{0,200}"
@@ -190,7 +193,7 @@ CAUSES: tuple[KnownCause, ...] = (
         "reserves",
         field="serve.memory_bytes",
         seen=("tests/engine/test_start_causes.py::test_a_server_that_was_killed",),
-        state=ended_with(137),
+        state=lambda state: ended_with(137)(state) and not state.oom_killed,
         kind="symptom",
     ),
 )  # fmt: skip

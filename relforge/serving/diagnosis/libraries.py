@@ -53,7 +53,8 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="take a base image with a newer libstdc++ (device manifest: stacks.base), or build "
         "the library with the base image's compiler (build.packages.native: compiled)",
         field="device.stacks.base",
-        seen=("https://github.com/InternLM/xtuner/issues/365",
+        seen=("tests/engine/test_start_causes.py::test_a_library_for_a_newer_libstdcxx",
+"https://github.com/InternLM/xtuner/issues/365",
               "https://github.com/llm-d/llm-d-kv-cache/issues/445"),
         patterns=patterns(
             r"version [`'](?P<version>(GLIBCXX|CXXABI)_[\d.]{1,10})' not found"
@@ -94,7 +95,8 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="pin both to versions that belong together (build.python.requirements and "
         "constraints), or compile the package in this image (build.packages.native: compiled)",
         field="build.python.constraints",
-        seen=("https://github.com/vllm-project/vllm/issues/13608",
+        seen=("tests/engine/test_start_causes.py::test_a_library_that_was_built_against_another_one",
+"https://github.com/vllm-project/vllm/issues/13608",
               "https://github.com/vllm-project/vllm-ascend/issues/117"),
         patterns=patterns(
             r"(?P<file>[^\s:'\"]{1,200}\.so[.\d]{0,12}): undefined symbol: ?"
@@ -122,7 +124,7 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="a Python package that the server imports is not in the image",
         remedy="add it to build.python.requirements, or take it out of build.python.exclude",
         field="build.python.requirements",
-        seen=("tests/e2e/test_real_causes.py::test_a_python_package_that_is_missing",
+        seen=("tests/engine/test_start_causes.py::test_a_python_package_that_is_missing",
               "https://github.com/vllm-project/vllm/issues/9624"),
         patterns=patterns(r"ModuleNotFoundError: No module named '(?P<name>[\w.]{1,100})'"),
     ),

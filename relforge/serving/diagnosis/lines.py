@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 _CHUNK_BYTES = 1 << 20
-_AROUND_BYTES = 8 << 10
-_LONG_BYTES = 2 * _AROUND_BYTES
+_AROUND_BYTES = 2 << 10
+_LONG_BYTES = 16 << 10
+_MOST_PLACES = 64  # of one word in a long line
 
 Level = Literal["quiet", "warning", "error"]
 
@@ -77,14 +78,20 @@ class Chunk:
             end = low.find(b"\n", at)
             end = len(low) if end < 0 else end
             if end - start > _LONG_BYTES:
-                # Steps of a fixed grid, so that many words give few pieces.
-                start = max(start, at // _AROUND_BYTES * _AROUND_BYTES - _AROUND_BYTES)
-                end = min(end, start + 3 * _AROUND_BYTES)
-                after = min(end, at // _AROUND_BYTES * _AROUND_BYTES + _AROUND_BYTES)
+                yield from self._places(low, word, at, end)
             else:
-                after = end
-            yield start, end
-            at = low.find(word, max(after, at + 1))
+                yield start, end
+            at = low.find(word, end)
+
+    @staticmethod
+    def _places(low: bytes, word: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
+        """The surroundings of a word in a long line, on a grid, so that many words give few."""
+        for _ in range(_MOST_PLACES):
+            cell = at // _AROUND_BYTES * _AROUND_BYTES
+            yield max(0, cell - _AROUND_BYTES), min(end, cell + 2 * _AROUND_BYTES)
+            at = low.find(word, cell + _AROUND_BYTES, end)
+            if at < 0:
+                return
 
 
 def chunks(log: BinaryIO) -> Iterator[Chunk]:

@@ -18,7 +18,7 @@ CAUSES: tuple[KnownCause, ...] = (
             r"insufficient shared memory",
             r"no space left on device.{0,120}(/dev/shm|shared memory|\bshm\b|psm_)",
             r"shared memory.{0,120}(no space left|too small|insufficient|exceeds)",
-            r"/dev/shm.{0,120}(no space left|too small|insufficient|exceeds)",
+            r"/dev/shm.{0,120}(no space left|too small|insufficient|exceeds)",  # noqa: S108
             r"unable to (open|mmap|allocate).{0,40}shared memory",
             r"unable to write to file </torch_",
         ),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
@@ -107,22 +108,18 @@ def required_word(source: str) -> str:
     Knows what the table's patterns are made of; raises ValueError where they have none of five
     signs, or alternatives at their top.
     """
-    best, run, depth, at = "", "", 0, 0
-    tokens = _TOKENS.findall(source)
-    while at < len(tokens):
-        token = tokens[at]
-        after = tokens[at + 1] if at + 1 < len(tokens) else ""
-        depth += (token[0] == "(") - (token == ")")
-        literal = token[1:] if token[0] == "\\" and not token[1:].isalnum() else token
-        if token == "|" and depth == 0:
+    best, run, depth = "", "", 0
+    parts = [*_PARTS.findall(source), ""]
+    for part, after in pairwise(parts):
+        depth += part.startswith("(") - (part == ")")
+        if part == "|" and depth == 0:
             raise ValueError(f"alternatives at the top of {source!r}")
-        if depth or len(literal) != 1 or token in ".^$()|" or after[:1] in ("?", "*", "{"):
+        literal = part[1:] if part[0] == "\\" and not part[1:].isalnum() else part
+        special = len(literal) != 1 or part in _SPECIAL or part.startswith("{")
+        if depth or special or after[:1] in _MAY_BE_ABSENT:
             best, run = max(best, run, key=len), ""
-        elif token[0] not in "?*+{":
-            run += literal
         else:
-            best, run = max(best, run, key=len), ""
-        at += 1
+            run += literal
     best = max(best, run, key=len).lower()
     if len(best) < _SHORTEST_WORD:
         raise ValueError(f"no text is part of everything that {source!r} matches")
@@ -130,7 +127,9 @@ def required_word(source: str) -> str:
 
 
 _SHORTEST_WORD = 5
-_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]|\{[\d,]+\}|\((?:\?(?:P<\w+>|[:=!]|<[=!]))?|.")
+_SPECIAL = frozenset(".^$()|?*+")
+_MAY_BE_ABSENT = ("?", "*", "{")
+_PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]|\{[\d,]+\}|\((?:\?(?:P<\w+>|[:=!]|<[=!]))?|.")
 
 
 def ended_with(*codes: int) -> Callable[[ContainerState], bool]:
