@@ -100,7 +100,7 @@ def _manifest(release: str, project: Path | None) -> Manifest:
 
     found = find_project(Path.cwd(), project)
     loaded = found.release(release)
-    return Manifest(loaded, found.release_files[release], found.root)
+    return Manifest(loaded, found.release_files[release])
 
 
 def _opened(log: str) -> AbstractContextManager[BinaryIO]:

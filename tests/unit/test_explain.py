@@ -141,7 +141,7 @@ def advice(line: str, **serve: Any) -> tuple[Cause, str | None]:
     data["serve"] |= serve
     cause = diagnose(line)
     assert cause is not None
-    found = advised(cause, Manifest(Release.model_validate(data), SOURCE, ROOT))
+    found = advised(cause, Manifest(Release.model_validate(data), SOURCE))
     return found, found.change.set if found.change else None
 
 

@@ -27,8 +27,6 @@ class Manifest:
 
     release: Release
     path: Path | None = None
-    base: Path | None = None
-    """Paths are shown relative to this folder."""
 
     def value(self, field: str) -> Any:
         """What the release has there, defaults included; None when nothing."""
@@ -44,7 +42,8 @@ class Manifest:
         if self.path is None:
             return None
         found = place(self.path, _names(field)).rpartition(":")[0]
-        return found.removeprefix(f"{self.base}/")
+        # As seen from the project's folder: manifests/releases/NAME.yaml.
+        return found.removeprefix(f"{self.path.parents[2]}/")
 
 
 @dataclass(frozen=True)
