@@ -73,6 +73,10 @@ def test_a_line_that_asks_for_care_is_no_cause(line: str) -> None:
         "INFO 11-29 15:40:10 [utils.py:1] Port 8000 is already in use, trying port 8001",
         "No CUDA runtime is found, using CUDA_HOME='/usr/local/cuda'",
         "WARNING shared memory broadcast is used",
+        "(APIServer pid=1) WARNING 11-29 15:50:03 [system_utils.py:255] Found ulimit of 20000 and "
+        "failed to automatically increase with error current limit exceeds maximum limit. This can "
+        "cause fd limit errors like `OSError: [Errno 24] Too many open files`. Consider increasing "
+        "with ulimit -n",
         "INFO Using max model len 128, head size 64",
         "INFO Loading weights took 0.1 seconds from /models/tiny/model.safetensors",
         "(APIServer pid=1) INFO:     127.0.0.1:1 - \"POST /v1/completions HTTP/1.1\" 404 Not Found",

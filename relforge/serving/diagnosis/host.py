@@ -115,6 +115,7 @@ CAUSES: tuple[KnownCause, ...] = (
 "tests/engine/test_start_causes.py::test_more_open_files_than_allowed",
               "https://github.com/psnc-qcg/QCG-PilotJob/issues/41"),
         patterns=patterns(r"too many open files", r"\[?Errno 24\b"),
+        unless=patterns(r"errors like"),
     ),
     KnownCause(
         id="too-many-processes",
