@@ -18,7 +18,8 @@ import pytest
 from relforge.cancel import CancelToken
 from relforge.engine.client import connect
 from relforge.manifest.project import find_project
-from relforge.manifest.release import Release, Smoke
+from relforge.manifest.release import Release
+from relforge.manifest.smoke import Smoke
 from relforge.serving.diagnosis import Cause
 from relforge.serving.diagnosis.advice import Manifest, advised
 from relforge.serving.smoke import run_smoke

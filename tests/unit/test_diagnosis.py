@@ -155,6 +155,13 @@ def test_an_error_is_better_evidence_than_the_warning_before_it() -> None:
     assert cause.facts == {"version": "2.32", "file": "/x/_C.abi3.so"}
 
 
+def test_a_server_that_runs_survived_what_it_warned_of() -> None:
+    warned = f"WARNING 07-24 21:16:52 x.py:14] {GLIBC}\n"
+    assert diagnose(warned, ContainerState(status="running")) is None
+    assert diagnose(warned, EXITED) is not None
+    assert diagnose(f"{GLIBC}\n", ContainerState(status="running")) is not None
+
+
 def test_the_engines_own_words_count() -> None:
     said = (
         "failed to create task for container: failed to create shim task: OCI runtime create "

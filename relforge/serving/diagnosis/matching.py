@@ -69,9 +69,17 @@ class Reading:
 
     @property
     def causes(self) -> tuple[Cause, ...]:
-        """Each cause once, the root first; of one line only the most specific row counts."""
-        matches = dict(self._found)
+        """Each cause once, the root first; of one line only the most specific row counts.
+
+        What a server that still runs only warned of did not end it, and is left out.
+        """
         state = self.state
+        survived = state is not None and state.running
+        matches = {
+            name: match
+            for name, match in self._found.items()
+            if match.cause.certainty == "certain" or not survived
+        }
         if state is not None:
             for row, known in enumerate(CAUSES):
                 # How it ended is the weaker evidence of a cause that the log names itself.
