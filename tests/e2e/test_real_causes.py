@@ -73,10 +73,10 @@ class Launches:
         )
         device = self.project.device("cpu_x86")
         spec = launch_spec(
-            self.release, device, image=self.image, weights=self.weights, name="planted"
+            self.release, device, image=self.image, weights=self.weights, name="planted-cause"
         )
         report = run_smoke(
-            change(spec), self.engine, reference=(), settings=Smoke(), run_id="planted",
+            change(spec), self.engine, reference=(), settings=Smoke(), run_id="planted-cause",
             log_path=self.tmp_path / "server.log", cancel=CancelToken(),
         )  # fmt: skip
         assert report.verdict == "fail", report.reason
@@ -174,7 +174,9 @@ def test_weights_that_are_missing(launches: Launches) -> None:
 @slow
 def test_weights_that_cannot_be_read(launches: Launches) -> None:
     (launches.weights / "model.safetensors").chmod(0o600)
-    assert launches.cause().id == "weights-unreadable"
+    cause = launches.cause()
+    assert cause.id == "weights-missing", "what safetensors says of it"
+    assert "may not be read" in cause.explanation
 
 
 @slow
@@ -221,6 +223,18 @@ def test_a_quantization_that_nobody_knows(launches: Launches) -> None:
 
 
 @slow
+def test_a_number_format_without_its_quantization(launches: Launches) -> None:
+    launches.config(
+        quantization_config={
+            "quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True,
+        }
+    )  # fmt: skip
+    cause = launches.cause()
+    assert cause.id == "quantization-dtype"
+    assert launches.to_write(cause) == "dtype: float16"
+
+
+@slow
 def test_weights_of_another_shape(launches: Launches) -> None:
     launches.config(hidden_size=192)
     assert launches.cause().id == "weights-do-not-fit"
@@ -230,12 +244,6 @@ def test_weights_of_another_shape(launches: Launches) -> None:
 def test_a_configuration_that_is_cut_short(launches: Launches) -> None:
     (launches.weights / "config.json").write_text('{"model_type":')
     assert launches.cause().id == "config-unreadable"
-
-
-@slow
-def test_a_tokenizer_that_is_missing(launches: Launches) -> None:
-    (launches.weights / "tokenizer.json").unlink()
-    assert launches.cause().id == "tokenizer-unloadable"
 
 
 @slow

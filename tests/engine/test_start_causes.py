@@ -107,6 +107,15 @@ def test_a_device_file_of_somebody_else(faulty: Faulty) -> None:
     assert cause.facts["file"] == "/dev/accelerator0"
 
 
+def test_weights_of_somebody_else(faulty: Faulty) -> None:
+    config = faulty.tmp_path / "config.json"
+    config.write_text("{}")
+    config.chmod(0o600)
+    mounts = (*faulty.mounted(), Mount(host=config, container="/models/tiny/config.json"))
+    cause = faulty.python("open('/models/tiny/config.json')", user=NOBODY, mounts=mounts)
+    assert (cause.id, cause.facts["file"]) == ("weights-unreadable", "/models/tiny/config.json")
+
+
 def test_an_engine_without_a_gpu_runtime(faulty: Faulty) -> None:
     assert faulty.refused(PYTHON, gpus="all").id == "no-gpu-runtime"
     cause = faulty.refused(PYTHON, runtime="no-such-runtime")

@@ -219,6 +219,13 @@ def _profile(cause: Cause, manifest: Manifest) -> _Advice | None:
     return None
 
 
+def _dtype(cause: Cause, _manifest: Manifest) -> _Advice | None:
+    supported = cause.facts.get("supported")
+    if supported is None:
+        return None
+    return _Advice("serve.args.dtype", "the quantization asks for another one", set=supported)
+
+
 _RULES: dict[str, Callable[[Cause, Manifest], _Advice | None]] = {
     "shm-too-small": _shm,
     "bus-error": _shm,
@@ -240,6 +247,7 @@ _RULES: dict[str, Callable[[Cause, Manifest], _Advice | None]] = {
         "serve.env.VLLM_WORKER_MULTIPROC_METHOD", "spawn", "workers must not be forked"
     ),
     "dtype-unsupported": _named("serve.args.dtype", "float16", "the device does not know bfloat16"),
+    "quantization-dtype": _dtype,
     "remote-code-needed": _named(
         "serve.args.trust-remote-code", True, "once the code among the weights was read and trusted"
     ),

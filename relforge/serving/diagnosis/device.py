@@ -11,9 +11,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="update the driver of the host, or build on an older SDK (release: stack; device "
         "manifest: stacks.base)",
         field="stack",
-        seen=("https://github.com/SYSTRAN/faster-whisper/issues/1278",
-              "https://github.com/vllm-project/vllm/issues/5635",
-              "https://github.com/zai-org/ChatGLM3/issues/100"),
+        seen=(
+            "https://github.com/SYSTRAN/faster-whisper/issues/1278",
+            "https://github.com/vllm-project/vllm/issues/5635",
+            "https://github.com/zai-org/ChatGLM3/issues/100",
+        ),
         patterns=patterns(
             r"CUDA driver version is insufficient for CUDA runtime version",
             r"driver on your system is too old \(found version (?P<version>\d{1,8})",
@@ -27,8 +29,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="reboot the host, or reload the driver, after an update of it; build on the SDK "
         "that belongs to the driver (release: stack)",
         field="stack",
-        seen=("https://github.com/gpustack/gpustack/issues/3686",
-              "https://github.com/mozilla/translations/issues/1167"),
+        seen=(
+            "https://github.com/gpustack/gpustack/issues/3686",
+            "https://github.com/mozilla/translations/issues/1167",
+        ),
         patterns=patterns(
             r"Driver/library version mismatch",
             r"unsupported display driver / cuda driver combination",
@@ -40,8 +44,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="compile them for it (build.packages.native: compiled, build.packages.env: "
         "TORCH_CUDA_ARCH_LIST), or take wheels that carry it (sources)",
         field="build.packages.env",
-        seen=("https://github.com/vllm-project/vllm/issues/16307",
-              "https://github.com/vllm-project/vllm/issues/14452"),
+        seen=(
+            "https://github.com/vllm-project/vllm/issues/16307",
+            "https://github.com/vllm-project/vllm/issues/14452",
+        ),
         patterns=patterns(r"no kernel image is available for execution on the device"),
     ),
     KnownCause(
@@ -50,8 +56,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="take a launch profile that hands it in (serve.profile), and see on the host "
         "whether the driver works: relforge doctor --device",
         field="serve.profile",
-        seen=("https://github.com/vllm-project/vllm/issues/13946",
-              "https://github.com/vllm-project/vllm/issues/14413"),
+        seen=(
+            "https://github.com/vllm-project/vllm/issues/13946",
+            "https://github.com/vllm-project/vllm/issues/14413",
+        ),
         patterns=patterns(
             r"Failed to infer device type",
             r"No CUDA GPUs are available",
@@ -75,9 +83,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="see with npu-smi info on the host who holds the device; compare the host's driver "
         "with the CANN of the image (release: stack)",
         field="stack",
-        seen=("https://github.com/vllm-project/vllm-ascend/issues/4284",
-              "https://github.com/vllm-project/vllm-ascend/issues/2698",
-              "https://github.com/PaddlePaddle/Paddle/issues/72458"),
+        seen=(
+            "https://github.com/vllm-project/vllm-ascend/issues/4284",
+            "https://github.com/vllm-project/vllm-ascend/issues/2698",
+            "https://github.com/PaddlePaddle/Paddle/issues/72458",
+        ),
         patterns=patterns(
             r"SetDevice\(device_id_\), error code is (?P<code>\d{1,8})",
             r"dcmi module initialize failed\. ret is (?P<code>-?\d{1,6})",
@@ -91,6 +101,17 @@ CAUSES: tuple[KnownCause, ...] = (
         field="serve.env.VLLM_WORKER_MULTIPROC_METHOD",
         seen=("https://github.com/vllm-project/vllm/issues/7151",),
         patterns=patterns(r"Cannot re-initialize (CUDA|NPU|MUSA) in forked subprocess"),
+    ),
+    KnownCause(
+        id="quantization-dtype",
+        explanation="the weights' quantization does not work with this number format",
+        remedy="set serve.args.dtype to one that the line names, or leave it out",
+        field="serve.args.dtype",
+        seen=("tests/e2e/test_real_causes.py::test_a_number_format_without_its_quantization",),
+        patterns=patterns(
+            r"(?P<dtype>torch\.\w{1,20}) is not supported for quantization method [\w-]{1,40}\. "
+            r"Supported dtypes: \[torch\.(?P<supported>\w{1,20})",
+        ),
     ),
     KnownCause(
         id="dtype-unsupported",
@@ -110,11 +131,13 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="serve weights quantized otherwise (model), or choose another kernel for them "
         "(serve.args.quantization)",
         field="model",
-        seen=("https://github.com/vllm-project/vllm/issues/4327",
-              "https://github.com/vllm-project/vllm/issues/14040"),
+        seen=(
+            "https://github.com/vllm-project/vllm/issues/4327",
+            "https://github.com/vllm-project/vllm/issues/14040",
+        ),
         patterns=patterns(
             r"quantization method (?P<method>[\w-]{1,40}) is not supported for the current GPU",
             r"Quantization scheme is not supported for",
         ),
     ),
-)  # fmt: skip
+)

@@ -11,8 +11,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="raise serve.memory_bytes, or lower what the server reserves (serve.args, "
         "serve.env: the KV cache)",
         field="serve.memory_bytes",
-        seen=("tests/e2e/test_real_causes.py::test_too_little_memory",
-"tests/engine/test_start_causes.py::test_memory_that_the_container_may_not_have",),
+        seen=(
+            "tests/e2e/test_real_causes.py::test_too_little_memory",
+            "tests/engine/test_start_causes.py::test_memory_that_the_container_may_not_have",
+        ),
         state=lambda state: state.oom_killed,
     ),
     KnownCause(
@@ -95,8 +97,10 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="something in the container listens on the server's port already",
         remedy="change serve.port, or see what the image starts besides the server",
         field="serve.port",
-        seen=("tests/e2e/test_real_causes.py::test_a_port_that_is_taken_in_the_container",
-"tests/engine/test_start_causes.py::test_a_port_that_another_server_of_the_container_has",),
+        seen=(
+            "tests/e2e/test_real_causes.py::test_a_port_that_is_taken_in_the_container",
+            "tests/engine/test_start_causes.py::test_a_port_that_another_server_of_the_container_has",
+        ),
         patterns=patterns(
             r"attempting to bind on address \('[^']{0,60}', (?P<port>\d{1,5})",
             r"failed to bind to \S{1,80}:(?P<port>\d{1,5}) \(errno: 98",
@@ -111,9 +115,11 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="the server used up the number of files that its container may open",
         remedy="set serve.ulimits.nofile, such as 1048576",
         field="serve.ulimits.nofile",
-        seen=("tests/e2e/test_real_causes.py::test_too_few_open_files",
-"tests/engine/test_start_causes.py::test_more_open_files_than_allowed",
-              "https://github.com/psnc-qcg/QCG-PilotJob/issues/41"),
+        seen=(
+            "tests/e2e/test_real_causes.py::test_too_few_open_files",
+            "tests/engine/test_start_causes.py::test_more_open_files_than_allowed",
+            "https://github.com/psnc-qcg/QCG-PilotJob/issues/41",
+        ),
         patterns=patterns(r"too many open files", r"\[?Errno 24\b"),
         unless=patterns(r"errors like"),
     ),
@@ -123,8 +129,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="raise the engine's limit (serve.ulimits.nproc; default-pids-limit of the engine), "
         "or lower the threads (serve.env: OMP_NUM_THREADS, OPENBLAS_NUM_THREADS)",
         field="serve.ulimits.nproc",
-        seen=("tests/engine/test_start_causes.py::test_more_threads_than_allowed", "https://github.com/vllm-project/vllm/issues/5645",
-              "https://github.com/vladmandic/sdnext/issues/2642"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_more_threads_than_allowed",
+            "https://github.com/vllm-project/vllm/issues/5645",
+            "https://github.com/vladmandic/sdnext/issues/2642",
+        ),
         patterns=patterns(
             r"blas_thread_init: pthread_create",
             r"can't start new thread",
@@ -138,10 +147,13 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="free space where the engine keeps its containers (docker system df), or mount a "
         "folder with room (serve.mounts, serve.tmpfs) where the server writes",
         field="serve.mounts",
-        seen=("tests/engine/test_start_causes.py::test_a_file_system_that_is_full",
-              "https://github.com/modelscope/ms-swift/issues/3551"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_file_system_that_is_full",
+            "https://github.com/modelscope/ms-swift/issues/3551",
+        ),
         patterns=patterns(
-            r"no space left on device(: '?(?P<file>/[^'\s]{1,200}))?", r"\[?Errno 28\b",
+            r"no space left on device(: '?(?P<file>/[^'\s]{1,200}))?",
+            r"\[?Errno 28\b",
         ),
         unless=patterns(r"/dev/shm|\bshm\b|shared memory|psm_"),  # noqa: S108 (of a log)
     ),
@@ -151,8 +163,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="give it one: an environment variable that names a writable folder (serve.env: "
         "HOME, VLLM_CACHE_ROOT, XDG_CACHE_HOME, TRITON_CACHE_DIR), or a serve.tmpfs there",
         field="serve.env.HOME",
-        seen=("tests/engine/test_start_causes.py::test_a_cache_that_cannot_be_written",
-              "https://github.com/odysseus-dev/odysseus/issues/6157"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_cache_that_cannot_be_written",
+            "https://github.com/odysseus-dev/odysseus/issues/6157",
+        ),
         patterns=patterns(
             r"permission denied: '(?P<file>/(?!dev/|models?/)[^']{0,200}"
             r"\.(cache|config|triton|local|nv|vllm|huggingface)\b[^']{0,200})'",
@@ -165,8 +179,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="run it on a processor with them (AVX2 or AVX-512 on x86-64), or build for this "
         "one (build.packages.native: compiled)",
         field="build.packages",
-        seen=("tests/engine/test_start_causes.py::test_a_program_that_uses_unknown_instructions",
-              "https://github.com/intel/ipex-llm/issues/12922"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_program_that_uses_unknown_instructions",
+            "https://github.com/intel/ipex-llm/issues/12922",
+        ),
         patterns=patterns(r"illegal instruction", r"died with .{0,20}SIGILL"),
         state=ended_with(132),
         kind="symptom",
@@ -177,10 +193,13 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="the stack below it in the log names the library; most often it does not fit the "
         "driver or torch: rebuild it against them (build.packages)",
         field="build.packages",
-        seen=("tests/engine/test_start_causes.py::test_a_crash_in_native_code",
-              "https://github.com/sgl-project/sglang/issues/3451"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_crash_in_native_code",
+            "https://github.com/sgl-project/sglang/issues/3451",
+        ),
         patterns=patterns(
-            r"Fatal Python error: Segmentation fault", r"\bsegmentation fault\b",
+            r"Fatal Python error: Segmentation fault",
+            r"\bsegmentation fault\b",
             r"died with .{0,20}SIGSEGV",
         ),
         state=ended_with(139),
@@ -197,4 +216,4 @@ CAUSES: tuple[KnownCause, ...] = (
         state=lambda state: ended_with(137)(state) and not state.oom_killed,
         kind="symptom",
     ),
-)  # fmt: skip
+)

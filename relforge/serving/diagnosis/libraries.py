@@ -38,9 +38,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="take a base image with that glibc (device manifest: stacks.base), or a wheel that "
         "was built for this one (sources)",
         field="device.stacks.base",
-        seen=("tests/engine/test_start_causes.py::test_a_library_for_a_newer_glibc",
-              "https://github.com/vllm-project/vllm/issues/15592",
-              "https://github.com/vllm-project/vllm/issues/6464"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_library_for_a_newer_glibc",
+            "https://github.com/vllm-project/vllm/issues/15592",
+            "https://github.com/vllm-project/vllm/issues/6464",
+        ),
         patterns=patterns(
             r"version [`']GLIBC_(?P<version>[\d.]{1,10})' not found"
             r"( \(required by (?P<file>[^)]{1,200})\))?",
@@ -53,9 +55,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="take a base image with a newer libstdc++ (device manifest: stacks.base), or build "
         "the library with the base image's compiler (build.packages.native: compiled)",
         field="device.stacks.base",
-        seen=("tests/engine/test_start_causes.py::test_a_library_for_a_newer_libstdcxx",
-"https://github.com/InternLM/xtuner/issues/365",
-              "https://github.com/llm-d/llm-d-kv-cache/issues/445"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_library_for_a_newer_libstdcxx",
+            "https://github.com/InternLM/xtuner/issues/365",
+            "https://github.com/llm-d/llm-d-kv-cache/issues/445",
+        ),
         patterns=patterns(
             r"version [`'](?P<version>(GLIBCXX|CXXABI)_[\d.]{1,10})' not found"
             r"( \(required by (?P<file>[^)]{1,200})\))?",
@@ -68,8 +72,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="take the launch profile that mounts the driver or uses the vendor's runtime "
         "(serve.profile; device manifest: launch_profiles.mounts, .runtime, .gpus)",
         field="device.launch_profiles",
-        seen=("https://github.com/abetlen/llama-cpp-python/issues/1169",
-              "https://github.com/vllm-project/vllm-ascend/issues/1440"),
+        seen=(
+            "https://github.com/abetlen/llama-cpp-python/issues/1169",
+            "https://github.com/vllm-project/vllm-ascend/issues/1440",
+        ),
         patterns=patterns(
             r"(?P<file>lib(cuda|nvidia-ml|ascend_hal|dcmi|ixthunk|mxc-runtime64|xpurt|musa)"
             r"\.so[.\d]{0,10}): cannot open shared object file",
@@ -81,9 +87,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="add the Debian package that carries it (build.apt, or apt_runtime of the device's "
         "stack), or the wheel (build.python.requirements)",
         field="build.python.requirements",
-        seen=("tests/engine/test_start_causes.py::test_a_library_that_is_missing",
-              "https://github.com/vllm-project/vllm/issues/36099",
-              "https://github.com/vllm-project/vllm-ascend/issues/152"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_library_that_is_missing",
+            "https://github.com/vllm-project/vllm/issues/36099",
+            "https://github.com/vllm-project/vllm-ascend/issues/152",
+        ),
         patterns=patterns(
             r"(?P<file>[\w+.-]{1,100}\.so[.\d]{0,12}): cannot open shared object file",
         ),
@@ -95,9 +103,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="pin both to versions that belong together (build.python.requirements and "
         "constraints), or compile the package in this image (build.packages.native: compiled)",
         field="build.python.constraints",
-        seen=("tests/engine/test_start_causes.py::test_a_library_that_was_built_against_another_one",
-"https://github.com/vllm-project/vllm/issues/13608",
-              "https://github.com/vllm-project/vllm-ascend/issues/117"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_library_that_was_built_against_another_one",
+            "https://github.com/vllm-project/vllm/issues/13608",
+            "https://github.com/vllm-project/vllm-ascend/issues/117",
+        ),
         patterns=patterns(
             r"(?P<file>[^\s:'\"]{1,200}\.so[.\d]{0,12}): undefined symbol: ?"
             r"(?P<symbol>\w{1,120})",
@@ -109,9 +119,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="constrain numpy to the version it was built for (build.python.constraints: "
         "numpy<2, or numpy>=2), or take a newer release of the package",
         field="build.python.constraints",
-        seen=("tests/integration/test_numpy_abi.py::test_a_package_built_for_another_numpy",
-                            "https://github.com/seung-lab/igneous/issues/203",
-              "https://github.com/jupyter/notebook/issues/7522"),
+        seen=(
+            "tests/integration/test_numpy_abi.py::test_a_package_built_for_another_numpy",
+            "https://github.com/seung-lab/igneous/issues/203",
+            "https://github.com/jupyter/notebook/issues/7522",
+        ),
         patterns=patterns(
             r"numpy\.(dtype|ndarray|ufunc) size changed",
             r"compiled using NumPy 1\.x cannot be run in",
@@ -124,8 +136,10 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="a Python package that the server imports is not in the image",
         remedy="add it to build.python.requirements, or take it out of build.python.exclude",
         field="build.python.requirements",
-        seen=("tests/engine/test_start_causes.py::test_a_python_package_that_is_missing",
-              "https://github.com/vllm-project/vllm/issues/9624"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_a_python_package_that_is_missing",
+            "https://github.com/vllm-project/vllm/issues/9624",
+        ),
         patterns=patterns(r"ModuleNotFoundError: No module named '(?P<name>[\w.]{1,100})'"),
     ),
     KnownCause(
@@ -134,11 +148,14 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="add gcc, or g++, to apt_runtime of the device's stack, or start without compiling "
         "(serve.args: enforce-eager: true)",
         field="serve.args.enforce-eager",
-        seen=("tests/e2e/test_real_causes.py::test_an_image_without_a_compiler",
-              "https://github.com/apple/ml-cross-entropy/issues/5"),
+        seen=(
+            "tests/e2e/test_real_causes.py::test_an_image_without_a_compiler",
+            "https://github.com/apple/ml-cross-entropy/issues/5",
+        ),
         patterns=patterns(
             r"Failed to find C compiler",
-            r"InvalidCxxCompiler", r"No working C\+\+ compiler found",
+            r"InvalidCxxCompiler",
+            r"No working C\+\+ compiler found",
         ),
     ),
     KnownCause(
@@ -148,8 +165,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="add python3-dev (of the image's Python) to apt_runtime of the device's stack, or "
         "start without compiling (serve.args: enforce-eager: true)",
         field="serve.args.enforce-eager",
-        seen=("https://github.com/sgl-project/sglang/issues/1117",
-              "https://github.com/gpustack/gpustack/issues/1242"),
+        seen=(
+            "https://github.com/sgl-project/sglang/issues/1117",
+            "https://github.com/gpustack/gpustack/issues/1242",
+        ),
         patterns=patterns(r"fatal error: Python\.h: No such file or directory"),
     ),
     KnownCause(
@@ -157,11 +176,13 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="kernels are compiled when the server starts, and the image has no ninja",
         remedy="add ninja to build.python.requirements",
         field="build.python.requirements",
-        seen=("https://github.com/sgl-project/sglang/issues/2514",
-              "https://github.com/anthony-chaudhary/fak/issues/923"),
+        seen=(
+            "https://github.com/sgl-project/sglang/issues/2514",
+            "https://github.com/anthony-chaudhary/fak/issues/923",
+        ),
         patterns=patterns(
             r"Ninja is required to load C\+\+ extensions",
             r"No such file or directory: '(?P<name>ninja)'",
         ),
     ),
-)  # fmt: skip
+)

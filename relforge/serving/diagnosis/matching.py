@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from relforge.serving.diagnosis.words import last_words, redacted, shown
 _KINDS = ("root", "symptom", "request")
 _AFTER_THE_LOG = 1 << 62
 _END_BYTES = 4 << 20
+# In a traceback the line that raises stands before what it says, which is the better evidence.
+_SOURCE_CODE = re.compile(r"(?:^|\]|\))\s{2,40}raise\s")
 _ROWS_BY_WORD = tuple((word, row) for row, known in enumerate(CAUSES) for word in known.words)
 
 
@@ -95,7 +98,7 @@ class Reading:
 
     def _look_at(self, line: Line, *, told: bool = False) -> None:
         level = line.level
-        if level == "quiet":
+        if level == "quiet" or _SOURCE_CODE.search(line.text):
             return
         low = line.text.lower()
         for row in dict.fromkeys([row for word, row in _ROWS_BY_WORD if word in low]):

@@ -10,8 +10,10 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="shared memory (/dev/shm) in the container is too small for the server",
         remedy="raise serve.shm_bytes",
         field="serve.shm_bytes",
-        seen=("tests/e2e/test_real_causes.py::test_shared_memory_that_is_too_small",
-              "https://github.com/open-mmlab/mmdetection/issues/6993"),
+        seen=(
+            "tests/e2e/test_real_causes.py::test_shared_memory_that_is_too_small",
+            "https://github.com/open-mmlab/mmdetection/issues/6993",
+        ),
         patterns=patterns(
             r"Insufficient space in /dev/shm .{0,80}?: (?P<needed>[\d.]{1,12} [KMG]iB) required, "
             r"(?P<available>[\d.]{1,12} [KMG]iB) free",
@@ -42,9 +44,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="spread the weights over more devices (serve.tensor_parallel), shorten "
         "serve.args.max-model-len or serve.args.max-num-seqs, or serve quantized weights (model)",
         field="serve.tensor_parallel",
-        seen=("https://github.com/vllm-project/vllm/issues/2140",
-              "https://github.com/vllm-project/vllm-ascend/issues/1987",
-              "https://github.com/PaddlePaddle/PaddleNLP/issues/7312"),
+        seen=(
+            "https://github.com/vllm-project/vllm/issues/2140",
+            "https://github.com/vllm-project/vllm-ascend/issues/1987",
+            "https://github.com/PaddlePaddle/PaddleNLP/issues/7312",
+        ),
         patterns=patterns(
             r"\b(CUDA|NPU|MUSA|HIP|XPU|MACA) out of memory\. Tried to allocate "
             r"(?P<needed>[\d.]{1,12} [KMG]iB)",
@@ -60,8 +64,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="raise serve.args.gpu-memory-utilization (sglang: mem-fraction-static), spread the "
         "weights (serve.tensor_parallel), or serve smaller ones (model)",
         field="serve.args.gpu-memory-utilization",
-        seen=("https://github.com/vllm-project/vllm/issues/10439",
-              "https://github.com/sgl-project/sglang/issues/4330"),
+        seen=(
+            "https://github.com/vllm-project/vllm/issues/10439",
+            "https://github.com/sgl-project/sglang/issues/4330",
+        ),
         patterns=patterns(
             r"No available memory for the cache blocks",
             r"Not enough memory\. Please try to increase --mem-fraction-static",
@@ -73,10 +79,12 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="lower serve.args.max-model-len, or give the cache more "
         "(serve.args.gpu-memory-utilization; on a CPU serve.env.VLLM_CPU_KVCACHE_SPACE)",
         field="serve.args.max-model-len",
-        seen=("tests/e2e/test_real_causes.py::test_a_kv_cache_that_is_too_small",
-              "https://github.com/QwenLM/Qwen3/issues/295",
-              "https://github.com/vllm-project/vllm/issues/16118",
-              "https://github.com/vllm-project/tpu-inference/pull/223"),
+        seen=(
+            "tests/e2e/test_real_causes.py::test_a_kv_cache_that_is_too_small",
+            "https://github.com/QwenLM/Qwen3/issues/295",
+            "https://github.com/vllm-project/vllm/issues/16118",
+            "https://github.com/vllm-project/tpu-inference/pull/223",
+        ),
         patterns=patterns(
             r"model'?s'?s? max seq len \((?P<length>\d{1,12})\) is larger than the maximum number "
             r"of tokens that can be stored in KV cache \((?P<fits>\d{1,12})\)",
@@ -103,11 +111,16 @@ CAUSES: tuple[KnownCause, ...] = (
         explanation="the server died of a bus error, as it does when shared memory runs full",
         remedy="raise serve.shm_bytes",
         field="serve.shm_bytes",
-        seen=("tests/engine/test_start_causes.py::test_shared_memory_that_runs_full",
-              "https://github.com/vllm-project/vllm/issues/1771"),
-        patterns=patterns(r"Fatal python error: ?Bus error", r"\bBus error \(core dumped\)",
-                          r"died with .{0,20}SIGBUS"),
+        seen=(
+            "tests/engine/test_start_causes.py::test_shared_memory_that_runs_full",
+            "https://github.com/vllm-project/vllm/issues/1771",
+        ),
+        patterns=patterns(
+            r"Fatal python error: ?Bus error",
+            r"\bBus error \(core dumped\)",
+            r"died with .{0,20}SIGBUS",
+        ),
         state=ended_with(135),
         kind="symptom",
     ),
-)  # fmt: skip
+)

@@ -12,8 +12,10 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="let relforge fetch the weights (model.weights) and serve them from the mounted "
         "folder (serve.model_path), instead of naming a model of the hub",
         field="serve.model_path",
-        seen=("https://github.com/McGill-NLP/llm2vec/issues/130",
-              "https://github.com/huggingface/optimum-neuron/issues/535"),
+        seen=(
+            "https://github.com/McGill-NLP/llm2vec/issues/130",
+            "https://github.com/huggingface/optimum-neuron/issues/535",
+        ),
         patterns=patterns(
             r"Cannot access gated repo for url (?P<url>https?://\S{1,200})",
             r"You are trying to access a gated repo",
@@ -27,11 +29,13 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="name the mounted folder, not a model of the hub (serve.model_path, serve.args); "
         "what the folder lacks belongs in model.weights",
         field="serve.model_path",
-        seen=("tests/e2e/test_real_causes.py::test_a_hub_that_cannot_be_reached",
-              "https://github.com/vllm-project/vllm/issues/1432",
-              "https://github.com/modelscope/modelscope/issues/924",
-              "https://github.com/flagos-ai/vllm-plugin-FL/issues/185",
-              "https://github.com/vllm-project/vllm/issues/3719"),
+        seen=(
+            "tests/e2e/test_real_causes.py::test_a_hub_that_cannot_be_reached",
+            "https://github.com/vllm-project/vllm/issues/1432",
+            "https://github.com/modelscope/modelscope/issues/924",
+            "https://github.com/flagos-ai/vllm-plugin-FL/issues/185",
+            "https://github.com/vllm-project/vllm/issues/3719",
+        ),
         patterns=patterns(
             r"couldn'?t connect to 'https://(?P<name>[\w.-]{1,80})' to load",
             r"Cannot reach (?P<url>https?://\S{1,200}): offline mode is enabled",
@@ -50,10 +54,12 @@ CAUSES: tuple[KnownCause, ...] = (
         "HCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME: '{interface}'), and see that the nodes reach each "
         "other (relforge serve does)",
         field="serve.env.NCCL_SOCKET_IFNAME",
-        seen=("https://github.com/vllm-project/vllm/issues/7800",
-              "https://github.com/vllm-project/vllm-ascend/issues/2712",
-              "https://github.com/vllm-project/vllm-ascend/issues/486",
-              "https://github.com/baidu/vLLM-Kunlun/issues/382"),
+        seen=(
+            "https://github.com/vllm-project/vllm/issues/7800",
+            "https://github.com/vllm-project/vllm-ascend/issues/2712",
+            "https://github.com/vllm-project/vllm-ascend/issues/486",
+            "https://github.com/baidu/vLLM-Kunlun/issues/382",
+        ),
         patterns=patterns(
             r"NCCL error( in)?: (?P<name>[^,(]{1,80})",
             r"\bncclSystemError\b",
@@ -74,9 +80,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="lower serve.tensor_parallel and serve.pipeline_parallel, see with ray status which "
         "nodes have joined, and give each its address (serve.env.VLLM_HOST_IP: '{address}')",
         field="serve.env.VLLM_HOST_IP",
-        seen=("https://github.com/rllm-org/rllm/issues/35",
-              "https://github.com/VITA-MLLM/VITA/issues/42",
-              "https://github.com/vllm-project/vllm/issues/14111"),
+        seen=(
+            "https://github.com/rllm-org/rllm/issues/35",
+            "https://github.com/VITA-MLLM/VITA/issues/42",
+            "https://github.com/vllm-project/vllm/issues/14111",
+        ),
         patterns=patterns(
             r"No available node types can fulfill resource request (?P<needed>.{1,120})",
             r"number of required \w{2,6} exceeds the total number of available",
@@ -88,9 +96,11 @@ CAUSES: tuple[KnownCause, ...] = (
         remedy="see in the logs of the other nodes why they did not come; they meet on "
         "serve.rendezvous_port of the first node",
         field="serve.rendezvous_port",
-        seen=("https://github.com/xorbitsai/inference/issues/2486",
-              "https://github.com/vllm-project/vllm/issues/19670",
-              "https://github.com/vllm-project/vllm/issues/52907"),
+        seen=(
+            "https://github.com/xorbitsai/inference/issues/2486",
+            "https://github.com/vllm-project/vllm/issues/19670",
+            "https://github.com/vllm-project/vllm/issues/52907",
+        ),
         patterns=patterns(
             r"DistStoreError: Timed out after (?P<seconds>\d{1,6}) seconds waiting for clients\. "
             r"(?P<joined>\d{1,4}/\d{1,4}) clients joined",
@@ -100,4 +110,4 @@ CAUSES: tuple[KnownCause, ...] = (
         ),
         kind="symptom",
     ),
-)  # fmt: skip
+)
