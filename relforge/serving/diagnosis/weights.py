@@ -224,8 +224,8 @@ CAUSES: tuple[KnownCause, ...] = (
         id="weights-missing",
         explanation="the weights are missing from the mounted folder, or may not be read there "
         "(safetensors calls both missing)",
-        remedy="compare the model manifest's weights (path, files, hashes) with the folder, and let "
-        "everybody read it (chmod -R a+rX); the server reads them at serve.model_path",
+        remedy="compare the model manifest's weights (path, files, hashes) with the folder, and "
+        "let everybody read it (chmod -R a+rX); the server reads them at serve.model_path",
         field="model.weights",
         seen=(
             "tests/e2e/test_real_causes.py::test_weights_that_are_missing",
