@@ -35,7 +35,6 @@ CAUSES: tuple[KnownCause, ...] = (
         "backend (serve.args)",
         field="model",
         seen=(
-            "tests/e2e/test_real_causes.py::test_a_head_size_that_is_not_supported",
             "tests/e2e/test_vllm_patches.py::"
             "test_a_head_size_that_cpu_attention_lacks_is_refused_at_start",
         ),
