@@ -18,6 +18,7 @@ COMMANDS = {
     "card": "write the model card from evidence",
     "publish": "write the release folder, and push it with --registry",
     "serve": "start a release on its nodes, or print how it is started",
+    "explain": "say why a server did not start or died, from its log",
     "plan": "what would run, and why",
     "lock": "resolve every moving part and write the lock beside the manifest",
     "init": "write the manifests of a new release, by asking",

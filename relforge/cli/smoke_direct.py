@@ -50,6 +50,7 @@ def of_image(
     (USAGE) when nothing tells its release.
     """
     from relforge.cli.serve_launch import launch_of
+    from relforge.serving.diagnosis.advice import Manifest, advised
     from relforge.serving.expected import expected_of, says_flaggems
     from relforge.serving.site_nodes import site_hosts
     from relforge.serving.smoke import run_smoke
@@ -94,6 +95,9 @@ def of_image(
             )
     finally:
         engine.close()
+    if report.cause is not None:
+        manifest = Manifest(release, place.project.release_files.get(release.name))
+        report = report.model_copy(update={"cause": advised(report.cause, manifest)})
     _told(report, image, as_json=as_json, log=log)
 
 

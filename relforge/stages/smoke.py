@@ -66,6 +66,7 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
         return inputs.needs
 
     def run(self, job: Job[SmokeInputs], ctx: StageContext) -> SmokeResult:
+        from relforge.serving.diagnosis.advice import Manifest, advised
         from relforge.serving.reference import read_greedy_texts
         from relforge.serving.smoke import run_smoke
 
@@ -97,6 +98,11 @@ class Smoke(Stage[SmokeInputs, SmokeResult]):
                     flaggems=inputs.flaggems,
                     python_packages=build.python_packages,
                 ),
+            )
+        if report.cause is not None:
+            path = project.release_files.get(release.name)
+            report = report.model_copy(
+                update={"cause": advised(report.cause, Manifest(release, path))}
             )
         reason = explained(report)
         store = Store(job.env.home)
