@@ -103,7 +103,9 @@ def compare(
     place = find_project(Path.cwd(), project)
     if margin is None and release is not None:
         declared = place.release(release).evaluation
-        margin = None if declared is None else declared.margin_points
+        margins = {one.margin_points for one in declared.each} if declared else set()
+        # Several tasks may have several; then it has to be said which is meant.
+        margin = margins.pop() if len(margins) == 1 else None
     accepted = _accepted(margin)
     if len(named) == 2 and not (reference or release):
         from relforge.evaluation.importing import is_evidence

@@ -25,7 +25,8 @@ from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evaluation.compare import compare
 from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.interface import EvaluationRequest
-from relforge.evaluation.lm_eval_driver import LmEval, child_env, completions_url, result_of
+from relforge.evaluation.lm_eval_driver import LmEval, child_env, endpoint_url
+from relforge.evaluation.lm_eval_reading import result_of
 from relforge.evaluation.task import Question, Task, read_questions, read_task, select
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -130,7 +131,8 @@ def test_outcomes_are_exactly_what_the_server_answered(
         return wrong.get(prompt, total(prompt))
 
     with serving(reply) as server:
-        got = LmEval(tmp_path).evaluate(server.url, "tiny-adder", request(60, seed=4))
+        done = LmEval(tmp_path).evaluate(server.url, "tiny-adder", request(60, seed=4))
+    got = done.result
 
     assert [o.id for o in got.outcomes] == [q.id for q in asked]
     assert [o.question for o in got.outcomes] == [q.question for q in asked]
@@ -289,7 +291,7 @@ def test_the_child_stays_offline_and_gets_no_key(
 
 @pytest.mark.parametrize("base", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
 def test_the_root_of_a_server_may_be_written_with_or_without_v1(base: str) -> None:
-    assert completions_url(base) == "http://h:1/v1/completions"
+    assert endpoint_url(base) == "http://h:1/v1/completions"
 
 
 # ---------------------------------------------------------------- answers of a child
