@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.task import Task
-from relforge.frozen import Frozen
+from relforge.frozen import Frozen, content_key
 from relforge.manifest.common import PositiveInt, Seconds, Sha256
 from relforge.manifest.evaluation import Endpoint
 
@@ -148,6 +148,12 @@ class NamedTask(Frozen):
     max_tokens: PositiveInt | None = None
     tool_version: str | None = None
     """Of the tool whose task it is; None where it is not installed here."""
+
+    @property
+    def datasets_key(self) -> str:
+        """Names a folder for these datasets alone: without a hub, the client takes whatever commit
+        of a dataset is there."""
+        return content_key(self.datasets)[:16]
 
 
 class EvaluationRequest(Frozen):

@@ -11,6 +11,7 @@ from relforge.manifest.common import Commit, Line, Name, PositiveInt, RelativePa
 
 Margin = Annotated[float, Field(gt=0, le=100)]
 Endpoint = Literal["completions", "chat"]
+_SHORT = ("task", "questions", "margin_points")
 _PATH: TypeAdapter[str] = TypeAdapter(RelativePath)
 
 
@@ -44,7 +45,7 @@ class EvaluationTask(Frozen):
             return self
         _PATH.validate_python(self.task)
         for name in ("metric", "shots", "max_tokens", "datasets"):
-            if name in self.model_fields_set:
+            if getattr(self, name) not in (None, {}):
                 raise ValueError(f"{name} is said by the task file itself, {self.task}")
         return self
 
@@ -79,11 +80,11 @@ class Evaluation(Pace):
     def _one_form(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        alone = [name for name in ("task", "questions", "margin_points", "seed") if name in data]
-        if "tasks" in data and alone:
+        alone = [name for name in (*_SHORT, "seed") if data.get(name)]
+        if data.get("tasks") and alone:
             raise ValueError(f"{alone[0]} stands beside tasks: move it into one of them")
-        if "tasks" not in data:
-            for name in ("task", "questions", "margin_points"):
+        if not data.get("tasks"):
+            for name in _SHORT:
                 if data.get(name) is None:
                     raise ValueError(f"{name} is missing; or list several under tasks")
         return data
@@ -91,8 +92,6 @@ class Evaluation(Pace):
     @model_validator(mode="after")
     def _each_once(self) -> Evaluation:
         names = [one.task for one in self.each]
-        if not names:
-            raise ValueError("tasks is empty")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"tasks has {twice[0]} twice")
         return self

@@ -193,6 +193,6 @@ def _evaluator(
             work,
             answers=kept / f"{name}.jsonl",
             identity=f"{job.key} {identity}",
-            cache=None if task.named is None else env.home / "datasets",
+            cache=None if task.named is None else env.home / "datasets" / task.named.datasets_key,
             online=online(env.site, network),
         )

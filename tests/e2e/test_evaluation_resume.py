@@ -38,7 +38,7 @@ def release_of(hello: Hello, home: Path) -> Path:
     """The site of a home of its own; the server is slow."""
     home.mkdir()
     (home / "base").symlink_to((hello.home / "base").resolve())
-    words = "--model {model_path} --port {port} --served-name {served_name}".split()
+    words = ["--model", "{model_path}", "--port", "{port}", "--served-name", "{served_name}"]
     manifest = hello.project / "manifests" / "releases" / "hello-cpu_x86.yaml"
     if "time.sleep" not in manifest.read_text():
         change_server(hello, "python3", "-c", SLOW, *words)
@@ -143,9 +143,7 @@ def test_answers_of_another_image_are_not_taken_over(hello: Hello, tmp_path: Pat
     killed_after(hello, site, home, 60)
     manifest = hello.project / "manifests" / "releases" / "hello-cpu_x86.yaml"
     # The same sources, served with another option: nobody knows that the answers are the same.
-    manifest.write_text(
-        manifest.read_text().replace("shm_bytes: 67108864", "shm_bytes: 67108865")
-    )
+    manifest.write_text(manifest.read_text().replace("shm_bytes: 67108864", "shm_bytes: 67108865"))
     evaluated(hello.run("eval", "--json", site=site))
     assert len(asked(home)) == QUESTIONS
     result, _ = evidence(home)
