@@ -130,7 +130,7 @@ class LmEval:
         answer = self._run_worker(asked, request.timeout_s, child_env, cancel, on_line)
         try:
             if "error" in answer:
-                raise _worker_error(answer["error"], str(asked.url), self.log)
+                raise worker_error(answer["error"], str(asked.url), self.log)
             taken = int(answer.get("taken", 0))
             # How long the earlier run took for its answers, nobody noted.
             seconds = None if taken else round(time.monotonic() - started, 3)
@@ -175,7 +175,7 @@ class LmEval:
 
             answer = self._run_worker(asked, request.timeout_s, reaching, cancel, on_line)
         if "error" in answer:
-            raise _worker_error(answer["error"], f"task {task.name}", self.log)
+            raise worker_error(answer["error"], f"task {task.name}", self.log)
         if task.tool_version not in (None, answer["version"]):
             raise RelforgeError(
                 "lm-eval was replaced since the plan was made",
@@ -292,7 +292,8 @@ def child_env(cache: Path) -> dict[str, str]:
     return env
 
 
-def _worker_error(error: Mapping[str, str], url: str, log: Path) -> RelforgeError:
+def worker_error(error: Mapping[str, str], url: str, log: Path) -> RelforgeError:
+    """The error that the child reported, with the exit code of its kind."""
     why = f"{error['type']}: {error['text']}".rstrip(": ")
     if error["kind"] == "missing":
         return RelforgeError(

@@ -83,7 +83,10 @@ def _strict(base: Any, chat: bool) -> Any:
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[Any]:
             ask = super().generate_until
             return self._answered(
-                "generate_until", requests, lambda left: ask(left, disable_tqdm=disable_tqdm), _text
+                "generate_until",
+                requests,
+                lambda left: ask(left, disable_tqdm=disable_tqdm),
+                text_of,
             )
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Any]:
@@ -110,9 +113,9 @@ def _strict(base: Any, chat: bool) -> Any:
         def parse_generations(self, outputs: Any, **_: Any) -> list[Text]:
             texts = []
             for out in outputs if isinstance(outputs, list) else [outputs]:
-                finish = _finish_of(out, chat)
+                finish = finish_of(out, chat)
                 (text,) = super().parse_generations([out])
-                texts.append(_text(Answer(text or "", finish)))
+                texts.append(text_of(Answer(text or "", finish)))
             return texts
 
         def parse_logprobs(self, outputs: Any, **words: Any) -> Any:
@@ -182,7 +185,8 @@ def _strict(base: Any, chat: bool) -> Any:
     return Strict
 
 
-def _text(answer: Answer) -> Text:
+def text_of(answer: Answer) -> Text:
+    """An answer as lm-eval takes it."""
     made = Text(answer.value)
     made.finish = answer.finish
     return made
@@ -198,7 +202,11 @@ def _refuse_errors(out: Any) -> Any:
     return choices[0]
 
 
-def _finish_of(out: Any, chat: bool) -> str | None:
+def finish_of(out: Any, chat: bool) -> str | None:
+    """Why an answer ended, where it says so. Raises ServerFaultError for what is no answer.
+
+    An empty text is an answer. So is the ``null`` of a chat whose tokens all went into thinking.
+    """
     choice = _refuse_errors(out)
     finish = choice.get("finish_reason")
     if finish in _ABORTED:

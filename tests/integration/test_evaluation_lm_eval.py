@@ -27,6 +27,7 @@ from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.interface import EvaluationRequest
 from relforge.evaluation.lm_eval_driver import LmEval, child_env, endpoint_url
 from relforge.evaluation.lm_eval_reading import result_of
+from relforge.evaluation.oddities import oddities
 from relforge.evaluation.task import Question, Task, read_questions, read_task, select
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -197,6 +198,78 @@ def test_a_server_that_answers_rubbish_gives_no_result(tmp_path: Path, body: byt
         LmEval(tmp_path).evaluate(server.url, "tiny-adder", request(5))
     assert caught.value.code is ExitCode.GATE
     assert caught.value.log == str(tmp_path / "lm-eval.log")
+
+
+@needs_lm_eval
+def test_empty_and_cut_answers_are_wrong_and_told_apart(tmp_path: Path) -> None:
+    asked = chosen(12)
+    empty, cut = asked[2].question, asked[7].question
+
+    def reply(prompt: str) -> str | tuple[int, bytes]:
+        text = "" if prompt == empty else "1" if prompt == cut else total(prompt)
+        finish = "length" if prompt == cut else "stop"
+        choice = {"index": 0, "text": text, "finish_reason": finish}
+        return 200, json.dumps({"choices": [choice]}).encode()
+
+    with serving(reply) as server:
+        got = LmEval(tmp_path).evaluate(server.url, "tiny-adder", request(12)).result
+    assert {o.question for o in got.outcomes if o.cut} == {cut}
+    assert {o.question for o in got.outcomes if not o.correct} == {empty, cut}
+    found = oddities(got)
+    assert (found.empty, found.cut) == (1, 1)
+
+
+@needs_lm_eval
+def test_an_error_in_place_of_an_answer_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    count = 0
+
+    def reply(prompt: str) -> str | tuple[int, bytes]:
+        nonlocal count
+        count += 1
+        error = b'{"error": {"message": "EngineCore encountered an issue", "code": 500}}'
+        return total(prompt) if count <= 20 else (200, error)
+
+    kept = tmp_path / "kept" / "answers.jsonl"
+    evaluator = LmEval(tmp_path, answers=kept, identity="image A")
+    with serving(reply) as server, pytest.raises(RelforgeError) as caught:
+        evaluator.evaluate(server.url, "tiny-adder", request(40, concurrency=1))
+    assert caught.value.code is ExitCode.GATE
+    assert "EngineCore encountered an issue" in (caught.value.why or "")
+    # A server that fails on the way has to answer everything when it is asked again.
+    assert not kept.exists()
+
+
+@needs_lm_eval
+def test_what_was_answered_before_an_interruption_is_not_asked_again(tmp_path: Path) -> None:
+    token = CancelToken()
+    kept = tmp_path / "kept" / "answers.jsonl"
+    evaluator = LmEval(tmp_path, answers=kept, identity="image A")
+    again: list[str] = []
+
+    def interrupts(prompt: str) -> str:
+        if len(server.requests) > 25:
+            token.cancel("stopped by the test")
+        return total(prompt)
+
+    asked = request(60, concurrency=2)
+    with serving(interrupts) as server, pytest.raises(Cancelled):
+        evaluator.evaluate(server.url, "tiny-adder", asked, cancel=token)
+    before = len(kept.read_text().splitlines()) - 1
+    assert before >= 20
+
+    def remembers(prompt: str) -> str:
+        again.append(prompt)
+        return total(prompt)
+
+    with serving(remembers) as server:
+        other = LmEval(tmp_path / "other", answers=tmp_path / "copy.jsonl", identity="image B")
+        other.work.mkdir()
+        (tmp_path / "copy.jsonl").write_bytes(kept.read_bytes())
+        done = evaluator.evaluate(server.url, "tiny-adder", asked)
+        assert done.from_earlier == before
+        assert len(again) == len(set(again)) == 60 - before
+        assert (done.result.k, done.result.seconds) == (60, None)
+        assert other.evaluate(server.url, "tiny-adder", asked).from_earlier == 0
 
 
 @needs_lm_eval
