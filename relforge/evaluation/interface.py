@@ -80,11 +80,18 @@ class EvaluationSettings(Frozen):
 
     def notes(self, other: EvaluationSettings) -> list[str]:
         """What differs and is told, but makes nothing incomparable, as ``name: this, other``."""
+        if self.tool != other.tool:
+            mine, theirs = (f"{one.tool} {one.tool_version}" for one in (self, other))
+            return [f"tool: {mine}, {theirs}"]
         rows = [
             (name, getattr(self, name), getattr(other, name))
-            for name in ("tool", "tool_version", "task_version", "datasets")
+            for name in ("tool_version", "task_version", "datasets")
         ]
-        return [f"{name}: {mine}, {theirs}" for name, mine, theirs in rows if mine != theirs]
+        return [
+            f"{name}: {mine}, {theirs}"
+            for name, mine, theirs in rows
+            if mine and theirs and mine != theirs
+        ]
 
 
 class EvaluationResult(Frozen):

@@ -42,10 +42,10 @@ class Named:
 class Loaded:
     """The leaf tasks of a name, with their questions."""
 
-    def __init__(self, named: Named) -> None:
+    def __init__(self, named: Named, manager: Any = None) -> None:
         self.named = named
         used = _pinned_datasets(named)
-        manager = importlib.import_module("lm_eval.tasks").TaskManager()
+        manager = manager or importlib.import_module("lm_eval.tasks").TaskManager()
         if not manager.match_tasks([named.name]):
             raise TaskError(
                 f"lm-eval has no task {named.name}", "list them: lm_eval ls tasks; or name a file"
@@ -191,7 +191,8 @@ def _refuse_unfit(name: str, task: Any) -> None:
 def _pinned_datasets(named: Named) -> dict[str, str]:
     """Makes ``datasets`` load pinned commits and nothing else; fills in what was loaded."""
     datasets: Any = importlib.import_module("datasets")
-    load, used = datasets.load_dataset, {}
+    load = getattr(datasets.load_dataset, "unpinned", datasets.load_dataset)
+    used: dict[str, str] = {}
 
     def pinned(path: str, name: str | None = None, **words: Any) -> Any:
         commit = named.datasets.get(path)
@@ -206,6 +207,7 @@ def _pinned_datasets(named: Named) -> dict[str, str]:
         except Exception as error:
             raise DatasetError(f"{path} at {commit}: {type(error).__name__}: {error}") from error
 
+    pinned.unpinned = load  # type: ignore[attr-defined]
     datasets.load_dataset = pinned
     return used
 

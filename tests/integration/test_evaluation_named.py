@@ -6,17 +6,26 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.evaluation.answers import AnswerLog
 from relforge.evaluation.compare import compare
 from relforge.evaluation.gating import online
-from relforge.evaluation.interface import Evaluated, EvaluationRequest, NamedTask
-from relforge.evaluation.lm_eval_driver import LmEval
+from relforge.evaluation.interface import (
+    EvaluationRequest,
+    EvaluationResult,
+    NamedTask,
+    Prepared,
+)
+from relforge.evaluation.lm_eval_driver import LmEval, child_env, endpoint_url
+from relforge.evaluation.lm_eval_model import UnsupportedError, model
 from relforge.manifest.evaluation import Endpoint
 from relforge.manifest.site import HubSite, HubsSite, Site
 from tests.fakes.hub import FakeHub, Repo
@@ -66,7 +75,7 @@ def colours(name: str, count: int) -> bytes:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hub() -> Iterator[FakeHub]:
     gsm8k = "---\nconfigs:\n- config_name: main\n  data_files:\n" + config(
         train="main/train.jsonl", test="main/test.jsonl"
@@ -109,25 +118,34 @@ def request(task: NamedTask, n: int, endpoint: Endpoint = "completions") -> Eval
     return EvaluationRequest(task=task, n=n, seed=1, endpoint=endpoint, concurrency=4)
 
 
-def lm_eval(tmp_path: Path, hub: FakeHub | None, task: NamedTask) -> LmEval:
-    work = tmp_path / "work"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Datasets that were fetched stay for the other tests, as they do for a user."""
+    return tmp_path_factory.mktemp("named")
+
+
+def lm_eval(folder: Path, hub: FakeHub | None, task: NamedTask) -> LmEval:
+    work = folder / "work"
     work.mkdir(exist_ok=True)
     site = Site(hubs=HubsSite(huggingface=HubSite(endpoint=hub.url if hub else None)))
     return LmEval(
         work,
-        cache=tmp_path / "datasets" / task.datasets_key,
+        cache=folder / "datasets" / task.datasets_key,
         online=online(site, {}) if hub else None,
     )
 
 
-def evaluate(
-    tmp_path: Path,
-    hub: FakeHub | None,
-    server: CompletionsServer,
-    asked: EvaluationRequest,
-) -> Evaluated:
+def prepared(folder: Path, hub: FakeHub | None, asked: EvaluationRequest) -> Prepared:
     assert isinstance(asked.task, NamedTask)
-    return lm_eval(tmp_path, hub, asked.task).evaluate(server.url, "m", asked)
+    return lm_eval(folder, hub, asked.task).prepare(asked)
+
+
+def evaluated(
+    folder: Path, server: CompletionsServer, asked: EvaluationRequest, found: Prepared
+) -> EvaluationResult:
+    assert isinstance(asked.task, NamedTask)
+    # No hub: what was prepared is asked.
+    return lm_eval(folder, None, asked.task).evaluate(server.url, "m", asked, found).result
 
 
 def adds(body: dict[str, Any]) -> Reply:
@@ -138,24 +156,23 @@ def adds(body: dict[str, Any]) -> Reply:
     return f" Easy.\n#### {left + right + (left % 5 == 0)}"
 
 
-def refused(tmp_path: Path, hub: FakeHub | None, task: NamedTask, n: int = 5) -> RelforgeError:
-    with pytest.raises(RelforgeError) as caught:
-        lm_eval(tmp_path, hub, task).prepare(request(task, n))
-    return caught.value
+@pytest.fixture(scope="module")
+def gsm(hub: FakeHub, folder: Path) -> Prepared:
+    return prepared(folder, hub, request(gsm8k(), 20))
 
 
-def test_gsm8k_by_name_from_a_pinned_commit_of_its_dataset(hub: FakeHub, tmp_path: Path) -> None:
+def test_gsm8k_by_name_from_a_pinned_commit_of_its_dataset(
+    hub: FakeHub, folder: Path, gsm: Prepared
+) -> None:
     asked = request(gsm8k(), 20)
+    found = gsm
+    assert f"GET /datasets/{GSM8K}/resolve/{COMMIT}/main/test.jsonl" in hub.asked
+    assert not [line for line in hub.asked if "main/main" in line], "nothing of a branch"
+    hub.asked.clear()
+    assert prepared(folder, hub, asked) == found
+    assert hub.asked == [], "what is here already needs no hub"
     with serving(adds) as server:
-        done = evaluate(tmp_path, hub, server, asked).result
-        assert {f"GET /datasets/{GSM8K}/resolve/{COMMIT}/main/test.jsonl"} <= set(hub.asked)
-        assert not [line for line in hub.asked if "resolve/main" in line]
-        hub.asked.clear()
-        # From now on no hub is needed; the site may name none that can be reached.
-        again = evaluate(tmp_path, None, server, asked).result
-        assert evaluate(tmp_path, hub, server, asked).result.outcomes == again.outcomes
-    assert hub.asked == []
-    assert again.outcomes == done.outcomes
+        done = evaluated(folder, server, asked, found)
 
     settings = done.settings
     assert (settings.n, settings.shots, settings.temperature, settings.seed) == (20, 5, 0.0, 1)
@@ -176,75 +193,96 @@ def test_gsm8k_by_name_from_a_pinned_commit_of_its_dataset(hub: FakeHub, tmp_pat
     assert first.prompt_sha256 is not None
 
 
-def test_another_commit_is_another_evaluation(hub: FakeHub, tmp_path: Path) -> None:
-    task = gsm8k(datasets={GSM8K: OTHER})
+def test_another_commit_is_not_taken_for_the_pinned_one(
+    hub: FakeHub, folder: Path, gsm: Prepared
+) -> None:
+    other = request(gsm8k(datasets={GSM8K: OTHER}), 20)
+    with pytest.raises(RelforgeError, match="a dataset cannot be had") as caught:
+        prepared(folder, None, other)
+    assert caught.value.code is ExitCode.SOURCE
+    assert f"{GSM8K} at {OTHER}" in (caught.value.why or "")
+    after = prepared(folder, hub, other)
+    assert {q.question for q in gsm.questions} != {q.question for q in after.questions}
+    unlike = gsm.settings.differences(after.settings)
+    assert len(unlike) == 1
+    assert unlike[0].startswith("questions_sha256")
+
+
+def test_a_chat_endpoint_gets_messages_with_shots_and_limit_of_the_manifest(
+    hub: FakeHub, folder: Path
+) -> None:
+    asked = request(gsm8k(shots=2, max_tokens=32), 6, "chat")
+    found = prepared(folder, hub, asked)
     with serving(adds) as server:
-        before = evaluate(tmp_path, hub, server, request(gsm8k(), 10)).result
-        # Not what is there already of another commit, though the hub is gone.
-        assert refused(tmp_path, None, task).code is ExitCode.SOURCE
-        after = evaluate(tmp_path, hub, server, request(task, 10)).result
-    assert {o.question for o in before.outcomes} != {o.question for o in after.outcomes}
-    with pytest.raises(RelforgeError, match="other settings") as caught:
-        compare(before, after, margin_points=2)
-    assert "questions_sha256" in (caught.value.why or "")
-
-
-def test_shots_and_limit_of_the_manifest_count(hub: FakeHub, tmp_path: Path) -> None:
-    with serving(adds) as server:
-        done = evaluate(tmp_path, hub, server, request(gsm8k(shots=2, max_tokens=32), 6)).result
-        fewer = evaluate(tmp_path, hub, server, request(gsm8k(shots=3, max_tokens=32), 6)).result
-    assert (done.settings.shots, done.settings.max_tokens) == (2, 32)
-    assert server.requests[0]["prompt"].count("Question:") == 3
-    assert server.requests[0]["max_tokens"] == 32
-    with pytest.raises(RelforgeError, match="other settings") as caught:
-        compare(done, fewer, margin_points=2)
-    assert caught.value.why == "reference and result: shots: 2, 3"
-
-
-def test_a_chat_endpoint_gets_messages(hub: FakeHub, tmp_path: Path) -> None:
-    with serving(adds) as server:
-        done = evaluate(tmp_path, hub, server, request(gsm8k(), 6, "chat")).result
-        plain = evaluate(tmp_path, hub, server, request(gsm8k(), 6)).result
+        done = evaluated(folder, server, asked, found)
     sent = server.requests[0]
     assert sent["path"] == "/v1/chat/completions"
     assert sent["messages"][-1]["role"] == "user"
-    assert [o.correct for o in done.outcomes] == [o.correct for o in plain.outcomes]
-    with pytest.raises(RelforgeError, match="other settings") as caught:
-        compare(plain, done, margin_points=2)
-    assert "endpoint: 'completions', 'chat'" in (caught.value.why or "")
+    assert sum(one["content"].count("Question:") for one in sent["messages"]) == 3
+    assert sent["max_tokens"] == 32
+    assert (done.settings.shots, done.settings.max_tokens) == (2, 32)
+    assert done.settings.endpoint == "chat"
+    assert {o.id for o in done.outcomes if not o.correct} == {
+        o.id for o in done.outcomes if int(o.id) % 5 == 0
+    }
 
 
-@pytest.mark.parametrize(
-    ("task", "code", "words", "hint"),
-    [
-        (gsm8k(datasets={}), ExitCode.USAGE, "the release pins no commit of it", "COMMIT"),
-        (gsm8k(datasets={GSM8K: "c" * 40}), ExitCode.SOURCE, "c" * 40, "hubs.huggingface"),
-        (gsm8k(metric=None), ExitCode.USAGE, "exact_match,flexible-extract", "metric"),
-        (gsm8k(metric="acc"), ExitCode.USAGE, "no single metric acc", "metric"),
-        (gsm8k(name="gsm9k"), ExitCode.USAGE, "no task gsm9k", "lm_eval ls tasks"),
-        (gsm8k(tool_version="0.4.1"), ExitCode.ENVIRONMENT, "planned with 0.4.1", "again"),
-    ],
-)
-def test_what_cannot_be_asked_is_said_before_there_is_a_server(
-    hub: FakeHub, tmp_path: Path, task: NamedTask, code: ExitCode, words: str, hint: str
-) -> None:
-    error = refused(tmp_path, hub, task)
-    assert error.code is code
-    assert words in (error.why or "")
-    assert hint in (error.hint or "")
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"datasets": {}}, "the release pins no commit of it", "COMMIT"),
+    ({"metric": None}, "exact_match,flexible-extract", "say which one counts: metric"),
+    ({"metric": "acc"}, "no single metric acc", "say which one counts: metric"),
+    ({"name": "gsm9k"}, "lm-eval has no task gsm9k", "lm_eval ls tasks"),
+    ({"name": "wikitext", "datasets": {}}, "the release pins no commit", "COMMIT"),
+    ({"n": QUESTIONS + 1}, f"gsm8k has {QUESTIONS}", f"at most {QUESTIONS}"),
+]
 
 
-def test_more_questions_than_there_are(hub: FakeHub, tmp_path: Path) -> None:
-    error = refused(tmp_path, hub, gsm8k(), QUESTIONS + 1)
-    assert error.code is ExitCode.USAGE
-    assert f"gsm8k has {QUESTIONS}" in (error.why or "")
+@pytest.mark.usefixtures("gsm")
+def test_what_cannot_be_asked_says_what_to_write(folder: Path) -> None:
+    """In one child for all: lm-eval takes seconds to find its tasks."""
+    program = (
+        "import json, sys\n"
+        "from lm_eval.tasks import TaskManager\n"
+        "from relforge.evaluation.lm_eval_tasks import Loaded, Named, TaskError\n"
+        "manager, said = TaskManager(), []\n"
+        "for n, words in json.load(sys.stdin):\n"
+        "    try:\n"
+        "        Loaded(Named(**words), manager).select(n, 1)\n"
+        "        said.append(None)\n"
+        "    except TaskError as error:\n"
+        "        said.append([str(error), error.hint])\n"
+        "print(json.dumps(said))\n"
+    )
+    asked = [(5, gsm8k().model_dump(exclude={"tool_version"}))]
+    for changes, _, _ in REFUSED:
+        n = changes.get("n", 5)
+        task = gsm8k(**{name: value for name, value in changes.items() if name != "n"})
+        asked.append((n, task.model_dump(exclude={"tool_version"})))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **child_env(folder / "datasets" / gsm8k().datasets_key)},
+    )
+    fine, *refused = json.loads(done.stdout.splitlines()[-1])
+    assert fine is None
+    assert len(refused) == len(REFUSED)
+    for (text, hint), (_, words, todo) in zip(refused, REFUSED, strict=True):
+        assert words in text
+        assert todo in hint
+
+
+@pytest.mark.usefixtures("gsm")
+def test_tasks_of_another_lm_eval_are_not_those_of_the_plan(hub: FakeHub, folder: Path) -> None:
+    with pytest.raises(RelforgeError, match="lm-eval was replaced") as caught:
+        prepared(folder, hub, request(gsm8k(tool_version="0.4.1"), 5))
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert "planned with 0.4.1" in (caught.value.why or "")
 
 
 # ---------------------------------------------------------------- choices
-
-
-def arc(name: str, **changes: Any) -> NamedTask:
-    return NamedTask(**{"name": name, "datasets": {ARC: COMMIT}, "metric": "acc", **changes})
 
 
 def chooses(body: dict[str, Any]) -> Reply:
@@ -262,49 +300,62 @@ def chooses(body: dict[str, Any]) -> Reply:
     return likelihoods(body, of)
 
 
-def test_choices_are_asked_by_their_log_likelihoods(hub: FakeHub, tmp_path: Path) -> None:
+ARC_TASK = NamedTask(name="ai2_arc", datasets={ARC: COMMIT}, metric="acc")
+
+
+def test_choices_are_asked_by_their_log_likelihoods_and_subtasks_are_groups(
+    hub: FakeHub, folder: Path
+) -> None:
+    found = prepared(folder, hub, request(ARC_TASK, 20))
     with serving(chooses) as server:
-        done = evaluate(tmp_path, hub, server, request(arc("arc_easy"), 12)).result
+        done = evaluated(folder, server, request(ARC_TASK, 20), found)
     assert done.settings.output_type == "multiple_choice"
     assert (done.settings.metric, done.settings.max_tokens) == ("acc", 1)
-    assert [o.id for o in done.outcomes if not o.correct] == ["0", "5", "10"]
-    assert done.outcomes[1].expected == "green"
-    assert done.outcomes[1].answer.startswith("green (")
-    assert done.outcomes[0].answer.startswith("green ("), "the one it took, not the right one"
+    wrong = {o.id for o in done.outcomes if not o.correct}
+    assert wrong == {o.id for o in done.outcomes if int(o.id.split("/")[1]) % 5 == 0}
+    for outcome in done.outcomes:
+        number = int(outcome.id.split("/")[1])
+        assert outcome.expected == CHOICES[number % 4]
+        taken = CHOICES[(number + (number % 5 == 0)) % 4]
+        assert outcome.answer.startswith(f"{taken} ("), "the one it took, not the right one"
     asked = [one for one in server.requests if one["path"] == "/v1/completions"]
-    assert len(asked) == 12 * 4 + 1, "each choice, and one probe"
+    assert len(asked) == 20 * 4 + 1, "each choice, and one probe"
     assert all(one["echo"] and one["logprobs"] for one in asked)
-
-
-def test_subtasks_are_groups(hub: FakeHub, tmp_path: Path) -> None:
-    with serving(chooses) as server:
-        done = evaluate(tmp_path, hub, server, request(arc("ai2_arc"), 20)).result
     assert {o.group for o in done.outcomes} == {"arc_easy", "arc_challenge"}
     assert all(o.id.startswith(f"{o.group}/") for o in done.outcomes)
-    assert done.n == 20
     assert compare(done, done, margin_points=2).groups == 2
 
 
+def no_likelihoods(body: dict[str, Any]) -> Reply:
+    return chooses(body) if body["path"] == "/tokenize" else "a text"
+
+
 @pytest.mark.parametrize(
-    "unlike",
+    ("server", "chat", "words", "requests"),
     [
-        lambda _: (404, b'{"detail": "Not Found"}'),
-        lambda body: chooses(body) if body["path"] == "/tokenize" else "no likelihoods",
+        (lambda _: (404, b'{"detail": "Not Found"}'), False, "gives no tokens", 1),
+        (no_likelihoods, False, "no log-probabilities of a prompt", 2),
+        (chooses, True, "a chat endpoint gives no log-likelihoods", 0),
     ],
 )
-def test_a_server_without_log_likelihoods_is_refused(
-    hub: FakeHub, tmp_path: Path, unlike: Any
+def test_where_there_are_no_log_likelihoods_choices_are_refused(
+    tmp_path: Path,
+    server: Callable[[dict[str, Any]], Reply],
+    chat: bool,
+    words: str,
+    requests: int,
 ) -> None:
-    with serving(unlike) as server, pytest.raises(RelforgeError) as caught:
-        evaluate(tmp_path, hub, server, request(arc("arc_easy"), 4))
-    assert caught.value.code is ExitCode.USAGE
-    assert caught.value.what == "the task cannot be asked like this"
-    assert len(server.requests) <= 2, "nothing was asked for nothing"
-
-
-def test_choices_of_a_chat_endpoint_are_refused(hub: FakeHub, tmp_path: Path) -> None:
-    with serving(chooses) as server, pytest.raises(RelforgeError) as caught:
-        evaluate(tmp_path, hub, server, request(arc("arc_easy"), 4, "chat"))
-    assert caught.value.code is ExitCode.USAGE
-    assert "chat endpoint" in (caught.value.why or "")
-    assert server.requests == []
+    log = AnswerLog(tmp_path / "answers.jsonl", "image A")
+    with serving(server) as asked, pytest.raises(UnsupportedError, match=words):
+        model(
+            url=endpoint_url(asked.url, "chat" if chat else "completions"),
+            chat=chat,
+            name="m",
+            concurrency=1,
+            timeout_s=5.0,
+            seed=1,
+            log=log,
+            tokenize=True,
+        )
+    log.close()
+    assert len(asked.requests) == requests, "nothing was asked for nothing"

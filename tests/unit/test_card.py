@@ -99,6 +99,24 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "None" not in text
 
 
+def test_several_tasks_and_what_is_only_reported() -> None:
+    figure = FIGURES.model_copy(
+        update={
+            "task": "GSM8K", "basis": "reported", "reference": "paper", "reference_correct": None,
+            "only_reference": None, "only_result": None, "from_earlier_runs": 300,
+            "notes": ("2 answers are empty",),
+        }
+    )  # fmt: skip
+    text = card(FIGURES, figure)
+    assert "| additions | 1000 | 93.60 % (936) |" in text
+    assert "| GSM8K | 1000 | 93.60 % (reported) | 93.50 % (935) |" in text
+    assert "GSM8K: the reference `paper` is a reported figure" in text
+    assert "additions: the same questions were put" in text
+    assert "300 of the 1000 answers came before this run was interrupted" in text
+    assert "Note: 2 answers are empty." in text
+    assert "None" not in text
+
+
 def test_without_an_evaluation_there_is_no_empty_section() -> None:
     text = card()
     assert "## Evaluation" not in text
