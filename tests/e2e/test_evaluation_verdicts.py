@@ -88,7 +88,7 @@ def test_weights_that_lost_ten_points_are_inferior(tmp_path: Path) -> None:
     declared = yaml.safe_load(manifest.read_text())["evaluation"]
     asked = {
         "task": declared["task"],
-        "questions": 500,
+        "questions": 300,
         "margin_points": 2,
         "reference": "tiny-adder-pytorch",
     }
