@@ -335,8 +335,14 @@ def test_a_child_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "time.sleep(60)\n",
     )
     started = time.monotonic()
+    kept = tmp_path / "answers.jsonl"
+    kept.write_text("what came until then")
     with pytest.raises(RelforgeError, match="did not finish within 3 s") as caught:
-        LmEval(tmp_path).evaluate("http://127.0.0.1:9", "m", request(5, timeout_s=3.0))
+        LmEval(tmp_path, answers=kept).evaluate(
+            "http://127.0.0.1:9", "m", request(5, timeout_s=3.0)
+        )
+    assert kept.exists(), "the next run goes on from there"
+    assert "evaluation.timeout_s" in (caught.value.hint or "")
     assert caught.value.code is ExitCode.GATE
     assert time.monotonic() - started < 20
     with pytest.raises(ProcessLookupError):
