@@ -111,11 +111,15 @@ def compare(
         from relforge.evaluation.importing import has_answers, is_evidence
 
         if all(has_answers(path) for path in named):
-            evidence = any(is_evidence(path) for path in named)
-            if n is not None or tasks or column or (metric and evidence):
+            if any(is_evidence(path) for path in named):
+                if n is not None or tasks or metric or column:
+                    raise _usage(
+                        "evidence says its task, metric and n itself",
+                        "leave out --n, --task, --metric and --column",
+                    )
+            elif n is not None or tasks or column:
                 raise _usage(
-                    "files with answers say their task and n themselves, evidence its metric, too",
-                    "leave out --n, --task, --column, and --metric",
+                    "samples say their task and n themselves", "leave out --n, --task and --column"
                 )
             raise _show_answers(_of_answers(named[0], named[1], accepted, subset, metric), json_)
     if subset:
