@@ -12,9 +12,6 @@ from typing import Any
 import pytest
 import requests
 
-from relforge.evaluation.answers import AnswerLog
-from relforge.evaluation.lm_eval_driver import endpoint_url
-from relforge.evaluation.lm_eval_model import model
 from tests.e2e.conftest import QUICKSTART_SITE, containers, relforge, site_settings
 
 RELEASE = "tiny-adder-cpu_x86"
@@ -253,26 +250,6 @@ def test_the_command_on_the_card_serves_the_right_answer(served: str) -> None:
         timeout=60,
     ).json()
     assert answer["choices"][0]["text"] == "124"
-
-
-@pytest.mark.timeout(400)
-def test_choices_can_be_asked_by_their_log_likelihoods(served: str, tmp_path: Path) -> None:
-    from lm_eval.api.instance import Instance
-
-    log = AnswerLog(tmp_path / "answers.jsonl", "image")
-    client = model(
-        url=endpoint_url(served), chat=False, name="tiny-adder", concurrency=2, timeout_s=60.0,
-        seed=0, log=log, tokenize=True,
-    )  # fmt: skip
-    asked = [
-        Instance("loglikelihood", doc={}, arguments=("48+76=", text), idx=number)
-        for number, text in enumerate(("124", "125", "24"))
-    ]
-    right, *wrong = client.loglikelihood(asked)
-    log.close()
-    assert right[1], "it is what the model says by itself"
-    assert all(right[0] > one[0] + 1 and not one[1] for one in wrong)
-    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 1 + 3
 
 
 def test_nothing_is_left_running() -> None:
