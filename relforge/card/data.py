@@ -8,6 +8,7 @@ from typing import Any
 from relforge.benching.model import BenchReport
 from relforge.card.weights import WeightsSource, weights_source
 from relforge.evaluation.coverage_rows import CoverageRow
+from relforge.evaluation.gate import Figures
 from relforge.frozen import Frozen
 from relforge.lock import LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
@@ -15,7 +16,6 @@ from relforge.manifest.model import Model
 from relforge.manifest.release import Release
 from relforge.serving.spec import docker_argv, launch_spec
 from relforge.stages.build import BuildResult
-from relforge.stages.evaluate import Figures
 from relforge.stages.smoke import SmokeResult
 from relforge.ui.text import size
 
@@ -67,7 +67,7 @@ class CardData(Frozen):
     sources: tuple[SourceRow, ...]
     patches: tuple[PatchRow, ...]
     serving: tuple[Row, ...]
-    evaluation: Figures | None
+    evaluation: tuple[Figures, ...]
     performance: BenchReport | None
     coverage: tuple[Row, ...]
     limits: tuple[str, ...]
@@ -94,7 +94,7 @@ def gather(
     lock_sha256: str,
     build: BuildResult,
     smoke: SmokeResult,
-    evaluation: Figures | None,
+    evaluation: tuple[Figures, ...],
     performance: BenchReport | None,
     coverage: tuple[CoverageRow, ...],
     sealed: frozenset[str],

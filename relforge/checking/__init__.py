@@ -14,6 +14,7 @@ from relforge.checking.report import CheckReport, Fault, NotRun, Open
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import lock_path
 from relforge.manifest.device import Device
+from relforge.manifest.evaluation import EvaluationTask
 from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.model import Model
@@ -203,7 +204,12 @@ class _Check:
         template = release.build.template
         if template is not None:
             self.attempt(name, lambda: project.path(template), file, ("build", "template"))
-        self.attempt(name, partial(_evaluation, project, release), file, ("evaluation", "task"))
+        if release.evaluation is not None:
+            for number, declared in enumerate(release.evaluation.each):
+                at = ("evaluation", *release.evaluation.at(number), "task")
+                self.attempt(name, partial(_evaluation, project, release, declared), file, at)
+                if model.reference is not None or release.evaluation.names_references:
+                    self.attempt(name, partial(_compared, project, model, declared), file, at)
         if device is None:
             return
         weights = Path("/weights")
@@ -253,19 +259,29 @@ def _pinned(project: Project, path: str, digest: str, model: str) -> Any:
         )
 
 
-def _evaluation(project: Project, release: Release) -> None:
-    """Raises RelforgeError (USAGE) when the task cannot be read, or has too few questions."""
+def _evaluation(project: Project, release: Release, declared: EvaluationTask) -> None:
+    """Raises RelforgeError (USAGE) when a task file cannot be read, or has too few questions.
+
+    What lm-eval's own tasks have, it says when it loads them.
+    """
     from relforge.evaluation.task import read_questions, read_task
 
-    if release.evaluation is None:
+    if declared.file is None:
         return
-    path = project.path(release.evaluation.task)
+    path = project.path(declared.file)
     questions = read_questions(path, read_task(path))
-    if len(questions) < release.evaluation.questions:
+    if len(questions) < declared.questions:
         raise RelforgeError(
             f"evaluation.questions of {release.name} is more than its task has",
             code=ExitCode.USAGE,
             where=str(path),
-            why=f"{release.evaluation.questions} asked, {len(questions)} there",
+            why=f"{declared.questions} asked, {len(questions)} there",
             hint="lower evaluation.questions in the release",
         )
+
+
+def _compared(project: Project, model: Model, declared: EvaluationTask) -> None:
+    """Raises RelforgeError (USAGE) when a task has nothing to be compared with."""
+    from relforge.evaluation.gating import task_input
+
+    task_input(project, model, declared)

@@ -182,7 +182,11 @@ def of_release(release: Release, device: Device, model: Model) -> Iterator[Contr
             "one of the two is not meant",
             "remove evaluation, or skip.evaluate",
         )
-    if release.evaluation is not None and model.reference is None:
+    if (
+        release.evaluation is not None
+        and model.reference is None
+        and not release.evaluation.names_references
+    ):
         yield Contradiction(
             ("evaluation",),
             f"an evaluation is declared, and {model.name} has no reference to compare with",

@@ -77,7 +77,7 @@ def compare(
 ) -> None:
     """Says whether a result is non-inferior to its reference, inferior, or nobody can tell.
 
-    Two evidence files are compared question by question, figures in percent as shares of n.
+    Two files with answers are compared question by question, figures in percent as shares of n.
 
     Ends with 0 for non-inferior, 6 for inferior and inconclusive, 2 for what cannot be compared.
     """
@@ -103,18 +103,25 @@ def compare(
     place = find_project(Path.cwd(), project)
     if margin is None and release is not None:
         declared = place.release(release).evaluation
-        margin = None if declared is None else declared.margin_points
+        margins = {one.margin_points for one in declared.each} if declared else set()
+        # Several tasks may have several; then it has to be said which is meant.
+        margin = margins.pop() if len(margins) == 1 else None
     accepted = _accepted(margin)
     if len(named) == 2 and not (reference or release):
-        from relforge.evaluation.importing import is_evidence
+        from relforge.evaluation.importing import has_answers, is_evidence
 
-        if all(is_evidence(path) for path in named):
-            if n is not None or tasks or metric or column:
+        if all(has_answers(path) for path in named):
+            if any(is_evidence(path) for path in named):
+                if n is not None or tasks or metric or column:
+                    raise _usage(
+                        "evidence says its task, metric and n itself",
+                        "leave out --n, --task, --metric and --column",
+                    )
+            elif n is not None or tasks or column:
                 raise _usage(
-                    "evidence says its task, metric and n itself",
-                    "leave out --n, --task, --metric and --column",
+                    "samples say their task and n themselves", "leave out --n, --task and --column"
                 )
-            raise _show_answers(_of_answers(named[0], named[1], accepted, subset), json_)
+            raise _show_answers(_of_answers(named[0], named[1], accepted, subset, metric), json_)
     if subset:
         raise _usage(
             "figures have no questions to choose from", "--subset is for two evidence files"
@@ -188,11 +195,13 @@ def _of_sides(
     )
 
 
-def _of_answers(reference: Path, result: Path, margin: float, subset: bool) -> Comparison:
+def _of_answers(
+    reference: Path, result: Path, margin: float, subset: bool, metric: str | None
+) -> Comparison:
     from relforge.evaluation.compare import compare as compare_answers
-    from relforge.evaluation.evidence import load_reference
+    from relforge.evaluation.importing import read_answers
 
-    before, after = load_reference(reference), load_reference(result)
+    before, after = read_answers(reference, metric), read_answers(result, metric)
     try:
         if subset:
             before = before.only(outcome.id for outcome in after.outcomes)

@@ -181,22 +181,20 @@ def _greedy(plan: ReleasePlan) -> Any:
 
 
 def _questions(plan: ReleasePlan, evaluated: Any) -> Any:
-    from relforge.evaluation.evidence import load_reference
-    from relforge.evaluation.task import read_task
-    from relforge.manifest.release import Evaluation
+    from relforge.evaluation.gate import Measured
     from relforge.tuning.questions import questions_of
 
     project = plan.subject.project
-    task_file = project.path(evaluated.task_path)
-    return questions_of(
-        read_task(task_file),
-        task_file,
-        Evaluation.model_validate(evaluated.evaluation),
-        load_reference(
-            project.path(evaluated.reference_path),
-            sha256=evaluated.reference_sha256,
-            task=evaluated.reference_task,
-        ),
+    for task in evaluated.tasks:
+        reference = task.reference.load(project)
+        if task.file is not None and isinstance(reference, Measured):
+            path = project.path(task.declared.file)
+            return questions_of(task.file, path, task.declared, reference.result, evaluated.pace)
+    raise RelforgeError(
+        f"the evaluation of {plan.name} does not tell which operators are at fault",
+        code=ExitCode.USAGE,
+        why="no task of it is a file of the project with a measured reference",
+        hint="search by the smoke test: --by smoke; or add such a task to evaluation.tasks",
     )
 
 

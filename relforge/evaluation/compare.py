@@ -6,7 +6,7 @@ import math
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.clustered import design_effect
-from relforge.evaluation.interface import EvaluationResult
+from relforge.evaluation.interface import EvaluationResult, EvaluationSettings
 from relforge.evaluation.judging import CONFIDENCE, Conclusion, Judgement, Pairs, judge, sentence
 from relforge.evaluation.paired import mcnemar_p
 from relforge.stage import Verdict
@@ -93,11 +93,16 @@ def _groups(result: EvaluationResult) -> list[str] | None:
     return groups
 
 
-def _refuse_unequal(reference: EvaluationResult, result: EvaluationResult) -> None:
-    if unlike := reference.settings.differences(result.settings):
+def refuse_unlike(reference: EvaluationSettings, result: EvaluationSettings) -> None:
+    """Raises RelforgeError (GATE) where settings differ that decide the answers."""
+    if unlike := reference.differences(result):
         raise _refused(
             "were made with other settings", "reference and result: " + "; ".join(unlike)
         )
+
+
+def _refuse_unequal(reference: EvaluationResult, result: EvaluationResult) -> None:
+    refuse_unlike(reference.settings, result.settings)
     if reference.n != result.n:
         raise _refused("have unequal n", f"reference {reference.n}, result {result.n}")
     asked = {outcome.id: outcome for outcome in reference.outcomes}
@@ -110,6 +115,9 @@ def _refuse_unequal(reference: EvaluationResult, result: EvaluationResult) -> No
                 "asked other questions",
                 f"{outcome.id} is {was!r} in the reference, {now!r} in the result",
             )
+        sent = {one for one in (other.prompt_sha256, outcome.prompt_sha256) if one is not None}
+        if len(sent) > 1:
+            raise _refused("sent other prompts", f"that of {outcome.id} differs: its examples do")
         if other.group != outcome.group:
             raise _refused(
                 "put questions into other groups",

@@ -16,7 +16,7 @@ from relforge.evaluation.datasets import dataset_of
 from relforge.evaluation.judging import CONFIDENCE, MOST_QUESTIONS, Judgement, Shares, judge
 from relforge.frozen import Frozen
 from relforge.manifest.common import PositiveInt
-from relforge.manifest.reference import AskedWith
+from relforge.manifest.reference import AskedWith, ReferenceFigure
 
 # Names of metrics without case, dots and underscores. What is a share of right answers ...
 _PLAIN = ("acc", "accuracy", "accnorm", "averageaccuracy", "em", "exactmatch")
@@ -49,6 +49,20 @@ class FigureComparison(Judgement):
     assumed: bool
     reference_percent: Decimal
     result_percent: Decimal
+
+
+def figure_of_reference(name: str, one: ReferenceFigure) -> Figure:
+    """A figure of a reference of the project."""
+    percent, off_by = printed(str(one.value))
+    return Figure(
+        task=one.task,
+        metric=one.metric,
+        percent=percent,
+        off_by=off_by,
+        n=one.n,
+        settings=one.settings,
+        where=f"reference {name}",
+    )
 
 
 def printed(text: str) -> tuple[Decimal, Decimal]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, model_validator
 
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.task import Task
-from relforge.frozen import Frozen
+from relforge.frozen import Frozen, content_key
 from relforge.manifest.common import PositiveInt, Seconds, Sha256
+from relforge.manifest.evaluation import Endpoint
 
 
 class Outcome(Frozen):
@@ -26,6 +27,10 @@ class Outcome(Frozen):
     group: str | None = None
     """What this question shares with others: a passage, a subject, or, where one question is asked
     repeatedly, that question. Questions of one group are not counted as independent."""
+    cut: Literal[True] | None = None
+    """The answer ended at the limit of tokens; None where it did not, or nobody noted it."""
+    prompt_sha256: Sha256 | None = None
+    """Of all that was sent, examples included; None where the question is all of it."""
 
 
 class EvaluationSettings(Frozen):
@@ -46,6 +51,17 @@ class EvaluationSettings(Frozen):
     prompt_template: str
     tool: str
     tool_version: str
+    endpoint: Endpoint = "completions"
+    """``chat``: the server put the prompt into the model's template."""
+    output_type: Literal["generate_until", "multiple_choice"] = "generate_until"
+    metric: str = "exact_match"
+    filter: str | None = None
+    """What was taken from an answer before it was judged, by lm-eval's name for it; None where the
+    task file says it."""
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    datasets: dict[str, str] = {}
+    """Commits of the datasets that the questions come from."""
+    task_version: str | None = None
 
     def differences(self, other: EvaluationSettings) -> list[str]:
         """The settings in which two evaluations are not comparable, as ``name: this, other``.
@@ -55,11 +71,27 @@ class EvaluationSettings(Frozen):
         uses it.
         """
         names = ["questions_sha256", "shots", "temperature", "max_tokens", "prompt_template"]
+        names += ["endpoint", "output_type", "metric", "filter", "top_p"]
         if self.temperature > 0 or other.temperature > 0:
             names.append("seed")
         rows = [(name, getattr(self, name), getattr(other, name)) for name in names]
         rows.append(("stop", sorted(set(self.stop)), sorted(set(other.stop))))
         return [f"{name}: {mine!r}, {theirs!r}" for name, mine, theirs in rows if mine != theirs]
+
+    def notes(self, other: EvaluationSettings) -> list[str]:
+        """What differs and is told, but makes nothing incomparable, as ``name: this, other``."""
+        if self.tool != other.tool:
+            mine, theirs = (f"{one.tool} {one.tool_version}" for one in (self, other))
+            return [f"tool: {mine}, {theirs}"]
+        rows = [
+            (name, getattr(self, name), getattr(other, name))
+            for name in ("tool_version", "task_version", "datasets")
+        ]
+        return [
+            f"{name}: {mine}, {theirs}"
+            for name, mine, theirs in rows
+            if mine and theirs and mine != theirs
+        ]
 
 
 class EvaluationResult(Frozen):
@@ -113,34 +145,93 @@ class EvaluationResult(Frozen):
         return EvaluationResult(settings=settings, outcomes=kept)
 
 
-class EvaluationRequest(Frozen):
-    """What to ask a served model. ``task`` is what was read from ``task_file`` when planning."""
+class NamedTask(Frozen):
+    """A task or group that the tool brings, as the manifest declares it."""
 
-    task: Task
-    task_file: Path
+    name: str
+    datasets: dict[str, str] = {}
+    metric: str | None = None
+    shots: int | None = None
+    max_tokens: PositiveInt | None = None
+    tool_version: str | None = None
+    """Of the tool whose task it is; None where it is not installed here."""
+
+    @property
+    def datasets_key(self) -> str:
+        """Names a folder for these datasets alone: without a hub, the client takes whatever commit
+        of a dataset is there."""
+        return content_key(self.datasets)[:16]
+
+
+class EvaluationRequest(Frozen):
+    """What to ask a served model. A ``Task`` is what was read from ``task_file`` when planning."""
+
+    task: Task | NamedTask
+    task_file: Path | None = None
     n: PositiveInt
     skip: Annotated[int, Field(ge=0)] = 0
     """Questions to leave out, of those that would be asked first: two requests share none where
     one skips what the other asks."""
     seed: int = 0
+    endpoint: Endpoint = "completions"
     concurrency: PositiveInt = 8
     request_timeout_s: Seconds = 60.0
     timeout_s: Seconds = 3600.0
 
 
+class Asked(Frozen):
+    """A question before it is answered."""
+
+    id: str
+    question: str
+    expected: str
+    group: str | None = None
+
+
+class Prepared(Frozen):
+    """What will be asked, known before there is a server. ``settings`` may lack tool_version."""
+
+    settings: EvaluationSettings
+    questions: tuple[Asked, ...]
+    indices: dict[str, tuple[int, ...]]
+    """The rows of the data by task."""
+
+
+class Evaluated(Frozen):
+    """A finished evaluation, and how many of its answers an earlier run had got."""
+
+    result: EvaluationResult
+    from_earlier: int = 0
+
+
 class Evaluator(Protocol):
     """Whoever asks a served model and returns its outcomes; stages know only this."""
+
+    def prepare(
+        self,
+        request: EvaluationRequest,
+        *,
+        cancel: CancelToken | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Prepared:
+        """Settings and questions of an evaluation; asks no server.
+
+        Raises RelforgeError with USAGE (there is no such task, or it has fewer questions), SOURCE
+        (task or questions altered, datasets not to be had) or ENVIRONMENT (tool missing).
+        """
+        ...
 
     def evaluate(
         self,
         base_url: str,
         served_name: str,
         request: EvaluationRequest,
+        prepared: Prepared,
         *,
         cancel: CancelToken | None = None,
         on_line: Callable[[str], None] | None = None,
-    ) -> EvaluationResult:
-        """Asks ``request.n`` questions of the model ``served_name`` behind ``base_url``.
+    ) -> Evaluated:
+        """Asks the prepared questions of the model ``served_name`` behind ``base_url``.
 
         ``base_url`` is the server's root, with or without ``/v1``. Raises RelforgeError with
         ENVIRONMENT (tool missing), SOURCE (task or questions altered) or GATE (the run crashed,

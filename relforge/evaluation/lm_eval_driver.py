@@ -1,4 +1,4 @@
-"""Evaluation by lm-eval against a served model's completions endpoint.
+"""Evaluation by lm-eval against an endpoint of a served model.
 
 lm-eval asks, filters and judges; this module chooses the questions, keeps lm-eval offline and in
 a process of its own, and refuses a run that did not end with one outcome per question.
@@ -15,57 +15,52 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
-
 from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.interface import (
+    Asked,
+    Evaluated,
     EvaluationRequest,
-    EvaluationResult,
-    EvaluationSettings,
-    Outcome,
-    duplicates,
+    NamedTask,
+    Prepared,
 )
+from relforge.evaluation.lm_eval_reading import described, named_result_of, result_of, settings_of
 from relforge.evaluation.lm_eval_worker import WorkerRequest
-from relforge.evaluation.task import Question, Task, read_questions, read_task, reasons, select
+from relforge.evaluation.task import Task, read_questions, read_task, select
 from relforge.files import write_atomic
-from relforge.frozen import Frozen
+from relforge.frozen import content_key
+from relforge.manifest.evaluation import Endpoint
 
-TOOL = "lm-eval"
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-
-
-class _Config(Frozen):
-    doc_to_text: str
-    num_fewshot: int
-    generation_kwargs: dict[str, Any]
-
-
-class _Sample(Frozen):
-    doc: Question
-    filter: str
-    target: str
-    answers: tuple[str, ...] = Field(min_length=1, max_length=1)
-    metric: str
-    value: float
-
-
-class _Answer(Frozen):
-    version: str
-    config: _Config
-    samples: tuple[_Sample, ...]
+_Lines = Callable[[str], None] | None
 
 
 class LmEval:
     """Drives lm-eval (an Evaluator).
 
-    ``work`` is a folder of this evaluation's own: the request, lm-eval's log and its data cache
-    lie there. ``python`` is the interpreter that has the extra ``eval``.
+    ``work`` is a folder of this evaluation's own: the request and lm-eval's log lie there.
+    ``answers`` is where answers are kept as they come; an evaluation that was killed goes on from
+    there, if ``identity``, which says what is served, is the same. Whoever has the result removes
+    it. Without one, nothing is kept. ``cache`` has the datasets of named tasks, which are fetched
+    with the environment ``online``. ``python`` is the interpreter that has the extra ``eval``.
     """
 
-    def __init__(self, work: Path, *, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        work: Path,
+        *,
+        answers: Path | None = None,
+        identity: str = "",
+        cache: Path | None = None,
+        online: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> None:
         self.work = work
+        self.answers = answers
+        self.identity = identity
+        self.cache = cache or work / "cache"
+        self.online = online
         self.python = python
 
     @property
@@ -73,52 +68,153 @@ class LmEval:
         """What lm-eval wrote to its streams in the last run."""
         return self.work / "lm-eval.log"
 
+    def prepare(
+        self,
+        request: EvaluationRequest,
+        *,
+        cancel: CancelToken | None = None,
+        on_line: _Lines = None,
+    ) -> Prepared:
+        """See Evaluator.prepare."""
+        task = request.task
+        if isinstance(task, NamedTask):
+            return self._described(task, request, cancel, on_line)
+        file = _unaltered(task, request.task_file)
+        questions = read_questions(file, task)
+        indices = select(questions, request.n, request.seed, request.skip)
+        return Prepared(
+            settings=settings_of(
+                task, len(indices), request.seed, tool_version="", endpoint=request.endpoint
+            ),
+            questions=tuple(
+                Asked(id=one.id, question=one.question, expected=one.answer, group=one.group)
+                for one in (questions[index] for index in indices)
+            ),
+            indices={task.name: indices},
+        )
+
     def evaluate(
         self,
         base_url: str,
         served_name: str,
         request: EvaluationRequest,
+        prepared: Prepared | None = None,
         *,
         cancel: CancelToken | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> EvaluationResult:
-        """See Evaluator.evaluate."""
+        on_line: _Lines = None,
+    ) -> Evaluated:
+        """See Evaluator.evaluate; prepares what is not prepared."""
         task = request.task
-        if read_task(request.task_file) != task:
-            raise RelforgeError(
-                "the task file was altered since the plan was made",
-                code=ExitCode.SOURCE,
-                where=str(request.task_file),
-                hint="run the same command again, so that the plan is made anew",
-            )
-        questions = read_questions(request.task_file, task)
-        indices = select(questions, request.n, request.seed, request.skip)
-        out = self.work / "answer.json"
-        out.unlink(missing_ok=True)
-        asked = WorkerRequest(
-            url=completions_url(base_url),
+        if prepared is None:
+            prepared = self.prepare(request, cancel=cancel, on_line=on_line)
+        kept = self.answers or self.work / "answers.jsonl"
+        if self.answers is None:
+            kept.unlink(missing_ok=True)
+        asked = self._request(
+            request,
+            url=endpoint_url(base_url, request.endpoint),
             model=served_name,
-            task_file=str(request.task_file.resolve()),
-            task=task.name,
-            indices=list(indices),
-            seed=request.seed,
+            indices={name: list(rows) for name, rows in prepared.indices.items()},
             concurrency=request.concurrency,
             request_timeout_s=request.request_timeout_s,
-            out=str(out.resolve()),
+            answers=str(kept.resolve()),
+            identity=content_key(
+                {
+                    "served": self.identity,
+                    "name": served_name,
+                    "settings": prepared.settings.model_dump(mode="json"),
+                }
+            ),
         )
         started = time.monotonic()
-        answer = self._run_worker(asked, request.timeout_s, cancel, on_line)
-        seconds = round(time.monotonic() - started, 3)
-        chosen = tuple(questions[index] for index in indices)
-        return result_of(answer, task, chosen, request.seed, seconds=seconds, log=self.log)
+        answer = self._run_worker(asked, request.timeout_s, child_env, cancel, on_line)
+        try:
+            if "error" in answer:
+                raise worker_error(answer["error"], str(asked.url), self.log)
+            taken = int(answer.get("taken", 0))
+            # How long the earlier run took for its answers, nobody noted.
+            seconds = None if taken else round(time.monotonic() - started, 3)
+            if isinstance(task, NamedTask):
+                result = named_result_of(
+                    answer, prepared, task, request, seconds=seconds, log=self.log
+                )
+            else:
+                rows = read_questions(_unaltered(task, request.task_file), task)
+                result = result_of(
+                    answer,
+                    task,
+                    tuple(rows[i] for i in prepared.indices[task.name]),
+                    request.seed,
+                    seconds=seconds,
+                    endpoint=request.endpoint,
+                    log=self.log,
+                )
+        except RelforgeError as error:
+            if error.code is ExitCode.GATE:
+                # What the server said before it failed is no half of an evaluation that passed.
+                kept.unlink(missing_ok=True)
+            raise
+        return Evaluated(result=result, from_earlier=taken)
+
+    def _described(
+        self,
+        task: NamedTask,
+        request: EvaluationRequest,
+        cancel: CancelToken | None,
+        on_line: _Lines,
+    ) -> Prepared:
+        asked = self._request(request)
+        # Datasets that are here already need no hub.
+        answer = self._run_worker(asked, request.timeout_s, child_env, cancel, on_line)
+        if self.online is not None and answer.get("error", {}).get("kind") == "dataset":
+            online = dict(self.online)
+
+            def reaching(cache: Path) -> dict[str, str]:
+                hub = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
+                return {**child_env(cache), **hub, **online}
+
+            answer = self._run_worker(asked, request.timeout_s, reaching, cancel, on_line)
+        if "error" in answer:
+            raise worker_error(answer["error"], f"task {task.name}", self.log)
+        if task.tool_version not in (None, answer["version"]):
+            raise RelforgeError(
+                "lm-eval was replaced since the plan was made",
+                code=ExitCode.ENVIRONMENT,
+                where=self.python,
+                why=f"the task {task.name} is lm-eval's own: planned with {task.tool_version}, "
+                f"found {answer['version']}",
+                hint="run the same command again, so that the plan is made anew",
+            )
+        return described(answer, task, request)
+
+    def _request(self, request: EvaluationRequest, **words: Any) -> WorkerRequest:
+        task = request.task
+        out = self.work / "answer.json"
+        out.unlink(missing_ok=True)
+        named: dict[str, Any] = {}
+        if isinstance(task, NamedTask):
+            named = task.model_dump(include={"datasets", "metric", "shots", "max_tokens"})
+        file = None if isinstance(task, NamedTask) else request.task_file
+        return WorkerRequest(
+            task=task.name,
+            task_file=None if file is None else str(file.resolve()),
+            chat=request.endpoint == "chat",
+            n=request.n,
+            seed=request.seed,
+            out=str(out.resolve()),
+            **named,
+            **words,
+        )
 
     def _run_worker(
         self,
         asked: WorkerRequest,
         timeout_s: float,
+        env: Callable[[Path], dict[str, str]],
         cancel: CancelToken | None,
-        on_line: Callable[[str], None] | None,
+        on_line: _Lines,
     ) -> Mapping[str, Any]:
+        """The child's answer. Raises RelforgeError (GATE) when it ends without one."""
         file = self.work / "request.json"
         write_atomic(file, json.dumps(asdict(asked), indent=2).encode())
         lines: list[str] = []
@@ -132,7 +228,10 @@ class LmEval:
             done = proc.run(
                 [self.python, "-m", "relforge.evaluation.lm_eval_worker", file.resolve()],
                 code=ExitCode.GATE,
-                env=child_env(self.work.resolve()),
+                hint="set evaluation.timeout_s higher; answers that came are kept for the next run"
+                if self.answers is not None
+                else None,
+                env=env(self.cache.resolve()),
                 # The first entry of the child's module path: a folder with no modules in it.
                 cwd=self.work,
                 timeout_s=timeout_s,
@@ -148,26 +247,38 @@ class LmEval:
                 done, code=ExitCode.GATE, what="lm-eval crashed before it answered", log=self.log
             )
         answer: Mapping[str, Any] = json.loads(out.read_bytes())
-        if "error" in answer:
-            raise _worker_error(answer["error"], asked.url, self.log)
         return answer
 
 
-def completions_url(base_url: str) -> str:
-    """The completions endpoint of a server, whose root may be given with or without ``/v1``."""
-    return base_url.rstrip("/").removesuffix("/v1") + "/v1/completions"
+def _unaltered(task: Task, file: Path | None) -> Path:
+    """The file of a task. Raises RelforgeError (SOURCE) when it is no longer what was read."""
+    assert file is not None
+    if read_task(file) != task:
+        raise RelforgeError(
+            "the task file was altered since the plan was made",
+            code=ExitCode.SOURCE,
+            where=str(file),
+            hint="run the same command again, so that the plan is made anew",
+        )
+    return file
 
 
-def child_env(work: Path) -> dict[str, str]:
-    """What the child's environment gets beside ours: offline, caches in ``work``, no telemetry."""
+def endpoint_url(base_url: str, endpoint: Endpoint = "completions") -> str:
+    """An endpoint of a server, whose root may be given with or without ``/v1``."""
+    root = base_url.rstrip("/").removesuffix("/v1")
+    return f"{root}/v1/{'chat/' if endpoint == 'chat' else ''}completions"
+
+
+def child_env(cache: Path) -> dict[str, str]:
+    """What the child's environment gets beside ours: offline, a cache of its own, no telemetry."""
     env = {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "HF_EVALUATE_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
-        "HF_HOME": str(work / "cache"),
-        "HF_DATASETS_CACHE": str(work / "cache" / "datasets"),
+        "HF_HOME": str(cache),
+        "HF_DATASETS_CACHE": str(cache / "datasets"),
         "TQDM_DISABLE": "1",
         # lm-eval sends this key to whatever server it asks; a user's own must not go there.
         "OPENAI_API_KEY": "",
@@ -181,102 +292,8 @@ def child_env(work: Path) -> dict[str, str]:
     return env
 
 
-def result_of(
-    answer: Mapping[str, Any],
-    task: Task,
-    chosen: tuple[Question, ...],
-    seed: int,
-    *,
-    seconds: float,
-    log: Path | None = None,
-) -> EvaluationResult:
-    """The outcomes in a worker's answer, in the order of the chosen questions.
-
-    Raises RelforgeError (GATE) when lm-eval used other settings than the task file says, or its
-    samples are not exactly one per chosen question, judged as right or wrong.
-    """
-
-    def refuse(what: str, why: str) -> RelforgeError:
-        return RelforgeError(
-            what,
-            code=ExitCode.GATE,
-            where=f"task {task.name}",
-            why=why,
-            hint="read lm-eval's log, then evaluate again",
-            log=str(log) if log else None,
-        )
-
-    try:
-        read = _Answer.model_validate(answer)
-    except ValidationError as error:
-        raise refuse("lm-eval's samples have an unknown form", reasons(error)) from error
-    if unlike := _settings_unlike(read.config, task):
-        raise refuse("lm-eval used other settings than the task file says", unlike)
-    ids = [sample.doc.id for sample in read.samples]
-    if len(ids) != len(chosen):
-        raise refuse(
-            "the evaluation is truncated" if len(ids) < len(chosen) else "too many outcomes",
-            f"{len(chosen)} questions were asked, {len(ids)} outcomes came back",
-        )
-    if twice := duplicates(ids):
-        raise refuse("questions have more than one outcome", ", ".join(twice[:5]))
-    by_id = {sample.doc.id: sample for sample in read.samples}
-    outcomes = []
-    for question in chosen:
-        sample = by_id.get(question.id)
-        if sample is None or sample.doc != question or sample.target != question.answer:
-            raise refuse("lm-eval asked other questions", f"{question.id} came back altered or not")
-        judged = (sample.filter, sample.metric, sample.value)
-        if judged not in {(task.filter, task.metric, 0.0), (task.filter, task.metric, 1.0)}:
-            raise refuse("an outcome is neither right nor wrong", f"{question.id}: {judged}")
-        outcomes.append(
-            Outcome(
-                id=question.id,
-                question=question.question,
-                expected=question.answer,
-                answer=sample.answers[0],
-                correct=sample.value == 1.0,
-                group=question.group,
-            )
-        )
-    return EvaluationResult(
-        settings=settings_of(task, len(chosen), seed, tool_version=read.version),
-        outcomes=tuple(outcomes),
-        seconds=seconds,
-    )
-
-
-def settings_of(task: Task, n: int, seed: int, *, tool_version: str) -> EvaluationSettings:
-    """The settings of an evaluation of a task by lm-eval; known before it runs."""
-    return EvaluationSettings(
-        task=task.name,
-        task_sha256=task.sha256,
-        questions_sha256=task.questions_sha256,
-        n=n,
-        shots=task.shots,
-        temperature=task.temperature,
-        seed=seed,
-        max_tokens=task.max_tokens,
-        stop=task.stop,
-        prompt_template=task.prompt_template,
-        tool=TOOL,
-        tool_version=tool_version,
-    )
-
-
-def _settings_unlike(used: _Config, task: Task) -> str:
-    generation = used.generation_kwargs
-    rows = (
-        ("doc_to_text", used.doc_to_text, task.prompt_template),
-        ("num_fewshot", used.num_fewshot, task.shots),
-        ("until", generation.get("until"), list(task.stop)),
-        ("temperature", generation.get("temperature"), task.temperature),
-        ("max_gen_toks", generation.get("max_gen_toks"), task.max_tokens),
-    )
-    return "; ".join(f"{name}: {was!r}, not {say!r}" for name, was, say in rows if was != say)
-
-
-def _worker_error(error: Mapping[str, str], url: str, log: Path) -> RelforgeError:
+def worker_error(error: Mapping[str, str], url: str, log: Path) -> RelforgeError:
+    """The error that the child reported, with the exit code of its kind."""
     why = f"{error['type']}: {error['text']}".rstrip(": ")
     if error["kind"] == "missing":
         return RelforgeError(
@@ -284,6 +301,25 @@ def _worker_error(error: Mapping[str, str], url: str, log: Path) -> RelforgeErro
             code=ExitCode.ENVIRONMENT,
             why=why,
             hint="pip install 'relforge[eval]'",
+            log=str(log),
+        )
+    said = error.get("hint")
+    if error["kind"] in ("task", "unsupported"):
+        return RelforgeError(
+            "the task cannot be asked like this",
+            code=ExitCode.USAGE,
+            where=url,
+            why=error["text"],
+            hint=said or "choose a task that generates its answers, or an endpoint that can",
+            log=str(log),
+        )
+    if error["kind"] == "dataset":
+        return RelforgeError(
+            "a dataset cannot be had",
+            code=ExitCode.SOURCE,
+            where=url,
+            why=error["text"],
+            hint="check the commit under datasets, and hubs.huggingface of the site configuration",
             log=str(log),
         )
     if error["kind"] == "server":

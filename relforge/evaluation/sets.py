@@ -10,10 +10,17 @@ from dataclasses import dataclass
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.datasets import same_task
-from relforge.evaluation.figures import Figure, FigureComparison, is_share, printed
+from relforge.evaluation.figures import (
+    Figure,
+    FigureComparison,
+    figure_of_reference,
+    is_share,
+    printed,
+)
 from relforge.evaluation.judging import Overall, overall
-from relforge.manifest.reference import AskedWith, ReferenceFigures
+from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
+from relforge.manifest.weights import Reported
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,7 @@ def together(rows: Iterable[FigureComparison]) -> Compared:
 
 def of_reference(reference: ReferenceFigures) -> tuple[Figure, ...]:
     """The figures of a reference of the project."""
-    return tuple(
-        _figure(one.task, one.metric, one.value, one.n, f"reference {reference.name}", one.settings)
-        for one in reference.figures
-    )
+    return tuple(figure_of_reference(reference.name, one) for one in reference.figures)
 
 
 def of_release(release: Release) -> tuple[Figure, ...]:
@@ -47,10 +51,7 @@ def of_release(release: Release) -> tuple[Figure, ...]:
             why="its manifest has no `reported`",
             hint="name a file with its results",
         )
-    return tuple(
-        _figure(one.task, one.metric, one.value, one.n, f"release {release.name}", AskedWith())
-        for one in release.reported
-    )
+    return tuple(_reported(one, f"release {release.name}") for one in release.reported)
 
 
 def matched(
@@ -108,17 +109,14 @@ def _kept(figures: Sequence[Figure], tasks: Sequence[str], metric: str | None) -
     return [*named, *others]
 
 
-def _figure(
-    task: str, metric: str, value: float, n: int | None, where: str, settings: AskedWith
-) -> Figure:
-    percent, off_by = printed(str(value))
+def _reported(one: Reported, where: str) -> Figure:
+    percent, off_by = printed(str(one.value))
     return Figure(
-        task=task,
-        metric=metric,
+        task=one.task,
+        metric=one.metric,
         percent=percent,
         off_by=off_by,
-        n=n,
-        settings=settings,
+        n=one.n,
         where=where,
     )
 

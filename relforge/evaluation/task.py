@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -173,10 +174,19 @@ def select(questions: tuple[Question, ...], n: int, seed: int, skip: int = 0) ->
             hint=f"set evaluation.questions to at most {len(questions)}",
         )
 
-    def rank(position: int) -> bytes:
-        return hashlib.sha256(f"{seed}:{questions[position].id}".encode()).digest()
+    return lowest([one.id for one in questions], n, seed, skip)
 
-    return tuple(sorted(sorted(range(len(questions)), key=rank)[skip : skip + n]))
+
+def lowest(ids: Sequence[str], n: int, seed: int, skip: int = 0) -> tuple[int, ...]:
+    """Positions of the n ids whose SHA-256 of ``seed:id`` is lowest, ascending.
+
+    ``skip`` leaves out the lowest so many.
+    """
+
+    def rank(position: int) -> bytes:
+        return hashlib.sha256(f"{seed}:{ids[position]}".encode()).digest()
+
+    return tuple(sorted(sorted(range(len(ids)), key=rank)[skip : skip + n]))
 
 
 def reasons(error: ValidationError) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from relforge.frozen import Frozen
 from relforge.manifest.bench import Bench
@@ -14,27 +14,15 @@ from relforge.manifest.common import (
     DeviceName,
     Line,
     Name,
-    PositiveInt,
     Reason,
-    RelativePath,
 )
+from relforge.manifest.evaluation import Evaluation
 from relforge.manifest.facts import Source
 from relforge.manifest.serve import Serve
 from relforge.manifest.smoke import Smoke
 from relforge.manifest.source import PatchSetRef, SourceSpec
 from relforge.manifest.tuning import Tuning
 from relforge.manifest.weights import Reported
-
-
-class Evaluation(Frozen):
-    """The evaluation gate, declared before the run."""
-
-    task: RelativePath
-    """An lm-eval task file of the project."""
-    questions: PositiveInt
-    margin_points: Annotated[float, Field(gt=0, le=100)]
-    concurrency: PositiveInt = 8
-    seed: int = 0
 
 
 class Deviation(Frozen):

@@ -107,7 +107,7 @@ class Card(Stage[CardInputs, CardResult]):
             lock_sha256=inputs.lock_sha256,
             build=cast(BuildResult, job.upstream["build"]),
             smoke=cast(SmokeResult, job.upstream["smoke"]),
-            evaluation=evaluation.figures if evaluation else None,
+            evaluation=evaluation.tasks if evaluation else (),
             performance=bench.report if bench and bench.verdict == "pass" else None,
             coverage=coverage.summary if coverage else (),
             sealed=frozenset(inputs.sealed),

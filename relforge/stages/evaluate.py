@@ -1,67 +1,68 @@
-"""Evaluate: the built digest answers as well as the reference, question by question."""
+"""Evaluate: the built digest answers as well as its references, task by task."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from relforge.evaluation.interface import EvaluationRequest
-from relforge.evaluation.task import read_task
+from relforge.evaluation.gate import Figures, said
+from relforge.evaluation.gating import TaskInput, task_inputs
+from relforge.evaluation.judging import Conclusion
 from relforge.evidence.store import Store
-from relforge.frozen import Frozen
+from relforge.frozen import sha256_hex
+from relforge.manifest.evaluation import Pace
 from relforge.manifest.project import Project
-from relforge.manifest.release import Evaluation
 from relforge.plan import Planning
 from relforge.serving.inputs import ServingInputs, launch, serving_inputs
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
-    from relforge.evaluation.compare import Comparison
-    from relforge.evaluation.interface import EvaluationResult
+    from relforge.evaluation.lm_eval_driver import LmEval
 
 
 class EvaluateInputs(ServingInputs):
-    """What is asked, of what, compared with what; the margin was declared in the manifest."""
+    """What is asked, of what, compared with what; margins were declared in the manifest."""
 
-    task_path: str
-    task: dict[str, Any]
-    reference_path: str
-    reference_sha256: str
-    reference_task: str
-    evaluation: dict[str, Any]
-
-
-class Figures(Frozen):
-    """The comparison's numbers, as card and record quote them. Percentages of n questions."""
-
-    task: str
-    n: int
-    reference_correct: int
-    result_correct: int
-    reference_percent: float
-    result_percent: float
-    only_reference: int
-    only_result: int
-    difference_points: float
-    interval_points: tuple[float, float]
-    confidence: float
-    margin_points: float
-    conclusion: str
-    tool: str
-    tool_version: str
+    tasks: tuple[TaskInput, ...]
+    pace: Pace
+    """Decides how fast the answers come, not which: no part of the key."""
 
 
 class EvaluateResult(StageResult):
-    """Figures, and the per-question evidence as ``outputs[0]``."""
+    """Figures of each task; their evidence, question by question, is ``outputs`` in this order.
 
-    figures: Figures
+    The server's log is the last of ``outputs``. ``verdict`` is ``not-run`` where no reference was
+    measured: reported figures prove nothing.
+    """
+
+    tasks: tuple[Figures, ...]
+    conclusion: Conclusion
     seconds: float
+    """Wall time of asking and judging, of the last run."""
+
+    @property
+    def from_earlier_runs(self) -> int:
+        """Answers that were taken over from a run that was killed."""
+        return sum(one.from_earlier_runs for one in self.tasks)
+
+    def evidence(self) -> dict[str, Path]:
+        """The evidence files by the names that they have in a release's folder."""
+        files = [output.path for output in self.outputs[: len(self.tasks)]]
+        if len(files) == 1:
+            return {"evaluation.json": files[0]}
+        names = [one.task.replace("/", "-") for one in self.tasks]
+        return {f"evaluation-{n}.json": file for n, file in zip(names, files, strict=True)}
 
 
 class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
-    """lm-eval against the served image, compared with the reference in pairs."""
+    """lm-eval against the served image; each task compared with its reference."""
 
     name = "evaluate"
-    revision = 2
+    revision = 3
     title = "evaluation"
     needs = ("weights", "build")
     result_type = EvaluateResult
@@ -70,110 +71,128 @@ class Evaluate(Stage[EvaluateInputs, EvaluateResult]):
         subject = planning.subject
         if (reason := subject.release.skip.get("evaluate")) is not None:
             return Skip(kind="not-needed", reason=reason)
-        evaluation, reference = subject.release.evaluation, subject.model.reference
+        evaluation = subject.release.evaluation
         if evaluation is None:
             return Skip(kind="not-needed", reason="the release declares no evaluation")
-        if reference is None:
+        if subject.model.reference is None and not evaluation.names_references:
             return Skip(kind="not-needed", reason=f"{subject.model.name} has no reference")
+        tasks = task_inputs(subject.project, subject.release, subject.model)
         return EvaluateInputs(
             **serving_inputs(planning),
-            task_path=evaluation.task,
-            task=read_task(subject.project.path(evaluation.task)).model_dump(mode="json"),
-            reference_path=reference.path,
-            reference_sha256=planning.file_sha256(reference.path),
-            reference_task=reference.task,
-            evaluation=evaluation.model_dump(mode="json", exclude={"concurrency"}),
+            tasks=tasks,
+            pace=evaluation.pace,
         )
+
+    def key(self, inputs: EvaluateInputs) -> str:
+        return super().key(inputs.model_copy(update={"pace": Pace()}))
 
     def resources(self, inputs: EvaluateInputs) -> Resources:
         return inputs.needs
 
     def run(self, job: Job[EvaluateInputs], ctx: StageContext) -> EvaluateResult:
-        from relforge.evaluation.compare import compare
-        from relforge.evaluation.evidence import evidence_bytes, load_reference
-        from relforge.evaluation.lm_eval_driver import LmEval
+        from relforge.evaluation.evidence import evidence_bytes
+        from relforge.evaluation.gate import against, together
         from relforge.serving.smoke import serve_context
 
-        inputs = job.inputs
-        project = Project(job.env.project_roots)
-        evaluation = Evaluation.model_validate(inputs.evaluation)
-        # Unreadable references are found before a server is started for nothing.
-        reference = load_reference(
-            project.path(inputs.reference_path),
-            sha256=inputs.reference_sha256,
-            task=inputs.reference_task,
-        )
-        task_file = project.path(inputs.task_path)
-        request = EvaluationRequest(
-            task=read_task(task_file),
-            task_file=task_file,
-            n=evaluation.questions,
-            seed=evaluation.seed,
-            concurrency=evaluation.concurrency,
-        )
-        work = job.env.run_dir / "lm-eval"
-        work.mkdir(exist_ok=True)
-        server_log = job.env.run_dir / "logs" / "server-evaluate.log"
+        inputs, env = job.inputs, job.env
+        project = Project(env.project_roots)
+        requests = [task.request(project, inputs.pace) for task in inputs.tasks]
+        # Until there is a result, answers are kept where the next run with this key finds them.
+        kept = env.home / "answers" / job.key[:32]
+        # Whatever cannot be compared is found before a server is started for nothing.
+        references = [task.reference.load(project) for task in inputs.tasks]
+        prepared = []
+        for task, request, reference in zip(inputs.tasks, requests, references, strict=True):
+            with _evaluator(job, task, kept) as evaluator:
+                found = evaluator.prepare(request, cancel=ctx.cancel, on_line=ctx.line)
+            reference.refuse_unlike(found)
+            prepared.append(found)
+        server_log = env.run_dir / "logs" / "server-evaluate.log"
         server_log.parent.mkdir(exist_ok=True)
+        evaluated = []
         with (
-            launch(job, ctx) as (engine, spec, _),
+            launch(job, ctx) as (engine, spec, config_digest),
             serve_context(
                 spec,
                 engine,
-                run_id=job.env.run_id,
+                run_id=env.run_id,
                 log_path=server_log,
                 cancel=ctx.cancel,
                 on_line=ctx.line,
-                site=job.env.site.engine,
+                site=env.site.engine,
             ) as served,
         ):
-            result = LmEval(work).evaluate(
-                served.base_url,
-                spec.served_name,
-                request,
-                cancel=ctx.cancel,
-                on_line=ctx.line,
-            )
-        comparison = compare(
-            reference.only(outcome.id for outcome in result.outcomes),
-            result,
-            margin_points=evaluation.margin_points,
+            started = time.monotonic()
+            for task, request, one in zip(inputs.tasks, requests, prepared, strict=True):
+                with _evaluator(job, task, kept, identity=config_digest) as evaluator:
+                    done = evaluator.evaluate(
+                        served.base_url,
+                        spec.served_name,
+                        request,
+                        one,
+                        cancel=ctx.cancel,
+                        on_line=ctx.line,
+                    )
+                if done.from_earlier:
+                    ctx.line(f"{task.name}: {done.from_earlier} answers are of an earlier run")
+                evaluated.append(done)
+            seconds = round(time.monotonic() - started, 3)
+        gate = together(
+            [
+                against(reference, one, margin_points=task.declared.margin_points)
+                for task, reference, one in zip(inputs.tasks, references, evaluated, strict=True)
+            ]
         )
-        store = Store(job.env.home)
-        return EvaluateResult(
-            verdict=comparison.verdict,
-            reason=comparison.reason,
-            figures=_figures(result, comparison),
-            seconds=result.seconds or 0.0,
+        store = Store(env.home)
+        result = EvaluateResult(
+            verdict=gate.verdict,
+            reason=gate.reason,
+            tasks=gate.tasks,
+            conclusion=gate.conclusion,
+            seconds=seconds,
             outputs=(
-                store.put_blob(evidence_bytes(result)),
+                *(store.put_blob(evidence_bytes(one.result)) for one in evaluated),
                 store.put_blob(server_log.read_bytes()),
             ),
         )
+        for line in gate.reason.splitlines():
+            ctx.line(line)
+        shutil.rmtree(kept, ignore_errors=True)
+        return result
 
     def outcome(self, result: EvaluateResult) -> str:
-        figures = result.figures
+        earlier = result.from_earlier_runs
+        more = f"; {earlier} answers from an earlier run" if earlier else ""
+        if len(result.tasks) > 1:
+            each = ", ".join(f"{one.task} {one.conclusion}" for one in result.tasks)
+            return f"{result.conclusion} ({each}){more}"
+        (one,) = result.tasks
+        if one.basis == "reported":
+            return f"{said(one)}{more}"
         return (
-            f"{figures.result_percent:.1f} % of {figures.n} "
-            f"(reference {figures.reference_percent:.1f} %), {figures.conclusion}"
+            f"{one.result_percent:.1f} % of {one.n} "
+            f"(reference {one.reference_percent:.1f} %), {one.conclusion}{more}"
         )
 
 
-def _figures(result: EvaluationResult, comparison: Comparison) -> Figures:
-    return Figures(
-        task=result.settings.task,
-        n=comparison.n,
-        reference_correct=comparison.reference_correct,
-        result_correct=comparison.result_correct,
-        reference_percent=100.0 * comparison.reference_correct / comparison.n,
-        result_percent=100.0 * comparison.result_correct / comparison.n,
-        only_reference=comparison.only_reference,
-        only_result=comparison.only_result,
-        difference_points=comparison.difference_points,
-        interval_points=comparison.interval_points,
-        confidence=comparison.confidence,
-        margin_points=comparison.margin_points,
-        conclusion=comparison.conclusion,
-        tool=result.settings.tool,
-        tool_version=result.settings.tool_version,
-    )
+@contextmanager
+def _evaluator(
+    job: Job[EvaluateInputs], task: TaskInput, kept: Path, *, identity: str = ""
+) -> Iterator[LmEval]:
+    """Whoever asks one task; ``identity`` is the image's, beside what the job's key covers."""
+    from relforge.evaluation.gating import online
+    from relforge.evaluation.lm_eval_driver import LmEval
+    from relforge.network import for_children
+
+    env = job.env
+    name = sha256_hex(task.name.encode())[:16]
+    work = env.run_dir / "lm-eval" / name
+    work.mkdir(parents=True, exist_ok=True)
+    with for_children(env.site) as network:
+        yield LmEval(
+            work,
+            answers=kept / f"{name}.jsonl",
+            identity=f"{job.key} {identity}",
+            cache=None if task.named is None else env.home / "datasets" / task.named.datasets_key,
+            online=online(env.site, network),
+        )

@@ -82,7 +82,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
         if (rendered := job.upstream.get("render")) is not None:
             evidence["Dockerfile"] = rendered.outputs[0].path
         if evaluation is not None:
-            evidence["evaluation.json"] = evaluation.outputs[0].path
+            evidence |= evaluation.evidence()
         if (bench := cast("BenchResult | None", job.upstream.get("bench"))) is not None:
             evidence |= _bench_evidence(bench)
         if (covered := job.upstream.get("coverage")) is not None:

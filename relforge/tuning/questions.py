@@ -11,7 +11,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.interface import EvaluationRequest, EvaluationResult
 from relforge.evaluation.judging import CONFIDENCE
 from relforge.evaluation.task import Task, read_questions
-from relforge.manifest.release import Evaluation
+from relforge.manifest.evaluation import EvaluationTask, Pace
 from relforge.tuning.asking import BOTH, FRESH, Asked
 
 _MORE = 1.5
@@ -24,9 +24,10 @@ class Questions:
 
     task: Task
     task_file: Path
-    evaluation: Evaluation
+    evaluation: EvaluationTask
     reference: EvaluationResult
     sizes: tuple[int, ...]
+    pace: Pace
 
     @property
     def half(self) -> int:
@@ -41,7 +42,8 @@ class Questions:
             n=2 * size if asked.part == BOTH else size,
             skip=self.half if asked.part == FRESH else 0,
             seed=self.evaluation.seed,
-            concurrency=self.evaluation.concurrency,
+            endpoint=self.evaluation.endpoint,
+            **self.pace.model_dump(),
         )
 
 
@@ -56,7 +58,11 @@ def fewest(margin_points: float, confidence: float = CONFIDENCE) -> int:
 
 
 def questions_of(
-    task: Task, task_file: Path, evaluation: Evaluation, reference: EvaluationResult
+    task: Task,
+    task_file: Path,
+    evaluation: EvaluationTask,
+    reference: EvaluationResult,
+    pace: Pace | None = None,
 ) -> Questions:
     """All questions that the reference answered, in halves.
 
@@ -80,4 +86,4 @@ def questions_of(
     sizes = [min(half, math.ceil(_MORE * needed))]
     while sizes[-1] < half:
         sizes.append(min(half, 2 * sizes[-1]))
-    return Questions(task, task_file, evaluation, reference, tuple(sizes))
+    return Questions(task, task_file, evaluation, reference, tuple(sizes), pace or Pace())

@@ -164,13 +164,14 @@ class ServedModel:
         work.mkdir(parents=True, exist_ok=True)
         request = questions.request(asked)
         try:
-            result = LmEval(work).evaluate(
+            done = LmEval(work).evaluate(
                 served.base_url, served_name, request, cancel=self.ctx.cancel
             )
         except RelforgeError as failed:
             if failed.code != ExitCode.GATE:
                 raise
             return Found("fail", _said(failed.what, failed.why), n=0)
+        result = done.result
         comparison = compare(
             questions.reference.only(outcome.id for outcome in result.outcomes),
             result,

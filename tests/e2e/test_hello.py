@@ -27,7 +27,7 @@ def test_the_whole_release_from_git_to_folder(hello: Hello) -> None:
         record["lock"]["sources"]["hello"]["commit"]
         in record["lock"]["sources"]["hello"]["identity"]
     )
-    assert record["results"]["evaluate"]["figures"]["conclusion"] == "non-inferior"
+    assert record["results"]["evaluate"]["tasks"][0]["conclusion"] == "non-inferior"
 
 
 def test_a_python_edit_does_not_compile_again(hello: Hello, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_native_code_is_said_to_be_precompiled_and_from_where(record: dict[str, 
 
 def test_the_evaluation_kept_every_outcome(record: dict[str, Any], quickstart_dist: Path) -> None:
     evidence = json.loads((quickstart_dist / "evidence" / "evaluation.json").read_text())
-    figures = record["results"]["evaluate"]["figures"]
+    figures = record["results"]["evaluate"]["tasks"][0]
     assert figures["n"] == len(evidence["questions"]) >= 500
     assert sum(q["correct"] for q in evidence["questions"]) == figures["result_correct"]
     for question in evidence["questions"]:
@@ -103,7 +103,7 @@ def test_the_card_says_what_the_evidence_says(
     record: dict[str, Any], quickstart_dist: Path
 ) -> None:
     card = (quickstart_dist / "README.md").read_text()
-    figures = record["results"]["evaluate"]["figures"]
+    figures = record["results"]["evaluate"]["tasks"][0]
     assert record["image_digest"] in card
     assert f"{figures['result_percent']:.2f} % ({figures['result_correct']})" in card
     assert f"{figures['reference_percent']:.2f} % ({figures['reference_correct']})" in card

@@ -1,4 +1,5 @@
-"""Stand-in hubs: the HTTP that huggingface_hub and modelscope speak, for model repositories.
+"""Stand-in hubs: the HTTP that huggingface_hub and modelscope speak, for repositories of models;
+of the Hugging Face Hub also for those of datasets, which are called ``datasets/<owner>/<name>``.
 
 Written after the hubs' public descriptions and what the clients ask: for the Hugging Face Hub
 ``/api/models/<id>/revision/<revision>`` and ``/<id>/resolve/<revision>/<path>``, large files by a
@@ -108,6 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._info("/".join(words[2:4]), words[5])
             elif words[2:3] == ["resolve"]:
                 self._resolve("/".join(words[:2]), words[3], "/".join(words[4:]))
+            elif words[:2] == ["api", "datasets"] and len(words) > 5:
+                self._dataset("datasets/" + "/".join(words[2:4]), words[4], words[5], words[6:])
+            elif words[0] == "datasets" and words[3:4] == ["resolve"]:
+                self._resolve("/".join(words[:3]), words[4], "/".join(words[5:]))
             elif words[0] == "storage":
                 self._storage(words[1])
             else:
@@ -171,6 +176,35 @@ class _Handler(BaseHTTPRequestHandler):
             200,
             {"_id": "1", "id": repo_id, "modelId": repo_id, "sha": revision, "siblings": siblings},
         )
+
+    def _dataset(self, repo_id: str, what: str, revision: str, below: list[str]) -> None:
+        if what == "revision":
+            self._info(repo_id, revision)
+        elif what == "tree":
+            repo = self.served.repos.get(repo_id)
+            files = repo.revisions.get(revision, {}) if repo else {}
+            folder = "".join(f"{word}/" for word in below)
+            self._listed(repo_id, revision, [path for path in files if path.startswith(folder)])
+        else:
+            self._json(404, {"error": "not here"}, "EntryNotFound")
+
+    def _listed(self, repo_id: str, revision: str, paths: list[str]) -> None:
+        if (repo := self._open(repo_id)) is None:
+            return
+        if (files := repo.revisions.get(revision)) is None:
+            self._json(404, {"error": "Invalid rev id"}, "RevisionNotFound")
+            return
+        folders = {path.rpartition("/")[0] for path in files} - {""}
+        found: list[dict[str, Any]] = [
+            {"type": "directory", "path": path, "oid": "0" * 40}
+            for path in paths
+            if path in folders
+        ]
+        for path in paths:
+            if path in files:
+                oid = hashlib.sha1(files[path], usedforsecurity=False).hexdigest()
+                found.append({"type": "file", "path": path, "size": len(files[path]), "oid": oid})
+        self._json(200, found)
 
     def _resolve(self, repo_id: str, revision: str, path: str) -> None:
         if (repo := self._open(repo_id)) is None:

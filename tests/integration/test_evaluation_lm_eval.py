@@ -25,7 +25,9 @@ from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evaluation.compare import compare
 from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.interface import EvaluationRequest
-from relforge.evaluation.lm_eval_driver import LmEval, child_env, completions_url, result_of
+from relforge.evaluation.lm_eval_driver import LmEval, child_env, endpoint_url
+from relforge.evaluation.lm_eval_reading import result_of
+from relforge.evaluation.oddities import oddities
 from relforge.evaluation.task import Question, Task, read_questions, read_task, select
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -130,7 +132,8 @@ def test_outcomes_are_exactly_what_the_server_answered(
         return wrong.get(prompt, total(prompt))
 
     with serving(reply) as server:
-        got = LmEval(tmp_path).evaluate(server.url, "tiny-adder", request(60, seed=4))
+        done = LmEval(tmp_path).evaluate(server.url, "tiny-adder", request(60, seed=4))
+    got = done.result
 
     assert [o.id for o in got.outcomes] == [q.id for q in asked]
     assert [o.question for o in got.outcomes] == [q.question for q in asked]
@@ -198,6 +201,78 @@ def test_a_server_that_answers_rubbish_gives_no_result(tmp_path: Path, body: byt
 
 
 @needs_lm_eval
+def test_empty_and_cut_answers_are_wrong_and_told_apart(tmp_path: Path) -> None:
+    asked = chosen(12)
+    empty, cut = asked[2].question, asked[7].question
+
+    def reply(prompt: str) -> str | tuple[int, bytes]:
+        text = "" if prompt == empty else "1" if prompt == cut else total(prompt)
+        finish = "length" if prompt == cut else "stop"
+        choice = {"index": 0, "text": text, "finish_reason": finish}
+        return 200, json.dumps({"choices": [choice]}).encode()
+
+    with serving(reply) as server:
+        got = LmEval(tmp_path).evaluate(server.url, "tiny-adder", request(12)).result
+    assert {o.question for o in got.outcomes if o.cut} == {cut}
+    assert {o.question for o in got.outcomes if not o.correct} == {empty, cut}
+    found = oddities(got)
+    assert (found.empty, found.cut) == (1, 1)
+
+
+@needs_lm_eval
+def test_an_error_in_place_of_an_answer_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    count = 0
+
+    def reply(prompt: str) -> str | tuple[int, bytes]:
+        nonlocal count
+        count += 1
+        error = b'{"error": {"message": "EngineCore encountered an issue", "code": 500}}'
+        return total(prompt) if count <= 20 else (200, error)
+
+    kept = tmp_path / "kept" / "answers.jsonl"
+    evaluator = LmEval(tmp_path, answers=kept, identity="image A")
+    with serving(reply) as server, pytest.raises(RelforgeError) as caught:
+        evaluator.evaluate(server.url, "tiny-adder", request(40, concurrency=1))
+    assert caught.value.code is ExitCode.GATE
+    assert "EngineCore encountered an issue" in (caught.value.why or "")
+    # A server that fails on the way has to answer everything when it is asked again.
+    assert not kept.exists()
+
+
+@needs_lm_eval
+def test_what_was_answered_before_an_interruption_is_not_asked_again(tmp_path: Path) -> None:
+    token = CancelToken()
+    kept = tmp_path / "kept" / "answers.jsonl"
+    evaluator = LmEval(tmp_path, answers=kept, identity="image A")
+    again: list[str] = []
+
+    def interrupts(prompt: str) -> str:
+        if len(server.requests) > 25:
+            token.cancel("stopped by the test")
+        return total(prompt)
+
+    asked = request(60, concurrency=2)
+    with serving(interrupts) as server, pytest.raises(Cancelled):
+        evaluator.evaluate(server.url, "tiny-adder", asked, cancel=token)
+    before = len(kept.read_text().splitlines()) - 1
+    assert before >= 20
+
+    def remembers(prompt: str) -> str:
+        again.append(prompt)
+        return total(prompt)
+
+    with serving(remembers) as server:
+        other = LmEval(tmp_path / "other", answers=tmp_path / "copy.jsonl", identity="image B")
+        other.work.mkdir()
+        (tmp_path / "copy.jsonl").write_bytes(kept.read_bytes())
+        done = evaluator.evaluate(server.url, "tiny-adder", asked)
+        assert done.from_earlier == before
+        assert len(again) == len(set(again)) == 60 - before
+        assert (done.result.k, done.result.seconds) == (60, None)
+        assert other.evaluate(server.url, "tiny-adder", asked).from_earlier == 0
+
+
+@needs_lm_eval
 def test_cancelling_ends_lm_eval_at_once(tmp_path: Path) -> None:
     token = CancelToken()
     release = threading.Event()
@@ -260,8 +335,14 @@ def test_a_child_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "time.sleep(60)\n",
     )
     started = time.monotonic()
+    kept = tmp_path / "answers.jsonl"
+    kept.write_text("what came until then")
     with pytest.raises(RelforgeError, match="did not finish within 3 s") as caught:
-        LmEval(tmp_path).evaluate("http://127.0.0.1:9", "m", request(5, timeout_s=3.0))
+        LmEval(tmp_path, answers=kept).evaluate(
+            "http://127.0.0.1:9", "m", request(5, timeout_s=3.0)
+        )
+    assert kept.exists(), "the next run goes on from there"
+    assert "evaluation.timeout_s" in (caught.value.hint or "")
     assert caught.value.code is ExitCode.GATE
     assert time.monotonic() - started < 20
     with pytest.raises(ProcessLookupError):
@@ -289,7 +370,7 @@ def test_the_child_stays_offline_and_gets_no_key(
 
 @pytest.mark.parametrize("base", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
 def test_the_root_of_a_server_may_be_written_with_or_without_v1(base: str) -> None:
-    assert completions_url(base) == "http://h:1/v1/completions"
+    assert endpoint_url(base) == "http://h:1/v1/completions"
 
 
 # ---------------------------------------------------------------- answers of a child

@@ -12,6 +12,8 @@ from relforge.card.data import gather
 from relforge.card.render import render
 from relforge.engine.containers import ContainerState
 from relforge.evaluation.coverage_rows import CoverageRow
+from relforge.evaluation.gate import Figures
+from relforge.evaluation.oddities import Oddities
 from relforge.lock import Lock
 from relforge.manifest.loader import load
 from relforge.manifest.project import builtin_root, find_project
@@ -19,7 +21,6 @@ from relforge.serving.probes import ProbeResult
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import SmokeReport
 from relforge.stages.build import BuildResult, BuiltPackage
-from relforge.stages.evaluate import Figures
 from relforge.stages.smoke import SmokeResult
 from tests.support import benching
 
@@ -62,11 +63,13 @@ FIGURES = Figures(
     task="additions", n=1000, reference_correct=936, result_correct=935, reference_percent=93.6,
     result_percent=93.5, only_reference=3, only_result=2, difference_points=-0.1,
     interval_points=(-0.6, 0.4), confidence=0.95, margin_points=2, conclusion="non-inferior",
-    tool="lm-eval", tool_version="0.4.13",
+    tool="lm-eval", tool_version="0.4.13", n_to_decide=None, p_non_inferior=0.01, p_inferior=0.99,
+    metric="exact_match", basis="measured", reference="reference.json", held="non-inferior",
+    odd=Oddities(empty=0, cut=0),
 )  # fmt: skip
 
 
-def card(evaluation: Figures | None = FIGURES, **changes: Any) -> str:
+def card(*evaluation: Figures, **changes: Any) -> str:
     project = find_project(ROOT)
     release = project.release("tiny-adder-cpu_x86")
     lock = load(ROOT / "manifests/releases/tiny-adder-cpu_x86.lock.yaml", Lock)
@@ -82,7 +85,7 @@ def card(evaluation: Figures | None = FIGURES, **changes: Any) -> str:
 
 
 def test_the_figures_are_those_of_the_evidence() -> None:
-    text = card()
+    text = card(FIGURES)
     assert "| additions | 1000 | 93.60 % (936) | 93.50 % (935) | -0.10 | -0.60 to +0.40 |" in text
     assert "3 were answered correctly by the reference alone, 2 by this image alone" in text
     assert f"`{DIGEST}`" in text
@@ -96,8 +99,26 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "None" not in text
 
 
+def test_several_tasks_and_what_is_only_reported() -> None:
+    figure = FIGURES.model_copy(
+        update={
+            "task": "GSM8K", "basis": "reported", "reference": "paper", "reference_correct": None,
+            "only_reference": None, "only_result": None, "from_earlier_runs": 300,
+            "notes": ("2 answers are empty",),
+        }
+    )  # fmt: skip
+    text = card(FIGURES, figure)
+    assert "| additions | 1000 | 93.60 % (936) |" in text
+    assert "| GSM8K | 1000 | 93.60 % (reported) | 93.50 % (935) |" in text
+    assert "GSM8K: the reference `paper` is a reported figure" in text
+    assert "additions: the same questions were put" in text
+    assert "300 of the 1000 answers came before this run was interrupted" in text
+    assert "Note: 2 answers are empty." in text
+    assert "None" not in text
+
+
 def test_without_an_evaluation_there_is_no_empty_section() -> None:
-    text = card(evaluation=None)
+    text = card()
     assert "## Evaluation" not in text
     assert "%" not in text.split("## How to run it")[0]
 
@@ -153,18 +174,18 @@ def test_a_release_that_was_not_covered_says_why_and_has_no_section() -> None:
 
 
 def test_what_did_not_run_is_said() -> None:
-    text = card()
+    text = card(FIGURES)
     assert "- sbom: not run (relforge has no bill of materials yet)" in text
     assert "FlagGems' operators: not run (no accelerator)" in text
 
 
 def test_sealed_patch_sets_are_said_to_be_sealed() -> None:
-    assert "from a sealed bundle" not in card()
+    assert "from a sealed bundle" not in card(FIGURES)
     assert "from a sealed bundle" in card(sealed=frozenset({"vllm-0.32.0-cpu"}))
 
 
 def test_commands_use_the_same_image_port_and_path_throughout() -> None:
-    text = card(registry="registry.example/team/tiny")
+    text = card(FIGURES, registry="registry.example/team/tiny")
     reference = f"registry.example/team/tiny@{DIGEST}"
     assert f"docker pull {reference}" in text
     assert text.count(reference) == 2
@@ -178,23 +199,23 @@ def test_every_shell_block_is_valid_shell() -> None:
     import re
     import subprocess
 
-    blocks = re.findall(r"```bash\n(.*?)```", card(), re.DOTALL)
+    blocks = re.findall(r"```bash\n(.*?)```", card(FIGURES), re.DOTALL)
     assert len(blocks) == 4
     for block in blocks:
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
 def test_front_matter_is_yaml_with_licence_and_language() -> None:
-    head = yaml.safe_load(card().split("---")[1])
+    head = yaml.safe_load(card(FIGURES).split("---")[1])
     assert head["license"] == "apache-2.0"
     assert head["language"] == ["en"]
     assert head["pipeline_tag"] == "text-generation"
 
 
 def test_the_same_data_gives_the_same_bytes() -> None:
-    assert card() == card()
+    assert card(FIGURES) == card(FIGURES)
 
 
 @pytest.mark.parametrize("bad", ["None", "{{", "}}", "| |", "\n\n\n"])
 def test_no_placeholder_and_no_empty_cell(bad: str) -> None:
-    assert bad not in card()
+    assert bad not in card(FIGURES)

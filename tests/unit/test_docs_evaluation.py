@@ -7,12 +7,14 @@ import shlex
 
 import numpy as np
 import pytest
+import yaml
 from scipy.stats import binom
 from statsmodels.stats.proportion import test_proportions_2indep as miettinen_nurminen
 
 from relforge.cli.dispatch import dispatch
 from relforge.evaluation.datasets import DATASETS
 from relforge.evaluation.figures import possible_k, printed
+from relforge.manifest.evaluation import Evaluation
 from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.reference import ReferenceFigure
 from relforge.manifest.weights import Reported
@@ -21,6 +23,7 @@ from tests.support.chances import of_pairs, of_shares, of_two_samples
 TEXT = (builtin_root() / "docs" / "evaluation.md").read_text()
 COMMAND = r"^```bash\n(relforge eval compare [^\n]*)\n```\n\n"
 PRINTED = r"(?:```\n([^`]*)```\n|((?:\|[^\n]*\n)+\noverall: [^\n]*\n))"
+YAML = re.findall(r"^```yaml\n(.*?)```", TEXT, re.M | re.S)
 SHOWN = re.findall(COMMAND + PRINTED, TEXT, re.M)
 
 
@@ -50,6 +53,11 @@ def test_all_eighteen_rows_of_the_seed_cards_are_shown() -> None:
     rows = [row for _, _, shown in SHOWN for row in shown.split("\n")[2:] if row.startswith("|")]
     assert len(rows) == 18
     assert len({row.split("|")[1] for row in rows}) == 6
+
+
+def test_the_manifests_that_are_shown_can_be_read() -> None:
+    shown = [Evaluation.model_validate(yaml.safe_load(text)["evaluation"]) for text in YAML]
+    assert [len(one.each) for one in shown] == [1, 2]
 
 
 def test_the_assumed_sizes_are_those_of_the_code() -> None:

@@ -17,7 +17,7 @@ from relforge.evaluation.evidence import (
     write_evidence,
 )
 from relforge.evaluation.interface import EvaluationResult, EvaluationSettings, Outcome
-from relforge.evaluation.lm_eval_driver import settings_of
+from relforge.evaluation.lm_eval_reading import settings_of
 from relforge.evaluation.task import Question, read_questions, read_task, select
 from relforge.frozen import sha256_hex
 

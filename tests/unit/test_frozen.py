@@ -13,6 +13,7 @@ from pydantic import SerializerFunctionWrapHandler, field_serializer, model_seri
 
 from relforge.evidence.store import Store
 from relforge.frozen import Frozen, canonical_json, content_key
+from relforge.manifest.evaluation import Pace
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.site import Site
 from relforge.pipeline import STAGES
@@ -60,6 +61,8 @@ def test_the_keys_of_a_plan_are_those_of_its_inputs_as_plain_data(
         assert canonical_json(inputs) == plain(dumped), stage.name
         if stage.name == "build":
             dumped["sealed_sources"] = []
+        if stage.name == "evaluate":
+            dumped["pace"] = Pace().model_dump(mode="json")
         whole = {"stage": stage.name, "revision": stage.revision, "inputs": dumped}
         assert keys[stage.name] == hashlib.sha256(plain(whole)).hexdigest(), stage.name
     assert (

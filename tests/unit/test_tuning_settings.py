@@ -13,10 +13,11 @@ from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.interface import EvaluationResult, Outcome
 from relforge.evaluation.judging import Pairs, judge
-from relforge.evaluation.lm_eval_driver import settings_of
+from relforge.evaluation.lm_eval_reading import settings_of
 from relforge.evaluation.task import Question, read_task, select
+from relforge.manifest.evaluation import EvaluationTask
 from relforge.manifest.project import Project, builtin_root
-from relforge.manifest.release import Evaluation, Release
+from relforge.manifest.release import Release
 from relforge.manifest.tuning import Tuning
 from relforge.tuning.asking import BOTH, FRESH, SEARCH, Asked
 from relforge.tuning.questions import fewest, questions_of
@@ -167,7 +168,7 @@ def task_of(tmp_path: Path, questions: int) -> tuple[Path, EvaluationResult]:
 
 def test_each_half_has_questions_of_its_own_and_levels_ask_more(tmp_path: Path) -> None:
     path, reference = task_of(tmp_path, 3000)
-    evaluation = Evaluation(task="task.yaml", questions=1000, margin_points=2, seed=5)
+    evaluation = EvaluationTask(task="task.yaml", questions=1000, margin_points=2, seed=5)
     found = questions_of(read_task(path), path, evaluation, reference)
     assert found.sizes == (284, 568, 1136, 1500)
 
@@ -191,7 +192,7 @@ def test_each_half_has_questions_of_its_own_and_levels_ask_more(tmp_path: Path) 
 
 def test_too_few_questions_for_two_halves_are_refused(tmp_path: Path) -> None:
     path, reference = task_of(tmp_path, 376)
-    evaluation = Evaluation(task="task.yaml", questions=376, margin_points=2)
+    evaluation = EvaluationTask(task="task.yaml", questions=376, margin_points=2)
     with pytest.raises(RelforgeError) as refused:
         questions_of(read_task(path), path, evaluation, reference)
     assert refused.value.code == ExitCode.USAGE

@@ -12,10 +12,18 @@ from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.datasets import same_task
-from relforge.evaluation.evidence import FORMAT
+from relforge.evaluation.evidence import FORMAT, load_reference
 from relforge.evaluation.figures import Figure
-from relforge.evaluation.importing import aisbench, evalscope, evidence, lm_eval, table
+from relforge.evaluation.importing import (
+    aisbench,
+    evalscope,
+    evidence,
+    lm_eval,
+    lm_eval_samples,
+    table,
+)
 from relforge.evaluation.importing.reading import Wanted
+from relforge.evaluation.interface import EvaluationResult
 
 KNOWN = (
     "evidence of relforge, lm-eval's results_*.json, evalscope's reports, AISBench's "
@@ -62,6 +70,22 @@ def is_evidence(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def has_answers(path: Path) -> bool:
+    """Whether a file has every answer: evidence of relforge's own, or lm-eval's samples."""
+    return lm_eval_samples.is_samples(path) or is_evidence(path)
+
+
+def read_answers(path: Path, metric: str | None = None) -> EvaluationResult:
+    """The answers in a file that has them; ``metric`` where lm-eval's samples have several.
+
+    Raises RelforgeError: USAGE with ``file:line`` for samples that are not whole, SOURCE for
+    evidence that contradicts itself.
+    """
+    if lm_eval_samples.is_samples(path):
+        return lm_eval_samples.read_samples(path, metric)
+    return load_reference(path)
 
 
 def _of_json(text: str, path: Path, wanted: Wanted) -> tuple[Figure, ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.figures import Figure
+from relforge.evaluation.gate import asked_with
 from relforge.evaluation.importing.reading import Wanted
-from relforge.manifest.reference import AskedWith
 
 _DIGITS = Decimal("1e-8")
 
@@ -22,17 +22,11 @@ def figures(path: Path, wanted: Wanted) -> tuple[Figure, ...]:
     return (
         Figure(
             task=settings.task,
-            metric="exact_match",
+            metric=settings.metric,
             percent=(Decimal(100 * evaluation.k) / evaluation.n).quantize(_DIGITS),
             off_by=_DIGITS,
             n=evaluation.n,
-            settings=AskedWith(
-                shots=settings.shots,
-                temperature=settings.temperature,
-                max_tokens=settings.max_tokens,
-                seed=settings.seed,
-                prompt=settings.prompt_template.replace("\n", " "),
-            ),
+            settings=asked_with(settings),
             where=str(path),
         ),
     )

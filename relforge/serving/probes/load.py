@@ -12,6 +12,9 @@ _FULL_ENOUGH = 0.9
 _TOO_LONG = 1.25
 _POLL_S = 0.02
 _FREED_WITHIN_S = 10.0
+_TELLING_S = 2.0
+"""A loaded server may take so long to notice that a client is gone."""
+_GIVE_UPS = 3
 _FIRST_PIECES = 3
 _LEAST_TO_GIVE_UP = 32
 
@@ -132,29 +135,56 @@ def cancelled(target: Target) -> str:
     traits = target.traits
     if traits.metrics_path is None or not traits.ignore_eos:
         raise ProbeNotRun(f"{traits.name} does not tell how many requests are in work")
-    before = _metrics(target)
     room = (target.max_model_len or 0) - _tokens_of_prompt(target) - 1
     if room < _LEAST_TO_GIVE_UP:
         raise ProbeNotRun(f"the context leaves {max(room, 0)} tokens: too few to give up in time")
     limit = min(room, 4096)
+    for _ in range(_GIVE_UPS):
+        written, seconds = _give_up(target, limit)
+        if written < limit:
+            return f"given up after {written:.0f} of {limit} tokens, its place was free at once"
+    if seconds < _TELLING_S:
+        raise ProbeNotRun(
+            f"a request of all {limit} tokens that the context leaves ends {seconds:.2f} s after "
+            "its client hung up: too soon to tell whether the server noticed"
+        )
+    raise ProbeFailed(
+        f"a request whose client hung up was worked off to its end, all {limit} tokens, which took "
+        f"{seconds:.1f} s more"
+    )
+
+
+def _give_up(target: Target, limit: int) -> tuple[float, float]:
+    """Hangs up on a request: the tokens that were written of it, and the seconds that it went on.
+
+    Raises ProbeFailed when its place does not get free.
+    """
+    traits = target.traits
+    before = _idle(target)
     target.client.give_up(target.prompt, max_tokens=limit, pieces=_FIRST_PIECES, ignore_eos=True)
     began = time.monotonic()
     while True:
         now = _metrics(target)
+        seconds = time.monotonic() - began
         written = now[traits.generated_tokens] - before[traits.generated_tokens]
         if now[traits.running_requests] == 0:
-            break
-        if time.monotonic() - began > _FREED_WITHIN_S:
+            return written, seconds
+        if (seconds > _FREED_WITHIN_S and written < limit) or seconds > 10 * _FREED_WITHIN_S:
             raise ProbeFailed(
-                f"{_FREED_WITHIN_S:g} s after the client hung up its request is still in work, "
+                f"{seconds:.0f} s after the client hung up its request is still in work, "
                 f"{written:.0f} tokens on"
             )
         time.sleep(_POLL_S)
-    if written >= limit:
-        raise ProbeFailed(
-            f"a request whose client hung up was worked off to its end, all {limit} tokens"
-        )
-    return f"given up after {written:.0f} of {limit} tokens, its place was free at once"
+
+
+def _idle(target: Target) -> dict[str, float]:
+    """The metrics once no request of earlier probes is counted as in work any more."""
+    deadline = time.monotonic() + 1.0
+    while True:
+        found = _metrics(target)
+        if found[target.traits.running_requests] == 0 or time.monotonic() > deadline:
+            return found
+        time.sleep(_POLL_S)
 
 
 def _metrics(target: Target) -> dict[str, float]:
