@@ -120,7 +120,8 @@ def test_clean_runs_raise_no_alarm(launches: Launches) -> None:
         report = launches.smoke(settings=settings, texts=texts)
         assert failed(report) == [], report.reason
         not_run = {probe.name for probe in report.probes if probe.verdict == "not-run"}
-        assert not_run == {"flaggems", "device"}
+        # On a loaded machine all that the small context leaves is written before vLLM can notice.
+        assert not_run - {"cancelled"} == {"flaggems", "device"}
         assert report.state.exit_code == 0
         assert report.server_version == "0.32.0"
 

@@ -361,7 +361,7 @@ class _Server(ThreadingHTTPServer):
         self.verbose = False
         self.as_program = False
         self.busy_s = 0.1 if fault in ("crosstalk", "busy-500", "worn-by-load") else 0.0
-        self.piece_s = 0.006 if fault == "cancel-ignored" else 0.002
+        self.piece_s = 0.002
         self.requests: list[dict[str, Any]] = []
         self.generated = 0
         self.running = 0
