@@ -152,10 +152,14 @@ def _asked(
     url: str, served_name: str | None, traits: ServerTraits | None
 ) -> tuple[str, ServerTraits]:
     """The only model that the server names, and what kind of server it says it is."""
-    from relforge.serving.client import OpenAIClient
+    from relforge.serving.client import OpenAIClient, ServerFault
 
     with OpenAIClient(url.rstrip("/").removesuffix("/v1"), served_name or "") as client:
-        models = client.models()
+        try:
+            models = client.models()
+        except ServerFault as fault:
+            fault.hint = "start the server, or correct the URL: it is the root of an OpenAI server"
+            raise
     names = sorted({model.id for model in models})
     if served_name is None and len(names) != 1:
         raise RelforgeError(
@@ -237,6 +241,6 @@ def _told(report: ProbeReport, what: str, *, as_json: bool, log: Path | None = N
             code=ExitCode.GATE,
             where=what,
             why=report.reason + (f"\nlog line: {cause.evidence}" if cause else ""),
-            hint=cause.remedy if cause else None,
+            hint=cause.remedy if cause else "its log may say why: relforge explain LOGFILE",
             log=str(log) if log else None,
         )
