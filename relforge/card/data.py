@@ -7,7 +7,7 @@ from typing import Any
 
 from relforge.benching.model import BenchReport
 from relforge.card.weights import WeightsSource, weights_source
-from relforge.evaluation.coverage_rows import CoverageRow
+from relforge.coverage.rows import CoverageRow
 from relforge.evaluation.gate import Figures
 from relforge.frozen import Frozen
 from relforge.lock import LockedPatchSet, LockedSource

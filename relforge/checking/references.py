@@ -8,8 +8,8 @@ from decimal import Decimal
 from relforge.checking.rules import Contradiction
 from relforge.errors import RelforgeError
 from relforge.evaluation.evidence import load_reference
-from relforge.evaluation.figures import Figure, possible_k, printed, right_answers
 from relforge.evaluation.interface import EvaluationResult
+from relforge.evaluation.statistics.figures import Figure, possible_k, printed, right_answers
 from relforge.manifest.model import Model, Reference
 from relforge.manifest.places import Keys
 from relforge.manifest.project import Project

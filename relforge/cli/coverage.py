@@ -21,9 +21,9 @@ from relforge.cli.common import (
     print_json,
 )
 from relforge.cli.flow import run_until
+from relforge.coverage.evidence import load_coverage
+from relforge.coverage.rows import OperatorRow, coverage_output
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.coverage import load_coverage
-from relforge.evaluation.coverage_rows import OperatorRow, coverage_output
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -48,7 +48,7 @@ def coverage(
     kernels run; builds first what is missing.
 
     With --evidence it shows a measurement that is there: of a release, or of
-    python3 -m relforge.evaluation.coverage_probe, which runs where no container engine is.
+    python3 -m relforge.coverage.probe, which runs where no container engine is.
     """
     if evidence is not None:
         if device or release or model or all_ or key_path or key_passphrase_file:

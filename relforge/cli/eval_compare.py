@@ -16,9 +16,9 @@ from relforge.manifest.project import Project, find_project
 
 if TYPE_CHECKING:
     from relforge.evaluation.compare import Comparison
-    from relforge.evaluation.figures import Figure, FigureComparison
-    from relforge.evaluation.judging import Conclusion
-    from relforge.evaluation.sets import Compared
+    from relforge.evaluation.statistics.figures import Figure, FigureComparison
+    from relforge.evaluation.statistics.judging import Conclusion
+    from relforge.evaluation.statistics.sets import Compared
 
 
 def compare(
@@ -142,8 +142,8 @@ def _printed(task: str, metric: str, n: int | None, ref: str, result: str) -> tu
 def _counted(
     task: str, metric: str, n: int | None, ref_k: int, result_k: int
 ) -> tuple[Figure, Figure]:
-    from relforge.evaluation.datasets import dataset_of
-    from relforge.evaluation.figures import Figure
+    from relforge.evaluation.statistics.datasets import dataset_of
+    from relforge.evaluation.statistics.figures import Figure
 
     known = dataset_of(task)
     asked = n or (known.n if known else None)
@@ -170,7 +170,7 @@ def _counted(
 
 def _of_table(table: Path, n: int | None, margin: float | None, tasks: Sequence[str]) -> Compared:
     from relforge.evaluation.importing.table import comparisons
-    from relforge.evaluation.sets import together
+    from relforge.evaluation.statistics.sets import together
 
     rows = comparisons(table, tasks)
     return together(
@@ -187,7 +187,7 @@ def _of_sides(
     n: int | None,
     margin: float,
 ) -> Compared:
-    from relforge.evaluation.sets import matched, together
+    from relforge.evaluation.statistics.sets import matched, together
 
     return together(
         _judged(_with_n(one, n), _with_n(other, n), margin)
@@ -224,7 +224,7 @@ def _sides(
     column: str | None,
 ) -> tuple[Sequence[Figure], Sequence[Figure]]:
     from relforge.evaluation.importing import read_figures
-    from relforge.evaluation.sets import of_reference, of_release
+    from relforge.evaluation.statistics.sets import of_reference, of_release
 
     if len(files) + (reference is not None) + (release is not None) != 2:
         raise _usage(
@@ -249,7 +249,7 @@ def _with_n(figure: Figure, n: int | None) -> Figure:
 
 
 def _judged(reference: Figure, result: Figure, margin: float) -> FigureComparison:
-    from relforge.evaluation.figures import compare_figures
+    from relforge.evaluation.statistics.figures import compare_figures
 
     return compare_figures(reference, result, margin_points=margin)
 

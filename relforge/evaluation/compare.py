@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.clustered import design_effect
 from relforge.evaluation.interface import EvaluationResult, EvaluationSettings
-from relforge.evaluation.judging import CONFIDENCE, Conclusion, Judgement, Pairs, judge, sentence
-from relforge.evaluation.paired import mcnemar_p
+from relforge.evaluation.statistics.clustered import design_effect
+from relforge.evaluation.statistics.judging import (
+    CONFIDENCE,
+    Conclusion,
+    Judgement,
+    Pairs,
+    judge,
+    sentence,
+)
+from relforge.evaluation.statistics.paired import mcnemar_p
 from relforge.stage import Verdict
 
 _VERDICTS: dict[Conclusion, Verdict] = {

@@ -13,10 +13,10 @@ from typing import Literal
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.compare import compare, refuse_unlike
-from relforge.evaluation.figures import Figure, compare_figures, figure_of_reference
 from relforge.evaluation.interface import Evaluated, EvaluationResult, EvaluationSettings, Prepared
-from relforge.evaluation.judging import Conclusion, Judgement, overall, sentence
 from relforge.evaluation.oddities import Oddities, oddities
+from relforge.evaluation.statistics.figures import Figure, compare_figures, figure_of_reference
+from relforge.evaluation.statistics.judging import Conclusion, Judgement, overall, sentence
 from relforge.frozen import Frozen
 from relforge.manifest.reference import AskedWith, ReferenceFigure
 from relforge.stage import Verdict

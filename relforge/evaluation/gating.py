@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import metadata
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.datasets import same_task
 from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.gate import Measured, Reported
 from relforge.evaluation.interface import EvaluationRequest, NamedTask
+from relforge.evaluation.statistics.datasets import same_task
 from relforge.evaluation.task import Task, read_task
 from relforge.frozen import Frozen
 from relforge.manifest.evaluation import EvaluationTask, Pace

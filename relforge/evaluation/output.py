@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from relforge.evaluation.compare import Comparison
-from relforge.evaluation.figures import FigureComparison
-from relforge.evaluation.judging import Conclusion, Judgement, Overall, sentence
-from relforge.evaluation.sets import Compared
+from relforge.evaluation.statistics.figures import FigureComparison
+from relforge.evaluation.statistics.judging import Conclusion, Judgement, Overall, sentence
+from relforge.evaluation.statistics.sets import Compared
 from relforge.frozen import Frozen
 
 _DIGITS = 4

@@ -15,7 +15,7 @@ def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
     from relforge.benching.output import BenchComparisonOutput
     from relforge.checking import CheckReport
-    from relforge.evaluation.coverage_rows import CoverageOutput
+    from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
     from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from relforge.evaluation.coverage import NotRun, Shares
-from relforge.evaluation.coverage_container import probe_key
-from relforge.evaluation.coverage_rows import CoverageRow
+from relforge.coverage.container import probe_key
+from relforge.coverage.evidence import NotRun, Shares
+from relforge.coverage.rows import CoverageRow
 from relforge.evidence.store import Store
 from relforge.manifest.release import Release
 from relforge.plan import Planning
@@ -15,8 +15,8 @@ from relforge.serving.inputs import ServingInputs, launch, serving_inputs
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
-    from relforge.evaluation.coverage import CoverageEvidence
-    from relforge.evaluation.coverage_container import ProbeEnd
+    from relforge.coverage.container import ProbeEnd
+    from relforge.coverage.evidence import CoverageEvidence
 
 _DECODE_STEPS = 8
 _PASSES_S = 600.0
@@ -69,8 +69,8 @@ class Coverage(Stage[CoverageInputs, CoverageResult]):
         return inputs.needs
 
     def run(self, job: Job[CoverageInputs], ctx: StageContext) -> CoverageResult:
+        from relforge.coverage.container import run_probe
         from relforge.engine.refusals import StartFailed
-        from relforge.evaluation.coverage_container import run_probe
         from relforge.serving.diagnosis import diagnose
         from relforge.serving.smoke import FAULTS_OF_THE_IMAGE
         from relforge.workarea import work_area
@@ -142,9 +142,9 @@ def _words(release: Release) -> tuple[str, ...]:
 
 def _result(ended: ProbeEnd, limit_s: float, store: Store, *, accelerated: bool) -> CoverageResult:
     """``accelerated``: the release's device is an accelerator, so its forward pass runs on one."""
+    from relforge.coverage.evidence import load_coverage
+    from relforge.coverage.rows import summary_rows
     from relforge.errors import RelforgeError
-    from relforge.evaluation.coverage import load_coverage
-    from relforge.evaluation.coverage_rows import summary_rows
     from relforge.serving.diagnosis import diagnose, last_words
 
     if ended.timed_out:
@@ -180,7 +180,7 @@ def _failed(reason: str) -> CoverageResult:
 
 
 def _reason(evidence: CoverageEvidence) -> str:
-    from relforge.evaluation.coverage_rows import share_words
+    from relforge.coverage.rows import share_words
 
     run, shares = evidence.main, evidence.shares
     counted = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from relforge.evaluation.gate import Figures, said
 from relforge.evaluation.gating import TaskInput, task_inputs
-from relforge.evaluation.judging import Conclusion
+from relforge.evaluation.statistics.judging import Conclusion
 from relforge.evidence.store import Store
 from relforge.frozen import sha256_hex
 from relforge.manifest.evaluation import Pace
@@ -21,7 +21,7 @@ from relforge.serving.inputs import ServingInputs, launch, serving_inputs
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
-    from relforge.evaluation.lm_eval_driver import LmEval
+    from relforge.evaluation.harness.driver import LmEval
 
 
 class EvaluateInputs(ServingInputs):
@@ -181,7 +181,7 @@ def _evaluator(
 ) -> Iterator[LmEval]:
     """Whoever asks one task; ``identity`` is the image's, beside what the job's key covers."""
     from relforge.evaluation.gating import online
-    from relforge.evaluation.lm_eval_driver import LmEval
+    from relforge.evaluation.harness.driver import LmEval
     from relforge.network import for_children
 
     env = job.env

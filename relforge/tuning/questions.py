@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.interface import EvaluationRequest, EvaluationResult
-from relforge.evaluation.judging import CONFIDENCE
+from relforge.evaluation.statistics.judging import CONFIDENCE
 from relforge.evaluation.task import Task, read_questions
 from relforge.manifest.evaluation import EvaluationTask, Pace
 from relforge.tuning.asking import BOTH, FRESH, Asked

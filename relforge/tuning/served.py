@@ -158,7 +158,7 @@ class ServedModel:
     ) -> Found:
         from relforge.evaluation.compare import compare
         from relforge.evaluation.evidence import evidence_bytes
-        from relforge.evaluation.lm_eval_driver import LmEval
+        from relforge.evaluation.harness.driver import LmEval
 
         work = self.work / "lm-eval"
         work.mkdir(parents=True, exist_ok=True)

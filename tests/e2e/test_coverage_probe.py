@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relforge.evaluation.coverage import NotRun, load_coverage
+from relforge.coverage.evidence import NotRun, load_coverage
 from tests.e2e.conftest import CHECKOUT, relforge
 
 PASSES = 3  # the prompt and two decode steps
@@ -31,7 +31,7 @@ def python(image: str, *words: str, given: str | None = None) -> subprocess.Comp
 
 
 def probe(image: str, *words: str) -> subprocess.CompletedProcess[str]:
-    module = "relforge.evaluation.coverage_probe"
+    module = "relforge.coverage.probe"
     return python(image, "-m", module, "--decode-steps", str(PASSES - 1), *words)
 
 

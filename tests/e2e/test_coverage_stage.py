@@ -13,8 +13,8 @@ import pytest
 
 from relforge.cancel import CancelToken
 from relforge.cli.common import Workplace, workplace
+from relforge.coverage.evidence import NotRun, load_coverage
 from relforge.errors import Cancelled
-from relforge.evaluation.coverage import NotRun, load_coverage
 from relforge.evidence.store import Store
 from relforge.files import sha256_file
 from relforge.pipeline import STAGES

@@ -24,9 +24,9 @@ from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evaluation.compare import compare
 from relforge.evaluation.evidence import load_reference
+from relforge.evaluation.harness.driver import LmEval, child_env, endpoint_url
+from relforge.evaluation.harness.reading import result_of
 from relforge.evaluation.interface import EvaluationRequest
-from relforge.evaluation.lm_eval_driver import LmEval, child_env, endpoint_url
-from relforge.evaluation.lm_eval_reading import result_of
 from relforge.evaluation.oddities import oddities
 from relforge.evaluation.task import Question, Task, read_questions, read_task, select
 

@@ -18,14 +18,14 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.answers import AnswerLog
 from relforge.evaluation.compare import compare
 from relforge.evaluation.gating import online
+from relforge.evaluation.harness.driver import LmEval, child_env, endpoint_url
+from relforge.evaluation.harness.model import UnsupportedError, model
 from relforge.evaluation.interface import (
     EvaluationRequest,
     EvaluationResult,
     NamedTask,
     Prepared,
 )
-from relforge.evaluation.lm_eval_driver import LmEval, child_env, endpoint_url
-from relforge.evaluation.lm_eval_model import UnsupportedError, model
 from relforge.manifest.evaluation import Endpoint
 from relforge.manifest.site import HubSite, HubsSite, Site
 from tests.fakes.hub import FakeHub, Repo
@@ -243,7 +243,7 @@ def test_what_cannot_be_asked_says_what_to_write(folder: Path) -> None:
     program = (
         "import json, sys\n"
         "from lm_eval.tasks import TaskManager\n"
-        "from relforge.evaluation.lm_eval_tasks import Loaded, Named, TaskError\n"
+        "from relforge.evaluation.harness.tasks import Loaded, Named, TaskError\n"
         "manager, said = TaskManager(), []\n"
         "for n, words in json.load(sys.stdin):\n"
         "    try:\n"

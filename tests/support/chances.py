@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scipy.stats import binom
 
-from relforge.evaluation.judging import Conclusion, Pairs, Sample, Shares, conclude
+from relforge.evaluation.statistics.judging import Conclusion, Pairs, Sample, Shares, conclude
 
 
 class Chances(NamedTuple):

@@ -12,9 +12,9 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from relforge.evaluation.coverage_probe import comparing, lazy
-from relforge.evaluation.coverage_probe.__main__ import enabled
-from relforge.evaluation.coverage_probe.dispatch import Watch
+from relforge.coverage.probe import comparing, lazy
+from relforge.coverage.probe.__main__ import enabled
+from relforge.coverage.probe.dispatch import Watch
 
 torch = lazy("torch")
 

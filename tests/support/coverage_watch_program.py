@@ -9,8 +9,8 @@ import json
 import sys
 from typing import Any
 
-from relforge.evaluation.coverage_probe import lazy
-from relforge.evaluation.coverage_probe.dispatch import Watch
+from relforge.coverage.probe import lazy
+from relforge.coverage.probe.dispatch import Watch
 
 torch = lazy("torch")
 

@@ -10,8 +10,8 @@ import yaml
 
 from relforge.card.data import gather
 from relforge.card.render import render
+from relforge.coverage.rows import CoverageRow
 from relforge.engine.containers import ContainerState
-from relforge.evaluation.coverage_rows import CoverageRow
 from relforge.evaluation.gate import Figures
 from relforge.evaluation.oddities import Oddities
 from relforge.lock import Lock

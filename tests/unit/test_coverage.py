@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from relforge.cli.dispatch import dispatch
-from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.coverage import load_coverage
-from relforge.evaluation.coverage_probe import FORMAT, LABEL
-from relforge.evaluation.coverage_probe.__main__ import text_of
-from relforge.evaluation.coverage_probe.trace import (
+from relforge.coverage.evidence import load_coverage
+from relforge.coverage.probe import FORMAT, LABEL
+from relforge.coverage.probe.__main__ import text_of
+from relforge.coverage.probe.trace import (
     FLAG_GEMS,
     attribute,
     rows_of,
     shares_of,
 )
-from relforge.evaluation.coverage_rows import operator_rows, summary_rows
+from relforge.coverage.rows import operator_rows, summary_rows
+from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import builtin_root
 
 NAMES = ("aten::mm", "aten::t", "aten::mul.Tensor", "aten::mm", "aten::clone", "aten::pow")
@@ -308,7 +308,7 @@ def test_an_operator_is_one_line_and_a_figure_is_json(file: Path) -> None:
 def test_the_probe_needs_nothing_of_relforges_dependencies() -> None:
     """It runs where only Python is, up to the point where it says that torch is missing."""
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "relforge.evaluation.coverage_probe"],
+        [sys.executable, "-S", "-m", "relforge.coverage.probe"],
         env={"PYTHONPATH": str(builtin_root()), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,

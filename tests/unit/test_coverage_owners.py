@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from relforge.cli.dispatch import dispatch
-from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.coverage import load_coverage
-from relforge.evaluation.coverage_probe import FORMAT, LABEL
-from relforge.evaluation.coverage_probe.__main__ import text_of
-from relforge.evaluation.coverage_probe.trace import (
+from relforge.coverage.evidence import load_coverage
+from relforge.coverage.probe import FORMAT, LABEL
+from relforge.coverage.probe.__main__ import text_of
+from relforge.coverage.probe.trace import (
     attribute,
     owner_of,
     run_of,
     shares_of,
     triton_kernels,
 )
-from relforge.evaluation.coverage_probe.vllm_forward import split
-from relforge.evaluation.coverage_rows import operator_rows, summary_rows
+from relforge.coverage.probe.vllm_forward import split
+from relforge.coverage.rows import operator_rows, summary_rows
+from relforge.errors import ExitCode, RelforgeError
 
 SITE = "/opt/venv/lib/python3.12/site-packages"
 # An operator of vLLM's around one of torch's, and one more; kernels, and one that no call launched.

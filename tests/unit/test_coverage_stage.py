@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from relforge.cli.dispatch import dispatch
+from relforge.coverage.container import MODULE, ProbeEnd, probe_files
+from relforge.coverage.evidence import NotRun, Shares
+from relforge.coverage.probe.vllm_forward import stored_parameters
 from relforge.engine.container_spec import ContainerState
 from relforge.errors import ExitCode
-from relforge.evaluation.coverage import NotRun, Shares
-from relforge.evaluation.coverage_container import MODULE, ProbeEnd, probe_files
-from relforge.evaluation.coverage_probe.vllm_forward import stored_parameters
 from relforge.evidence.store import Store
 from relforge.manifest.project import Project, builtin_root, find_project
 from relforge.manifest.site import Site

@@ -12,8 +12,8 @@ from scipy.stats import binom
 from statsmodels.stats.proportion import test_proportions_2indep as miettinen_nurminen
 
 from relforge.cli.dispatch import dispatch
-from relforge.evaluation.datasets import DATASETS
-from relforge.evaluation.figures import possible_k, printed
+from relforge.evaluation.statistics.datasets import DATASETS
+from relforge.evaluation.statistics.figures import possible_k, printed
 from relforge.manifest.evaluation import Evaluation
 from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.reference import ReferenceFigure

@@ -16,8 +16,8 @@ from relforge.evaluation.evidence import (
     load_reference,
     write_evidence,
 )
+from relforge.evaluation.harness.reading import settings_of
 from relforge.evaluation.interface import EvaluationResult, EvaluationSettings, Outcome
-from relforge.evaluation.lm_eval_reading import settings_of
 from relforge.evaluation.task import Question, read_questions, read_task, select
 from relforge.frozen import sha256_hex
 

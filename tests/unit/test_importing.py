@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.figures import Figure, right_answers
 from relforge.evaluation.importing import is_evidence, read_figures
-from relforge.evaluation.sets import matched
+from relforge.evaluation.statistics.figures import Figure, right_answers
+from relforge.evaluation.statistics.sets import matched
 from relforge.manifest.project import builtin_root
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "evaluation"

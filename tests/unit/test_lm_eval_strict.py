@@ -9,8 +9,8 @@ import pytest
 
 from relforge.errors import ExitCode
 from relforge.evaluation.answers import Answer
-from relforge.evaluation.lm_eval_driver import worker_error
-from relforge.evaluation.lm_eval_model import ServerFaultError, finish_of, text_of
+from relforge.evaluation.harness.driver import worker_error
+from relforge.evaluation.harness.model import ServerFaultError, finish_of, text_of
 from tests.support.completions import said
 
 

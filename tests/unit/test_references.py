@@ -12,9 +12,9 @@ import yaml
 from relforge.checking import check_project
 from relforge.checking.references import of_reported
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.datasets import DATASETS, dataset_of, same_task
 from relforge.evaluation.evidence import load_reference
-from relforge.evaluation.figures import (
+from relforge.evaluation.statistics.datasets import DATASETS, dataset_of, same_task
+from relforge.evaluation.statistics.figures import (
     Figure,
     compare_figures,
     possible_k,

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.judging import conclude
-from relforge.evaluation.paired import mcnemar_p, tango_interval
+from relforge.evaluation.statistics.judging import conclude
+from relforge.evaluation.statistics.paired import mcnemar_p, tango_interval
 
 Z = 1.959963984540054
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from relforge.evaluation.judging import Pairs, judge
+from relforge.evaluation.statistics.judging import Pairs, judge
 from relforge.manifest.project import builtin_root
 from relforge.tuning.asking import BOTH, FRESH, SEARCH, Asked
 from relforge.tuning.bare import __main__ as bare

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
+from relforge.evaluation.harness.reading import settings_of
 from relforge.evaluation.interface import EvaluationResult, Outcome
-from relforge.evaluation.judging import Pairs, judge
-from relforge.evaluation.lm_eval_reading import settings_of
+from relforge.evaluation.statistics.judging import Pairs, judge
 from relforge.evaluation.task import Question, read_task, select
 from relforge.manifest.evaluation import EvaluationTask
 from relforge.manifest.project import Project, builtin_root

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.clustered import design_effect
 from relforge.evaluation.compare import compare
-from relforge.evaluation.independent import newcombe_interval, newcombe_score
 from relforge.evaluation.interface import EvaluationResult, EvaluationSettings, Outcome
-from relforge.evaluation.judging import (
+from relforge.evaluation.statistics.clustered import design_effect
+from relforge.evaluation.statistics.independent import newcombe_interval, newcombe_score
+from relforge.evaluation.statistics.judging import (
     Judgement,
     Pairs,
     Sample,

@@ -11,9 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.datasets import same_task
 from relforge.evaluation.evidence import FORMAT, load_reference
-from relforge.evaluation.figures import Figure
 from relforge.evaluation.importing import (
     aisbench,
     evalscope,
@@ -24,6 +22,8 @@ from relforge.evaluation.importing import (
 )
 from relforge.evaluation.importing.reading import Wanted
 from relforge.evaluation.interface import EvaluationResult
+from relforge.evaluation.statistics.datasets import same_task
+from relforge.evaluation.statistics.figures import Figure
 
 KNOWN = (
     "evidence of relforge, lm-eval's results_*.json, evalscope's reports, AISBench's "

@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.figures import Figure, printed
 from relforge.evaluation.importing.reading import Wanted
+from relforge.evaluation.statistics.figures import Figure, printed
 from relforge.manifest.reference import AskedWith
 
 _HEAD = ["dataset", "version", "metric", "mode"]

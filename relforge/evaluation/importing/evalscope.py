@@ -11,8 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from relforge.evaluation.figures import Figure
 from relforge.evaluation.importing.reading import Foreign, Wanted, fraction, refused, validated
+from relforge.evaluation.statistics.figures import Figure
 from relforge.manifest.common import PositiveInt
 from relforge.manifest.reference import AskedWith
 

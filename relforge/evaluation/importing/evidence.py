@@ -6,9 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from relforge.evaluation.evidence import load_reference
-from relforge.evaluation.figures import Figure
 from relforge.evaluation.gate import asked_with
 from relforge.evaluation.importing.reading import Wanted
+from relforge.evaluation.statistics.figures import Figure
 
 _DIGITS = Decimal("1e-8")
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from relforge.evaluation.figures import Figure
 from relforge.evaluation.importing.reading import Foreign, Wanted, fraction, validated
+from relforge.evaluation.statistics.figures import Figure
 from relforge.manifest.common import PositiveInt
 from relforge.manifest.reference import AskedWith
 

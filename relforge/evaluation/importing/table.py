@@ -15,9 +15,9 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.datasets import same_task
-from relforge.evaluation.figures import Figure, printed
 from relforge.evaluation.importing.reading import Wanted
+from relforge.evaluation.statistics.datasets import same_task
+from relforge.evaluation.statistics.figures import Figure, printed
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, PositiveInt
 from relforge.manifest.loader import refuse_deep

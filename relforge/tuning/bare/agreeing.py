@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from relforge.evaluation.paired import tango_score
+from relforge.evaluation.statistics.paired import tango_score
 from relforge.tuning.asking import Outcome
 
 CONFIDENCE = 0.95
@@ -18,8 +18,8 @@ def judged(
     """Whether *result* is right at most *margin_points* less often than *native*, and why.
 
     Both tell of the same positions whether the token was right. Tango's score at the margin against
-    the normal quantile is the same as his interval against the margin (relforge.evaluation.judging)
-    and needs no SciPy.
+    the normal quantile is the same as his interval against the margin
+    (relforge.evaluation.statistics.judging) and needs no SciPy.
     """
     n = len(native)
     lost = sum(a and not b for a, b in zip(native, result, strict=True))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from relforge.evaluation.coverage_probe.dispatch import Watch
+from relforge.coverage.probe.dispatch import Watch
 
 _LOGGED = re.compile(r"^\[DEBUG\] flag_gems[\w.]*\.(\w+): ", re.M)
 

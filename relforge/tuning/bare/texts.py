@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from relforge.evaluation.coverage_probe.decoder import Decoder, Shape, SmallDecoder
+from relforge.coverage.probe.decoder import Decoder, Shape, SmallDecoder
 from relforge.tuning.asking import BOTH, FRESH, SEARCH, Asked
 from relforge.tuning.bare import lazy
 

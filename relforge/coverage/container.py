@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from relforge.serving.model import Node
 
-MODULE = "relforge.evaluation.coverage_probe"
+MODULE = "relforge.coverage.probe"
 _PROBE, _OUT, _FILE = "/relforge-probe", "/relforge-out", "coverage.json"
 _MOST_BYTES = 64 << 20
 _POLL_S = 0.1
@@ -109,7 +109,7 @@ def run_probe(
 def probe_files() -> dict[str, bytes]:
     """The probe, by path below a folder of PYTHONPATH: it needs nothing else of relforge."""
     found = {}
-    for package in ("relforge", "relforge.evaluation"):
+    for package in ("relforge", "relforge.coverage"):
         found[f"{package.replace('.', '/')}/__init__.py"] = b""
     for file in resources.files(MODULE).iterdir():
         if file.name.endswith(".py"):

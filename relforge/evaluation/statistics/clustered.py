@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relforge.evaluation.library import library
+from relforge.evaluation.statistics.library import library
 
 
 def design_effect(

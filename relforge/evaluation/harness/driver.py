@@ -18,6 +18,8 @@ from typing import Any
 from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
+from relforge.evaluation.harness.reading import described, named_result_of, result_of, settings_of
+from relforge.evaluation.harness.worker import WorkerRequest
 from relforge.evaluation.interface import (
     Asked,
     Evaluated,
@@ -25,14 +27,12 @@ from relforge.evaluation.interface import (
     NamedTask,
     Prepared,
 )
-from relforge.evaluation.lm_eval_reading import described, named_result_of, result_of, settings_of
-from relforge.evaluation.lm_eval_worker import WorkerRequest
 from relforge.evaluation.task import Task, read_questions, read_task, select
 from relforge.files import write_atomic
 from relforge.frozen import content_key
 from relforge.manifest.evaluation import Endpoint
 
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _Lines = Callable[[str], None] | None
 
 
@@ -226,7 +226,7 @@ class LmEval:
 
         try:
             done = proc.run(
-                [self.python, "-m", "relforge.evaluation.lm_eval_worker", file.resolve()],
+                [self.python, "-m", "relforge.evaluation.harness.worker", file.resolve()],
                 code=ExitCode.GATE,
                 hint="set evaluation.timeout_s higher; answers that came are kept for the next run"
                 if self.answers is not None

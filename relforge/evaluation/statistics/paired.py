@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from relforge.evaluation.library import library
+from relforge.evaluation.statistics.library import library
 
 _EDGE = 1e-12
 """How near to a difference of -1 or 1, where the score's variance vanishes, roots are sought."""

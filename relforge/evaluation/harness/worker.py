@@ -1,7 +1,7 @@
-"""The child process that runs lm-eval: ``python -m relforge.evaluation.lm_eval_worker REQUEST``.
+"""The child process that runs lm-eval: ``python -m relforge.evaluation.harness.worker REQUEST``.
 
 lm-eval's imports are heavy and it may end the interpreter; both stay in here. REQUEST is a JSON
-file with the fields of WorkerRequest (written by lm_eval_driver). The answer goes to the file
+file with the fields of WorkerRequest (written by ``driver``). The answer goes to the file
 ``out``: what lm-eval logged, or ``{"error": {"kind", "type", "text", "hint"}}``, where kind is
 
 - ``missing``: the extra is not installed
@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from relforge.evaluation.answers import AnswerLog
-from relforge.evaluation.lm_eval_model import ServerFaultError, UnsupportedError, model
-from relforge.evaluation.lm_eval_tasks import DatasetError, Loaded, Named, TaskError
+from relforge.evaluation.harness.model import ServerFaultError, UnsupportedError, model
+from relforge.evaluation.harness.tasks import DatasetError, Loaded, Named, TaskError
 
 
 @dataclass(frozen=True)

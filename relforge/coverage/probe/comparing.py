@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from relforge.evaluation.coverage_probe import lazy
+from relforge.coverage.probe import lazy
 
 _Sample = tuple[Any, Any, Any]
 """An operator with positional and named arguments."""

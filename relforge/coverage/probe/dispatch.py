@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from relforge.evaluation.coverage_probe import LABEL, lazy
+from relforge.coverage.probe import LABEL, lazy
 
 
 def operator_name(func: Any) -> str:

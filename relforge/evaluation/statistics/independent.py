@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from relforge.evaluation.library import library
+from relforge.evaluation.statistics.library import library
 
 _FARTHEST = 37.0
 """Standard errors beyond which a p-value is no double any more."""

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relforge.evaluation.coverage_probe import lazy, say
-from relforge.evaluation.coverage_probe.dispatch import Profile, Watch
-from relforge.evaluation.coverage_probe.trace import attribute, triton_kernels
+from relforge.coverage.probe import lazy, say
+from relforge.coverage.probe.dispatch import Profile, Watch
+from relforge.coverage.probe.trace import attribute, triton_kernels
 
 _PASSES = ("execute_model", "sample_tokens")
 """Of a worker: together one pass of the model (vllm/v1/worker/worker_base.py)."""

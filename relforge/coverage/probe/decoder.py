@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from relforge.evaluation.coverage_probe import lazy
+from relforge.coverage.probe import lazy
 
 
 class Decoder(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from relforge.evaluation.coverage_probe import LABEL
+from relforge.coverage.probe import LABEL
 
 FLAG_GEMS, VLLM, OTHER = "FlagGems", "vLLM", "other"
 _KERNELS = ("kernel", "gpu_memcpy", "gpu_memset")

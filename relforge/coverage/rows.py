@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from relforge.evaluation.coverage import (
+from relforge.coverage.evidence import (
     Agreement,
     ComparedCall,
     CountShare,

@@ -1,4 +1,4 @@
-"""The evidence of operator coverage: what the probe (coverage_probe) wrote, read and checked.
+"""The evidence of operator coverage: what the probe wrote, read and checked.
 
 Format ``relforge.coverage/1``, of a measurement by hand and of the pipeline's alike. Device times
 are in microseconds. A part that was not measured is ``{"not_run": REASON}`` and gives no figure. An
@@ -14,9 +14,9 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
+from relforge.coverage.probe import FORMAT
+from relforge.coverage.probe.trace import FLAG_GEMS, shares_of
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.coverage_probe import FORMAT
-from relforge.evaluation.coverage_probe.trace import FLAG_GEMS, shares_of
 from relforge.evaluation.pinned import read_object
 from relforge.evaluation.task import reasons
 from relforge.frozen import Frozen
@@ -332,5 +332,5 @@ def _refused(path: Path, why: str) -> RelforgeError:
         code=ExitCode.SOURCE,
         where=str(path),
         why=why,
-        hint="restore the file, or measure again: python3 -m relforge.evaluation.coverage_probe",
+        hint="restore the file, or measure again: python3 -m relforge.coverage.probe",
     )

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.datasets import same_task
-from relforge.evaluation.figures import (
+from relforge.evaluation.statistics.datasets import same_task
+from relforge.evaluation.statistics.figures import (
     Figure,
     FigureComparison,
     figure_of_reference,
     is_share,
     printed,
 )
-from relforge.evaluation.judging import Overall, overall
+from relforge.evaluation.statistics.judging import Overall, overall
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.manifest.weights import Reported

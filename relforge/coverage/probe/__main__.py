@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from relforge.evaluation.coverage_probe import FORMAT, comparing, lazy, say, vllm_forward
-from relforge.evaluation.coverage_probe.decoder import (
+from relforge.coverage.probe import FORMAT, comparing, lazy, say, vllm_forward
+from relforge.coverage.probe.decoder import (
     Decoder,
     FolderDecoder,
     Shape,
     SmallDecoder,
     generate,
 )
-from relforge.evaluation.coverage_probe.dispatch import Watch, profiled
-from relforge.evaluation.coverage_probe.trace import (
+from relforge.coverage.probe.dispatch import Watch, profiled
+from relforge.coverage.probe.trace import (
     attribute,
     rows_of,
     run_of,
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="coverage_probe", description="Measures which operators FlagGems took over."
+        prog="relforge.coverage.probe", description="Measures which operators FlagGems took over."
     )
     parser.add_argument("--out", type=Path, help="the evidence file (default: stdout)")
     parser.add_argument("--model", type=Path, help="a folder with a model (needs transformers)")

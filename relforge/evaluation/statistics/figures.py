@@ -12,8 +12,14 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.datasets import dataset_of
-from relforge.evaluation.judging import CONFIDENCE, MOST_QUESTIONS, Judgement, Shares, judge
+from relforge.evaluation.statistics.datasets import dataset_of
+from relforge.evaluation.statistics.judging import (
+    CONFIDENCE,
+    MOST_QUESTIONS,
+    Judgement,
+    Shares,
+    judge,
+)
 from relforge.frozen import Frozen
 from relforge.manifest.common import PositiveInt
 from relforge.manifest.reference import AskedWith, ReferenceFigure

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from relforge.evaluation.independent import newcombe_interval, newcombe_score
-from relforge.evaluation.library import library
-from relforge.evaluation.paired import tango_interval, tango_score
+from relforge.evaluation.statistics.independent import newcombe_interval, newcombe_score
+from relforge.evaluation.statistics.library import library
+from relforge.evaluation.statistics.paired import tango_interval, tango_score
 from relforge.frozen import Frozen
 
 Conclusion = Literal["non-inferior", "inferior", "inconclusive"]

@@ -4,8 +4,8 @@ This package runs bare, with nothing of relforge installed: it needs Python 3.10
 an accelerator is, flag_gems with sqlalchemy and PyYAML (unpacked on PYTHONPATH will do); for
 ``--model`` also transformers. With the folder that holds ``relforge`` on PYTHONPATH::
 
-    python3 -m relforge.evaluation.coverage_probe --dtype float16 --out fp16.json
-    python3 -m relforge.evaluation.coverage_probe --model FOLDER --dtype bfloat16 --out bf16.json
+    python3 -m relforge.coverage.probe --dtype float16 --out fp16.json
+    python3 -m relforge.coverage.probe --model FOLDER --dtype bfloat16 --out bf16.json
 
 A small decoder of Qwen2's shape (or the model of a folder) reads a prompt and decodes, natively
 and with FlagGems enabled. Counted is what torch's dispatcher hands to the device: operators in the
@@ -14,7 +14,7 @@ that of the kernels in the profiler's trace, given to the call within which each
 kernel is Triton's when Triton's cache has it by its name; an operator that FlagGems registered and
 that ran no such kernel was not taken over.
 
-``relforge coverage --evidence FILE`` reads what is written (relforge.evaluation.coverage has its
+``relforge coverage --evidence FILE`` reads what is written (relforge.coverage.evidence has its
 fields). Progress goes to stderr. Exit status: 0 done, 1 the model or an operator failed, 2 the
 arguments or the environment do not fit.
 """

@@ -1,0 +1,1 @@
+"""Operator coverage: which operators a forward pass dispatches, and whose kernels compute them."""
