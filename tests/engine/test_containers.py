@@ -385,7 +385,7 @@ def test_what_the_engine_cannot_start(
             {"shm_bytes": 1 << 20},
             "bus-error",
         ),
-        ("open('/models/tiny/config.json')", {}, "weights-unreadable"),
+        ("open('/models/tiny/config.json')", {}, "weights-missing"),
         (
             "import socket\na, b = socket.socket(), socket.socket()\n"
             "a.bind(('', 8000)); a.listen(); b.bind(('', 8000))",

@@ -253,7 +253,7 @@ def test_the_command_serves_until_it_is_ended(
         elif way == "interrupt":
             serve.send_signal(signal.SIGINT)
         else:
-            engine.api.stop(f"relforge-{release}", timeout=0)
+            engine.api.kill(f"relforge-{release}")
         _, err = serve.communicate(timeout=60)
     finally:
         if serve.poll() is None:
