@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--image", required=True, help="name or digest, in the engine")
     options = parser.parse_args()
     reports = [smoke(options.image) for _ in range(options.runs)]
-    figures = ("start_to_ready_s", "stop_s", "overhead_s")
+    figures = ("launch_s", "start_to_ready_s", "stop_s", "overhead_s")
     sys.stdout.write("".join(f"{name:>18}" for name in (*figures, "probes_s")) + "\n")
     rows: list[list[float]] = []
     for report in reports:

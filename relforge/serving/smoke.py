@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,10 @@ class SmokeReport(ProbeReport):
     start_to_ready_s: float | None = None
     stop_s: float | None = None
     """From SIGTERM to its end."""
+    launch_s: float | None = None
+    """In which the engine made the container and started it; ``start_to_ready_s`` begins then."""
     overhead_s: float | None = None
-    """What the smoke test added: neither start nor stop of the server, nor a request."""
+    """What the smoke test added: neither launch, start nor stop of the server, nor a request."""
     device: tuple[DeviceSample, ...] = ()
     memory_peak_bytes: int | None = None
     state: ContainerState
@@ -96,17 +99,27 @@ def run_smoke(
     proof = _proof(spec, expected, site)
     if proof is not None:
         proof.sample("before")
+    asked = time.monotonic()
     try:
         with launched(
             spec, engine, site, run_id=run_id, log_path=log_path, cancel=cancel, on_line=on_line
         ) as up:
+            times = _Times(began, launch_s=time.monotonic() - asked)
             target = _target(spec, up, settings, reference, expected, proof)
-            return _probe(spec, engine, up, target, cancel, config_digest, began, on_result)
+            return _probe(spec, engine, up, target, cancel, config_digest, times, on_result)
     except StartFailed as error:
         cause = diagnose("", None, error.why or "")
         if cause is None or cause.id not in FAULTS_OF_THE_IMAGE:
             raise
         return _never_started(error, cause, log_path, config_digest)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """When the smoke test began (``time.monotonic``), and what the engine took for the launch."""
+
+    began: float
+    launch_s: float
 
 
 FAULTS_OF_THE_IMAGE = ("exec-not-found", "exec-format")
@@ -159,7 +172,7 @@ def _probe(
     target: Target,
     cancel: CancelToken,
     config_digest: str | None,
-    began: float,
+    times: _Times,
     on_result: OnResult | None,
 ) -> SmokeReport:
     container, client = up.first, target.client
@@ -192,9 +205,10 @@ def _probe(
         **_seen(target, results),
         start_to_ready_s=ready_s,
         stop_s=stop_s,
+        launch_s=times.launch_s,
         overhead_s=None
         if ready_s is None or stop_s is None
-        else time.monotonic() - began - ready_s - stop_s - client.busy_s,
+        else time.monotonic() - times.began - times.launch_s - ready_s - stop_s - client.busy_s,
         device=tuple(target.device.samples) if target.device else (),
         memory_peak_bytes=peak[0] if peak else None,
         state=container.state(),
