@@ -95,7 +95,7 @@ def probe(
 def short_graces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relforge.serving.probes.running._DEATH_GRACE_S", 0.01)
     monkeypatch.setattr("relforge.serving.probes.running._ALIVE_GRACE_S", 0.01)
-    monkeypatch.setattr("relforge.serving.probes.load._FREED_WITHIN_S", 1.5)
+    monkeypatch.setattr("relforge.serving.probes.load._FREED_WITHIN_S", 6)
     monkeypatch.setattr("relforge.serving.probes.load._TELLING_S", 0.5)
 
 
