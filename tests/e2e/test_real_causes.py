@@ -280,6 +280,6 @@ def test_too_few_open_files(launches: Launches) -> None:
 
 @slow
 def test_an_image_without_a_compiler(launches: Launches) -> None:
-    cause = launches.cause(args={"enforce-eager": False})
+    cause = launches.cause(args={"enforce-eager": False}, env={"TORCHDYNAMO_DISABLE": "0"})
     assert cause.id == "no-compiler"
     assert launches.to_write(cause) == "enforce-eager: true"

@@ -217,6 +217,7 @@ CAUSES: tuple[KnownCause, ...] = (
             r"size mismatch for [\w.]{1,120}: copying a param with shape",
             r"Following weights were not initialized from checkpoint",
             r"no module or parameter named '[^']{1,120}'",
+            r"\.data\.copy_\(loaded_weight\)",  # vLLM's loaders, in the trace of a failed copy
         ),
     ),
     KnownCause(
