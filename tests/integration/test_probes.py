@@ -118,6 +118,16 @@ def test_a_clean_server_passes_every_probe(tmp_path: Path) -> None:
     assert results["long-prompt"].reason == "a prompt of 511 tokens, of 512 in the context"
 
 
+@pytest.mark.parametrize("lines", [1, 15, 30, 60, 80])
+def test_the_context_is_filled_with_prompts_of_any_length(lines: int, tmp_path: Path) -> None:
+    """Of 512 tokens, and a token is a character: the longest takes 486 of them."""
+    asked = REFERENCE[0].model_copy(update={"prompt": "48+76=" + "\n48+76=" * (lines - 1)})
+    asked = asked.model_copy(update={"prompt": asked.prompt[-486:]})
+    results = probe("none", tmp_path, reference=(asked, REFERENCE[1]))
+    assert failed(results) == []
+    assert results["long-prompt"].verdict == results["over-limit"].verdict == "pass"
+
+
 def test_without_a_reference_the_greedy_probe_is_not_run(tmp_path: Path) -> None:
     results = probe("none", tmp_path, reference=())
     assert results["greedy-text"].verdict == "not-run"

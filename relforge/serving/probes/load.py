@@ -9,6 +9,7 @@ from relforge.serving.probes.model import ProbeFailed, ProbeNotRun, Target
 
 _FULL_ENOUGH = 0.9
 """Of the context: a prompt of text can only be made about as long as wanted."""
+_NEARLY = 0.96
 _TOO_LONG = 1.25
 _POLL_S = 0.02
 _FREED_WITHIN_S = 10.0
@@ -24,8 +25,14 @@ def long_prompt(target: Target) -> str:
     wanted = limit - 1
     if target.settings.long_prompt_tokens is not None:
         wanted = min(wanted, target.settings.long_prompt_tokens)
-    filler = _Filler(target)
-    answer = filler.ask(wanted)
+    filler = _Filler(target, limit)
+    try:
+        answer = filler.ask(wanted)
+    except ServerFault as fault:
+        if fault.status is None or not 400 <= fault.status < 500:
+            raise
+        # Where pieces of text merge into other tokens, there can be a few more than counted.
+        answer = filler.ask(int(_NEARLY * wanted))
     used = answer.usage.prompt_tokens if answer.usage else 0
     if answer.finish_reason not in ("stop", "length"):
         raise ProbeFailed(
@@ -43,7 +50,7 @@ def long_prompt(target: Target) -> str:
 
 def over_limit(target: Target) -> str:
     limit = _context(target)
-    text = _Filler(target).of(int(limit * _TOO_LONG) + 16)
+    text = _Filler(target, limit).of(int(limit * _TOO_LONG) + 16)
     try:
         answer = target.client.completion(text, max_tokens=1)
     except ServerFault as fault:
@@ -70,9 +77,12 @@ class _Filler:
     tokenizer is needed.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, limit: int) -> None:
         self._client = target.client
-        self._unit = target.prompt + "\n"
+        unit, tokens = target.prompt, max(1, _tokens_of_prompt(target))
+        if 20 * tokens > limit:  # in steps of that, the context could not be filled
+            unit = unit[: max(1, len(unit) * limit // (25 * tokens))]
+        self._unit = unit + "\n"
         one, three = self._count(1), self._count(3)
         self._per_unit = (three - one) / 2
         self._rest = one - self._per_unit
