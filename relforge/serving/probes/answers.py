@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from relforge.serving.client import Answer, ServerFault
+from relforge.serving.client import ServerFault
 from relforge.serving.garble import garble
 from relforge.serving.probes.model import ProbeFailed, ProbeNotRun, Target
 from relforge.serving.reference import GreedyText
+from relforge.serving.replies import Answer
 
 
 def sound(answer_text: str, finish_reason: str | None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from relforge.serving.client import Answer, OpenAIClient, ServerFault
+from relforge.serving.client import OpenAIClient, ServerFault
 from relforge.serving.probes.model import ProbeFailed, ProbeNotRun, Target
+from relforge.serving.replies import Answer
 
 _FULL_ENOUGH = 0.9
 """Of the context: a prompt of text can only be made about as long as wanted."""

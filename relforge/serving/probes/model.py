@@ -9,11 +9,12 @@ from typing import Protocol
 from relforge.engine.containers import ContainerState
 from relforge.frozen import Frozen
 from relforge.manifest.smoke import ProbeName, Smoke
-from relforge.serving.client import Answer, OpenAIClient, Streamed
+from relforge.serving.client import OpenAIClient
 from relforge.serving.deviceproof import DeviceProof
 from relforge.serving.diagnosis import Cause
 from relforge.serving.engines.base import PLAIN, ServerTraits
 from relforge.serving.reference import GreedyText
+from relforge.serving.replies import Answer, Streamed
 from relforge.serving.wait import ServerProcess
 from relforge.stage import Verdict
 

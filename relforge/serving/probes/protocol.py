@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from relforge.serving.client import Answer, ServerFault
+from relforge.serving.client import ServerFault
 from relforge.serving.probes.answers import sound
 from relforge.serving.probes.model import ProbeFailed, ProbeNotRun, Target
+from relforge.serving.replies import Answer
 
 _ROUNDING_NATS = 1e-3
 
