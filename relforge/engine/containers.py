@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from relforge import owner, redact
 from relforge.engine.container_spec import ContainerSpec, ContainerState, Mount, PublishedPort
-from relforge.engine.refusals import ImageMissing, StartFailed, engine_refused, not_removed
+from relforge.engine.creating import create, start
+from relforge.engine.refusals import ImageMissing, StartFailed, not_removed
 from relforge.engine.stopping import terminated_as_exception
 from relforge.errors import ExitCode, RelforgeError
 
@@ -256,8 +257,8 @@ def running(
     container: Container | None = None
     with terminated_as_exception():
         try:
-            container_id = _create(client, spec, labels)
-            _start(client, spec, container_id)
+            container_id = create(client, spec, labels, release)
+            start(client, spec, container_id)
             container = Container(client, container_id, spec.name, log_path, on_line)
             container.watch()
             yield container
@@ -307,76 +308,6 @@ def stop_release(client: DockerClient, release: str, run_prefix: str) -> tuple[s
         if run.startswith(run_prefix) and _remove(client, found["Id"]):
             removed.append(found["Names"][0].lstrip("/") if found.get("Names") else found["Id"])
     return tuple(removed)
-
-
-def _create(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
-    from docker.errors import APIError, ImageNotFound
-
-    try:
-        api: Any = client.api  # this one call of the SDK has no types
-        made = api.create_container_from_config(_config(client, spec, labels), spec.name)
-    except ImageNotFound as error:
-        raise ImageMissing(
-            f"the engine has no image {spec.image}",
-            code=ExitCode.ENVIRONMENT,
-            where=f"container {spec.name}",
-            why=error.explanation or str(error),
-            hint=f"relforge build --release {labels[LABEL_RELEASE]}",
-        ) from error
-    except APIError as error:
-        raise engine_refused(spec, error) from error
-    return str(made["Id"])
-
-
-def _config(client: DockerClient, spec: ContainerSpec, labels: Mapping[str, str]) -> Any:
-    from docker.types import DeviceRequest, Ulimit
-    from docker.types import Mount as DockerMount
-
-    api = client.api
-    bindings: dict[int | str, Any] = {f"{p.container}/tcp": (p.address, p.host) for p in spec.ports}
-    host_config = api.create_host_config(
-        shm_size=spec.shm_bytes,
-        mem_limit=spec.memory_bytes,
-        devices=list(spec.devices) or None,
-        mounts=[
-            DockerMount(m.container, str(m.host), type="bind", read_only=m.read_only)
-            for m in spec.mounts
-        ],
-        port_bindings=bindings or None,
-        network_mode=spec.network,
-        group_add=list(spec.group_add) or None,
-        cap_add=list(spec.cap_add) or None,
-        security_opt=list(spec.security_opt) or None,
-        ulimits=[Ulimit(name=n, soft=v, hard=v) for n, v in spec.ulimits.items()] or None,
-        tmpfs=dict(spec.tmpfs) or None,
-        ipc_mode=spec.ipc,
-        pid_mode=spec.pid,
-        uts_mode=spec.uts,
-        # What `--gpus all` asks for.
-        device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if spec.gpus else None,
-        runtime=spec.runtime,
-        privileged=spec.privileged,
-    )
-    return api.create_container_config(
-        spec.image,
-        list(spec.argv[1:]),
-        entrypoint=[spec.argv[0]],
-        environment=dict(spec.env),
-        labels=dict(labels),
-        ports=[(p.container, "tcp") for p in spec.ports],
-        user=spec.user,
-        working_dir=spec.workdir,
-        host_config=host_config,
-    )
-
-
-def _start(client: DockerClient, spec: ContainerSpec, container_id: str) -> None:
-    from docker.errors import APIError
-
-    try:
-        client.api.start(container_id)
-    except APIError as error:
-        raise engine_refused(spec, error) from error
 
 
 def _remove_token(client: DockerClient, token: str, failures: list[Exception]) -> None:

@@ -118,7 +118,7 @@ def test_what_the_release_adds_to_the_container() -> None:
 def test_the_engine_is_told_the_same() -> None:
     from docker import APIClient
 
-    from relforge.engine.containers import _config
+    from relforge.engine.creating import _config
 
     api = APIClient(base_url="http://127.0.0.1:9", version="1.44")
     try:
