@@ -75,19 +75,21 @@ def _script(start: str, logs: str) -> str:
 
     A server that ends by itself has failed. One that is told to end (SIGTERM, Ctrl-C) is passed the
     word, and waited for. What FlagScale's pid file names is a shell with a starter, which is the
-    server's parent: both would die of the signal, and leave the server behind.
+    server's parent: both would die of the signal, and leave the server behind. Each is halted while
+    its child is looked for, so that none starts one in that moment.
     """
     pid, log = f"{logs}/pids/host_0_localhost.pid", f"{logs}/host_0_localhost.output"
     return f"""\
 stopping=
 trap stopping=1 TERM INT
 {start} && pid=$(cat {shlex.quote(pid)}) || exit 1
-child() {{ read -r first _ <"/proc/$1/task/$1/children"; echo "$first"; }}
+child() {{ kill -STOP "$1"; read -r first _ <"/proc/$1/task/$1/children"; echo "$first"; }}
 stop() {{
   stopping=1
   starter=$(child "$pid")
   server=${{starter:+$(child "$starter")}}
   kill "${{server:-${{starter:-$pid}}}}"
+  kill -CONT "$pid" ${{starter:+"$starter"}}
 }}
 trap stop TERM INT
 test -z "$stopping" || stop
