@@ -117,7 +117,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Document:
-    """One card. ``base`` is the folder that relative links start from; None for text from a pipe."""
+    """One card. ``base``: the folder that relative links start from; None for text from a pipe."""
 
     name: str
     text: str
@@ -153,7 +153,10 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """Parses a file. Raises OSError when it cannot be read; bytes that are no UTF-8 become U+FFFD."""
+    """Parses a file. Raises OSError when it cannot be read.
+
+    Bytes that are no UTF-8 become U+FFFD.
+    """
     return parse(path.read_bytes().decode("utf-8", errors="replace"), str(path), path.parent)
 
 
@@ -189,9 +192,7 @@ def parse(text: str, name: str = "-", base: Path | None = None) -> Document:
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"linkify": True}).enable(
-        ["table", "strikethrough", "linkify"]
-    )
+    return MarkdownIt("commonmark", {"linkify": True}).enable(["table", "strikethrough", "linkify"])
 
 
 def _front_matter(text: str) -> FrontMatter | None:

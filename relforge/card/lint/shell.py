@@ -72,9 +72,8 @@ def commands(text: str, first_line: int) -> tuple[Command, ...]:
     found: list[Command] = []
 
     def visit(node: Node) -> None:
-        if node.type in ("command", "declaration_command", "unset_command"):
-            found.append(_command(node, data, first_line))
-        elif node.type == "variable_assignment" and _stands_alone(node):
+        alone = node.type == "variable_assignment" and _stands_alone(node)
+        if alone or node.type in ("command", "declaration_command", "unset_command"):
             found.append(_command(node, data, first_line))
         for child in node.named_children:
             visit(child)

@@ -7,13 +7,11 @@ from importlib import import_module
 
 from relforge.card.lint.finding import Rule
 
-_THEMES = ()
+_THEMES: tuple[str, ...] = ()
 """Modules with a ``RULES`` tuple, in the order in which ``card lint --rules`` lists them."""
 
 
 @lru_cache(maxsize=1)
 def all_rules() -> tuple[Rule, ...]:
     """Every rule there is."""
-    return tuple(
-        rule for theme in _THEMES for rule in import_module(f"{__name__}.{theme}").RULES
-    )
+    return tuple(rule for theme in _THEMES for rule in import_module(f"{__name__}.{theme}").RULES)
