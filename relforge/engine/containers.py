@@ -102,14 +102,16 @@ class Container:
         return int(bound[0]["HostPort"]) if bound else None
 
     def execute(self, argv: Sequence[str]) -> tuple[int, bytes]:
-        """Runs a further command in it to its end: exit status, and stdout and stderr together.
+        """Runs a further command in it to its end: exit status, and stdout with stderr after it.
 
-        Raises RelforgeError (ENVIRONMENT) when the engine does not run it.
+        As they come, one would begin in the middle of the other's lines. Raises
+        RelforgeError (ENVIRONMENT) when the engine does not run it.
         """
         try:
             made = self._api.exec_create(self.id, list(argv))
-            said: bytes = self._api.exec_start(made["Id"])
-            return int(self._api.exec_inspect(made["Id"])["ExitCode"]), said
+            stdout, stderr = self._api.exec_start(made["Id"], demux=True)
+            code = int(self._api.exec_inspect(made["Id"])["ExitCode"])
+            return code, (stdout or b"") + (stderr or b"")
         except _stream_errors() as error:
             raise self._did_not_run(argv[0], error) from error
 
