@@ -19,10 +19,19 @@ def pip(python: str, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-_PLUGINS = """\
+_METADATA = """\
 import json, importlib.metadata as m
 names = lambda d: [e.name for e in d.entry_points if e.group.startswith("vllm.")]
-print(json.dumps({d.metadata["Name"]: names(d) for d in m.distributions()}))
+def licence(d):
+    stated = d.metadata.get("License-Expression")
+    classed = [c.rpartition(" :: ")[2] for c in d.metadata.get_all("Classifier") or ()
+               if c.startswith("License :: ") and c.count(" :: ") > 1]
+    free = (d.metadata.get("License") or "").strip()
+    short = free if len(free) <= 60 and "\n" not in free else ""
+    return stated or " AND ".join(sorted(set(classed))) or short or "not stated"
+found = list(m.distributions())
+print(json.dumps({"plugins": {d.metadata["Name"]: names(d) for d in found},
+                  "licenses": {d.metadata["Name"]: licence(d) for d in found}}))
 """
 
 
@@ -38,7 +47,8 @@ def main() -> None:
         text=True,
         check=True,
     ).stdout.strip()
-    plugins = subprocess.run([python, "-c", _PLUGINS], capture_output=True, text=True, check=True)
+    metadata = subprocess.run([python, "-c", _METADATA], capture_output=True, text=True, check=True)
+    known = json.loads(metadata.stdout)
     debian = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"],
         capture_output=True,
@@ -54,7 +64,8 @@ def main() -> None:
                     "status": check_status,
                     "complaints": [c for c in complaints.splitlines() if check_status and c],
                 },
-                "plugins": {n: names for n, names in json.loads(plugins.stdout).items() if names},
+                "plugins": {n: names for n, names in known["plugins"].items() if names},
+                "licenses": known["licenses"],
                 "debian": dict(line.split(" ", 1) for line in debian),
             },
             indent=1,

@@ -17,12 +17,16 @@ class PipCheck(Frozen):
 
 
 class ImageReport(Frozen):
-    """Python's version, packages by name, vLLM's plugins by distribution, Debian's packages."""
+    """Python's version, packages by name, vLLM's plugins by distribution, Debian's packages.
+
+    ``licenses`` are what the Python packages' own metadata states.
+    """
 
     python: str
     packages: dict[str, str]
     pip_check: PipCheck
     plugins: dict[str, tuple[str, ...]]
+    licenses: dict[str, str]
     debian: dict[str, str]
 
 

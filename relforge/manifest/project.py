@@ -24,6 +24,7 @@ from relforge.manifest.model import Model
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
+from relforge.manifest.translations import Translations
 
 ManifestT = TypeVar("ManifestT", bound=Frozen)
 
@@ -175,6 +176,18 @@ class Project:
         if name not in files:
             raise unknown("reference", name, {n: n for n in files}, "ls manifests/references")
         return self._load(files[name], ReferenceFigures)
+
+    def translations(self, language: str) -> dict[str, str]:
+        """The project's translations of what its manifests say, its own before the built-in ones.
+
+        Raises RelforgeError (USAGE).
+        """
+        found: dict[str, str] = {}
+        for root in reversed(self.roots):
+            path = root / "manifests" / "translations" / f"{language}.yaml"
+            if path.is_file():
+                found |= load(path, Translations).sentences
+        return found
 
     def default_release(self, device: Device) -> Release:
         """What ``--device`` alone means. Raises RelforgeError (USAGE) when the device has none."""

@@ -14,6 +14,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
     from relforge.benching.output import BenchComparisonOutput
+    from relforge.card.output import CardsOutput
     from relforge.checking import CheckReport
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
@@ -26,6 +27,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.reference import ReferenceFigures
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
+    from relforge.manifest.translations import Translations
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.serving.model import LaunchOutput
@@ -38,6 +40,7 @@ def models() -> dict[str, type[Frozen]]:
         "release": Release,
         "nodes": Nodes,
         "site": Site,
+        "translations": Translations,
         "lock": Lock,
         "release-output": ReleaseOutput,
         "releases-output": ReleasesOutput,
@@ -50,6 +53,7 @@ def models() -> dict[str, type[Frozen]]:
         "serve-output": LaunchOutput,
         "coverage-output": CoverageOutput,
         "tune-output": TuneOutput,
+        "card-output": CardsOutput,
     }
 
 

@@ -4,7 +4,8 @@
 
     dist/<release>/
       image/         OCI image layout; the index names it by the release's tag
-      README.md      the card
+      README.md      the card, with README_zh.md and .eval_results/ beside it
+      weights/       of a model that lies in the project itself
       evidence/      the files that the card quotes
       release.json   the release record, where there is one
       contents.json  SHA-256 of every file above
@@ -38,25 +39,29 @@ class FolderResult(Frozen):
 def publish_folder(
     layout: Path,
     *,
-    card: str,
+    cards: Mapping[str, Path],
     evidence: Mapping[str, Path],
+    weights: Mapping[str, Path],
     record: bytes | None,
     target: Path,
     tag: str,
 ) -> FolderResult:
     """Writes the whole folder ``target`` or nothing; does nothing when it is there already.
 
-    ``evidence`` maps names below ``evidence/`` to files. Every blob of the layout is hashed
-    before it is published. Raises RelforgeError (PUBLISH) for an altered blob, missing evidence
-    or a target that is no folder of ours, (ENVIRONMENT) when it cannot be written.
+    ``cards`` maps names below the folder to files, ``evidence`` and ``weights`` names below
+    ``evidence/`` and ``weights/``. Every blob of the layout is hashed before it is published.
+    Raises RelforgeError (PUBLISH) for an altered blob, a file that is missing or a target that is
+    no folder of ours, (ENVIRONMENT) when it cannot be written.
     """
     facts = describe(layout, code=ExitCode.PUBLISH)
-    texts = {"README.md": card.encode()}
+    # People edit cards where they lie: these are no links to files that others rely on.
+    texts = {_inside(name): _read_given(path) for name, path in cards.items()}
     if record is not None:
         texts["release.json"] = record
+    given = {f"evidence/{_inside(name)}": path for name, path in evidence.items()}
+    given |= {f"weights/{_inside(name)}": path for name, path in weights.items()}
     files = {name: hashlib.sha256(data).hexdigest() for name, data in texts.items()}
-    for name, path in evidence.items():
-        files[f"evidence/{_inside(name)}"] = _hash_evidence(path)
+    files |= {name: _hash_given(path) for name, path in given.items()}
     contents = canonical_json(
         {"image_digest": facts.digest, "tag": tag, "files": dict(sorted(files.items()))}
     )
@@ -71,10 +76,10 @@ def publish_folder(
             (work / "image").mkdir()
             fill(layout, work / "image", facts, ref_name=tag)
             for name, data in {**texts, _CONTENTS: contents}.items():
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
                 (work / name).write_bytes(data)
-            (work / "evidence").mkdir()
-            for name, path in evidence.items():
-                copy = work / "evidence" / name
+            for name, path in given.items():
+                copy = work / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(path, copy)
             sync_folder(work)
@@ -112,23 +117,34 @@ def _require_ours(target: Path) -> None:
     )
 
 
-def _hash_evidence(path: Path) -> str:
+def _hash_given(path: Path) -> str:
     try:
         return sha256_file(path)
     except OSError as error:
-        raise RelforgeError(
-            "evidence to be published cannot be read",
-            code=ExitCode.PUBLISH,
-            where=str(path),
-            why=error.strerror or str(error),
-            hint="run the release again: missing evidence is made anew",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _read_given(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> RelforgeError:
+    return RelforgeError(
+        "a file to be published cannot be read",
+        code=ExitCode.PUBLISH,
+        where=str(path),
+        why=error.strerror or str(error),
+        hint="run the release again: what is missing is made anew",
+    )
 
 
 def _inside(name: str) -> str:
     if name.startswith("/") or ".." in name.split("/") or not name:
         raise RelforgeError(
-            f"the evidence name {json.dumps(name)} would leave its folder",
+            f"the name {json.dumps(name)} would leave its folder",
             code=ExitCode.PUBLISH,
             hint="use a relative name",
         )

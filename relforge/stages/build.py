@@ -95,6 +95,8 @@ class BuildResult(StageResult):
     python: str | None
     """None for an image that was taken as it is: nothing was read back from it."""
     python_packages: dict[str, str]
+    licenses: dict[str, str] = {}
+    """What each Python package states in its metadata; empty where nothing was read back."""
     debian_packages: dict[str, str]
     pip_check: tuple[str, ...]
     rebuild: str
@@ -286,6 +288,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             packages=inputs.packages,
             python=report.python,
             python_packages=report.packages,
+            licenses=report.licenses,
             debian_packages=report.debian,
             pip_check=report.pip_check.complaints,
             rebuild=built.rebuild_script,
@@ -314,5 +317,10 @@ def pinned_base(base: BaseImage, lock: Lock) -> BaseImage:
     )
 
 
+def image_name(release: str, lock_sha256: str) -> str:
+    """What the engine calls the image of a release that is built from this lock."""
+    return f"relforge/{release.lower()}:{lock_sha256[:12]}"
+
+
 def _image_name(subject: Subject) -> str:
-    return f"relforge/{subject.release.name.lower()}:{content_key(subject.lock)[:12]}"
+    return image_name(subject.release.name, content_key(subject.lock))

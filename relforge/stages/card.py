@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pydantic import InstanceOf
 
 from relforge.evidence.store import Store
-from relforge.files import write_atomic
+from relforge.files import Output, write_atomic
 from relforge.frozen import content_key
-from relforge.lock import LockedPatchSet, LockedSource
+from relforge.lock import LockedImage, LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
 from relforge.manifest.model import Model
+from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.plan import Planning
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
+
+FOLDER = "cards"
+"""Of the project: the cards that people keep there, whose free-text blocks a new card keeps."""
 
 
 class CardInputs(StageInputs):
@@ -31,18 +35,27 @@ class CardInputs(StageInputs):
     model: InstanceOf[Model]
     sources: dict[str, LockedSource]
     patches: dict[str, LockedPatchSet]
-    trees: dict[str, str]
+    locked_image: LockedImage | None
+    references: tuple[InstanceOf[ReferenceFigures], ...]
     lock_sha256: str
     registry: str | None
     sealed: tuple[str, ...]
     skipped: dict[str, str]
+    free: dict[str, dict[str, str]]
+    """What people wrote into the project's copy of the card, by language and block."""
+    translations: dict[str, dict[str, str]]
 
 
 class CardResult(StageResult):
-    """The card, ``outputs[0]``; ``path`` is a copy in the run that a person can open."""
+    """The files, ``outputs`` by ``names``; ``path`` is a copy in the run that one can open."""
 
     path: Path
     lines: int
+    names: tuple[str, ...]
+
+    def files(self) -> dict[str, Output]:
+        """The files by the names that they have in a release's folder."""
+        return dict(zip(self.names, self.outputs, strict=True))
 
 
 class Card(Stage[CardInputs, CardResult]):
@@ -52,13 +65,18 @@ class Card(Stage[CardInputs, CardResult]):
     title = "model card"
     needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
     result_type = CardResult
-    revision = 2
+    revision = 3
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
+        from relforge.card.collect import sealed_sets, skipped
+        from relforge.card.output import kept_texts
+        from relforge.card.parts.scores import references_of
+
         subject = planning.subject
         lock = subject.lock
-        # What the release has no use for is no limit of it; what it goes without is.
-        release_skips = set(subject.release.skip) | {"evaluate", "bench", "coverage"}
+        free: dict[Any, dict[str, str]] = dict(
+            kept_texts(subject.project.root / FOLDER / subject.release.name)
+        )
         return CardInputs(
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
@@ -70,62 +88,61 @@ class Card(Stage[CardInputs, CardResult]):
             model=subject.model,
             sources=lock.sources,
             patches=lock.patches,
-            trees={name: lock.tree(name) for name in lock.sources},
+            locked_image=lock.image,
+            references=references_of(subject.project, subject.model),
             lock_sha256=content_key(lock),
             registry=subject.registry,
-            sealed=subject.sealed,
-            skipped={
-                name: skip.reason
-                for name, skip in planning.skips.items()
-                if skip.kind == "not-built-yet" or name in release_skips
-            },
+            sealed=tuple(sorted(sealed_sets(subject))),
+            skipped=skipped(planning.skips, subject.release.skip),
+            free=free,
+            translations={"zh": subject.project.translations("zh")},
         )
 
     def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
-        from relforge.card.data import gather
-        from relforge.card.render import render
+        from relforge.card.collect import results_of, trees_of
+        from relforge.card.gather import gather
+        from relforge.card.output import Free, card_files
+        from relforge.card.parts.material import Material
         from relforge.stages.bench import BenchResult
-        from relforge.stages.build import BuildResult
-        from relforge.stages.coverage import CoverageResult
-        from relforge.stages.evaluate import EvaluateResult
-        from relforge.stages.smoke import SmokeResult
-        from relforge.stages.unpatch import UnpatchResult
 
         inputs = job.inputs
-        unpatched = job.upstream.get("unpatch")
-        applied = unpatched.sets if isinstance(unpatched, UnpatchResult) else ()
-        evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
-        bench = cast("BenchResult | None", job.upstream.get("bench"))
-        coverage = cast("CoverageResult | None", job.upstream.get("coverage"))
-        data = gather(
+        material = Material(
             release=inputs.release,
             device=inputs.device,
             model=inputs.model,
             sources=inputs.sources,
             patches=inputs.patches,
-            trees={**inputs.trees, **{s.source: s.result_tree or "" for s in applied}},
+            locked_image=inputs.locked_image,
             lock_sha256=inputs.lock_sha256,
-            build=cast(BuildResult, job.upstream["build"]),
-            smoke=cast(SmokeResult, job.upstream["smoke"]),
-            evaluation=evaluation.tasks if evaluation else (),
-            performance=bench.report if bench and bench.verdict == "pass" else None,
-            coverage=coverage.summary if coverage else (),
+            trees=trees_of(inputs.sources, inputs.patches, job.upstream.get("unpatch")),
             sealed=frozenset(inputs.sealed),
-            skipped=inputs.skipped,
+            why_not=inputs.skipped,
+            references=inputs.references,
             registry=inputs.registry,
+            **results_of(job.upstream),
         )
-        text = render(data)
-        path = job.env.run_dir / "README.md"
-        write_atomic(path, text.encode())
+        files, _ = card_files(
+            gather(material),
+            free=cast(Free, inputs.free),
+            prose=cast(Free, inputs.translations),
+        )
+        for name, data in files.items():
+            path = job.env.run_dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data)
+        bench = cast("BenchResult | None", job.upstream.get("bench"))
         if bench is not None and bench.chart is not None:
             # Where the card, opened in the run, looks for it.
-            (path.parent / "evidence").mkdir(exist_ok=True)
-            write_atomic(path.parent / "evidence" / "bench.svg", bench.chart.path.read_bytes())
+            (job.env.run_dir / "evidence").mkdir(exist_ok=True)
+            write_atomic(job.env.run_dir / "evidence" / "bench.svg", bench.chart.path.read_bytes())
+        store = Store(job.env.home)
+        path = job.env.run_dir / "README.md"
         ctx.line(f"wrote {path}")
         return CardResult(
             path=path,
-            lines=len(text.splitlines()),
-            outputs=(Store(job.env.home).put_blob(text.encode()),),
+            lines=len(files["README.md"].splitlines()),
+            names=tuple(files),
+            outputs=tuple(store.put_blob(data) for data in files.values()),
         )
 
     def outcome(self, result: CardResult) -> str:

@@ -7,6 +7,7 @@ from typing import cast
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import Output, stamp
+from relforge.manifest.weights import LocalWeights
 from relforge.plan import Planning, Subject
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.stages.bench import BenchResult
@@ -15,6 +16,7 @@ from relforge.stages.card import CardResult
 from relforge.stages.evaluate import EvaluateResult
 from relforge.stages.smoke import SmokeResult
 from relforge.stages.unpatch import UnpatchResult
+from relforge.stages.weights import WeightsResult
 
 
 class PublishInputs(StageInputs):
@@ -26,6 +28,8 @@ class PublishInputs(StageInputs):
     bench_key: str | None
     coverage_key: str | None
     card_key: str
+    local_weights: dict[str, str]
+    """The hash of each file of a model that lies in the project; other models have a hub."""
     registry: str | None
 
 
@@ -44,11 +48,12 @@ class Publish(Stage[PublishInputs, PublishResult]):
     name = "publish"
     title = "publication"
     needs = (
-        "unpatch", "render", "build", "smoke", "evaluate", "bench", "coverage", "card",
+        "weights", "unpatch", "render", "build", "smoke", "evaluate", "bench", "coverage", "card",
     )  # fmt: skip
     result_type = PublishResult
 
     def plan(self, planning: Planning) -> PublishInputs | Skip:
+        weights = planning.subject.model.weights
         return PublishInputs(
             build_key=planning.key("build"),
             smoke_key=planning.key("smoke"),
@@ -56,6 +61,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
             card_key=planning.key("card"),
+            local_weights=weights.files if isinstance(weights, LocalWeights) else {},
             registry=planning.subject.registry,
         )
 
@@ -104,8 +110,9 @@ class Publish(Stage[PublishInputs, PublishResult]):
             pushed = sent.reference
         done = publish_folder(
             build.layout,
-            card=card.outputs[0].path.read_text(),
+            cards={name: output.path for name, output in card.files().items()},
             evidence=evidence,
+            weights=_local_weights(job),
             record=None,
             target=env.dist / env.release,
             # `docker load` of the folder then gives the very name that the card uses.
@@ -129,6 +136,13 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     def outcome(self, result: PublishResult) -> str:
         return f"{result.folder}" + (f", {result.pushed}" if result.pushed else "")
+
+
+def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
+    if not job.inputs.local_weights:
+        return {}
+    fetched = cast(WeightsResult, job.upstream["weights"])
+    return {name: fetched.folder / name for name in job.inputs.local_weights}
 
 
 def _bench_evidence(bench: BenchResult) -> dict[str, Path]:

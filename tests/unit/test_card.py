@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from relforge.card.data import gather
+from relforge.card.gather import gather
+from relforge.card.model import CardData, Language
+from relforge.card.parts.material import Material
 from relforge.card.render import render
+from relforge.card.words import words_of
 from relforge.coverage.rows import CoverageRow
 from relforge.engine.containers import ContainerState
 from relforge.evaluation.gate import Figures
@@ -69,24 +72,31 @@ FIGURES = Figures(
 )  # fmt: skip
 
 
-def card(*evaluation: Figures, **changes: Any) -> str:
+def card_of(*evaluation: Figures, **changes: Any) -> CardData:
     project = find_project(ROOT)
-    release = project.release("tiny-adder-cpu_x86")
     lock = load(ROOT / "manifests/releases/tiny-adder-cpu_x86.lock.yaml", Lock)
     given: dict[str, Any] = {
-        "release": release, "device": project.device("cpu_x86"),
+        "release": project.release("tiny-adder-cpu_x86"), "device": project.device("cpu_x86"),
         "model": project.model("tiny-adder"), "sources": lock.sources, "patches": lock.patches,
         "trees": {n: lock.tree(n) for n in lock.sources}, "lock_sha256": "9" * 64,
-        "build": build(), "smoke": smoke(), "evaluation": evaluation, "performance": None,
-        "coverage": (), "sealed": frozenset(),
-        "skipped": {"sbom": "relforge has no bill of materials yet"}, "registry": None,
+        "build": build(), "smoke": smoke(), "evaluation": evaluation,
+        "why_not": {"sbom": "relforge has no bill of materials yet"},
     }  # fmt: skip
-    return render(gather(**{**given, **changes}))
+    return gather(Material(**{**given, **changes}))
+
+
+def card(*evaluation: Figures, language: Language = "en", **changes: Any) -> str:
+    words = words_of(language, find_project(ROOT).translations(language))
+    text = render(card_of(*evaluation, **changes), words)
+    assert not words.missing, "wordings without a translation"
+    assert not words.untranslated
+    return text
 
 
 def test_the_figures_are_those_of_the_evidence() -> None:
     text = card(FIGURES)
-    assert "| additions | 1000 | 93.60 % (936) | 93.50 % (935) | -0.10 | -0.60 to +0.40 |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| additions (exact_match) |"))
+    assert "| 1000 | 93.60 % (936) | 93.50 % (935) | -0.10 | -0.60 to +0.40 | non-inferior |" in row
     assert "3 were answered correctly by the reference alone, 2 by this image alone" in text
     assert f"`{DIGEST}`" in text
     assert "| Start to ready | 49 s |" in text
@@ -108,10 +118,10 @@ def test_several_tasks_and_what_is_only_reported() -> None:
         }
     )  # fmt: skip
     text = card(FIGURES, figure)
-    assert "| additions | 1000 | 93.60 % (936) |" in text
-    assert "| GSM8K | 1000 | 93.60 % (reported) | 93.50 % (935) |" in text
-    assert "GSM8K: the reference `paper` is a reported figure" in text
-    assert "additions: the same questions were put" in text
+    assert "| additions (exact_match) | 1000 | 93.60 % (936) |" in text
+    assert "| GSM8K (exact_match) | 1000 | 93.60 % (reported) | 93.50 % (935) |" in text
+    assert "**GSM8K.** The reference `paper` is a reported figure" in text
+    assert "**additions.** The same questions were put" in text
     assert "300 of the 1000 answers came before this run was interrupted" in text
     assert "Note: 2 answers are empty." in text
     assert "None" not in text
@@ -120,7 +130,6 @@ def test_several_tasks_and_what_is_only_reported() -> None:
 def test_without_an_evaluation_there_is_no_empty_section() -> None:
     text = card()
     assert "## Evaluation" not in text
-    assert "%" not in text.split("## How to run it")[0]
 
 
 def test_the_performance_is_that_of_the_report_with_its_chart_and_its_circumstances() -> None:
@@ -154,7 +163,7 @@ def coverage(share: str) -> tuple[CoverageRow, ...]:
 
 def test_operator_coverage_is_quoted_as_it_was_measured() -> None:
     text = card(coverage=coverage("86.4 % (19 of 22 that run kernels; 30 dispatched)"))
-    assert "\n## Operator coverage\n" in text
+    assert "\n### Triton operators\n" in text
     assert "| Dispatched | 31 operators, 612 calls |" in text
     assert "| Taken over | 86.4 % (19 of 22 that run kernels; 30 dispatched) |" in text
     assert "coverage: not run" not in text
@@ -162,37 +171,41 @@ def test_operator_coverage_is_quoted_as_it_was_measured() -> None:
 
 def test_without_an_accelerator_the_card_claims_no_share_of_operators() -> None:
     text = card(coverage=coverage("not-run (no accelerator)"))
-    section = text.split("## Operator coverage")[1].split("\n## ")[0]
+    section = text.split("### Triton operators")[1].split("\n##")[0]
     assert "| Taken over | not-run (no accelerator) |" in section
     assert "%" not in section
 
 
 def test_a_release_that_was_not_covered_says_why_and_has_no_section() -> None:
-    text = card(skipped={"coverage": "this model runs on 2 hosts"})
-    assert "## Operator coverage" not in text
+    text = card(why_not={"coverage": "this model runs on 2 hosts"})
+    assert "| Taken over" not in text
     assert "- coverage: not run (this model runs on 2 hosts)" in text
 
 
 def test_what_did_not_run_is_said() -> None:
     text = card(FIGURES)
     assert "- sbom: not run (relforge has no bill of materials yet)" in text
-    assert "FlagGems' operators: not run (no accelerator)" in text
+    assert "FlagGems is installed and not used" in text
 
 
 def test_sealed_patch_sets_are_said_to_be_sealed() -> None:
-    assert "from a sealed bundle" not in card(FIGURES)
-    assert "from a sealed bundle" in card(sealed=frozenset({"vllm-0.32.0-cpu"}))
+    assert "sealed" not in card(FIGURES)
+    assert "--key-path" not in card(FIGURES)
+    text = card(sealed=frozenset({"vllm-0.32.0-cpu"}))
+    assert "It comes from a sealed bundle." in text
+    assert "relforge unpatch --release tiny-adder-cpu_x86 --key-path KEYS" in text
+    assert "It comes from a sealed bundle" in card(sealed=frozenset({"vllm-0.32.0-cpu"}))
 
 
 def test_commands_use_the_same_image_port_and_path_throughout() -> None:
     text = card(FIGURES, registry="registry.example/team/tiny")
     reference = f"registry.example/team/tiny@{DIGEST}"
     assert f"docker pull {reference}" in text
-    assert text.count(reference) == 2
+    assert text.count(reference) == 3, "table, pull and start"
     assert "127.0.0.1:8000:8000" in text
     assert "http://127.0.0.1:8000/v1/completions" in text
     assert text.count("/models/tiny-adder") == 2, "mounted path and served path are one"
-    assert "The text of the answer is `124`." in text
+    assert "The text of the answer is:\n\n<!-- relforge:expect -->\n```text\n124\n```" in text
 
 
 def test_every_shell_block_is_valid_shell() -> None:
@@ -200,7 +213,7 @@ def test_every_shell_block_is_valid_shell() -> None:
     import subprocess
 
     blocks = re.findall(r"```bash\n(.*?)```", card(FIGURES), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 8
     for block in blocks:
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 

@@ -147,10 +147,12 @@ def test_publishing_a_folder_is_whole_and_idempotent(layout: Path, tmp_path: Pat
     target = tmp_path / "dist" / "hello"
 
     def publish(card: str) -> bool:
+        (tmp_path / "card.md").write_text(card)
         return publish_folder(
             layout,
-            card=card,
+            cards={"README.md": tmp_path / "card.md"},
             evidence={"evaluate/outcomes.json": tmp_path / "outcomes.json"},
+            weights={"model.safetensors": tmp_path / "outcomes.json"},
             record=b"{}",
             target=target,
             tag="v1",
@@ -158,7 +160,13 @@ def test_publishing_a_folder_is_whole_and_idempotent(layout: Path, tmp_path: Pat
 
     assert publish("# Card\n")
     assert sorted(_files(target)) == sorted(
-        ["README.md", "contents.json", "release.json", "evidence/evaluate/outcomes.json"]
+        [
+            "README.md",
+            "contents.json",
+            "release.json",
+            "evidence/evaluate/outcomes.json",
+            "weights/model.safetensors",
+        ]
         + [f"image/{name}" for name in (*_files(layout),)]
     )
     verify(target / "image")
@@ -177,7 +185,9 @@ def test_a_strangers_folder_is_not_replaced(layout: Path, tmp_path: Path) -> Non
     target.mkdir()
     (target / "theirs.txt").write_text("keep")
     with pytest.raises(RelforgeError) as caught:
-        publish_folder(layout, card="", evidence={}, record=None, target=target, tag="v1")
+        publish_folder(
+            layout, cards={}, evidence={}, weights={}, record=None, target=target, tag="v1"
+        )
     assert caught.value.code is ExitCode.PUBLISH
     assert (target / "theirs.txt").read_text() == "keep"
 
@@ -188,7 +198,13 @@ def test_an_altered_layer_is_not_published(layout: Path, tmp_path: Path) -> None
     path.write_bytes(bytes(reversed(path.read_bytes())))
     with pytest.raises(RelforgeError) as caught:
         publish_folder(
-            layout, card="", evidence={}, record=None, target=tmp_path / "dist" / "x", tag="v1"
+            layout,
+            cards={},
+            evidence={},
+            weights={},
+            record=None,
+            target=tmp_path / "dist" / "x",
+            tag="v1",
         )
     assert caught.value.code is ExitCode.PUBLISH
     assert layer in (caught.value.why or "")

@@ -1,0 +1,79 @@
+"""A card as files: both languages, and what hubs read beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from relforge.card.blocks import free_texts
+from relforge.card.metadata import eval_results
+from relforge.card.model import CardData, Language, Target
+from relforge.card.render import render
+from relforge.card.words import Words, words_of
+from relforge.frozen import Frozen
+
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+_NAMES: dict[Language, str] = {"en": "README.md", "zh": "README_zh.md"}
+Free = Mapping[Language, Mapping[str, str]]
+
+
+class CardOutput(Frozen):
+    """One release in what ``relforge card --json`` prints; stable.
+
+    ``stale`` are files that differ from what they should be, or are not there.
+    """
+
+    release: str
+    folder: str
+    files: tuple[str, ...]
+    stale: tuple[str, ...]
+
+
+class CardsOutput(Frozen):
+    """What ``relforge card --json`` prints; stable."""
+
+    cards: tuple[CardOutput, ...]
+
+
+def card_name(language: Language) -> str:
+    """The file of a language, beside the others."""
+    return _NAMES[language]
+
+
+def card_files(
+    card: CardData,
+    *,
+    target: Target = "hf",
+    languages: Iterable[Language] = LANGUAGES,
+    free: Free | None = None,
+    prose: Mapping[Language, Mapping[str, str]] | None = None,
+) -> tuple[dict[str, bytes], tuple[Words, ...]]:
+    """The files by their names in the release's folder, and the words that they were made with.
+
+    ``free`` is what people wrote, ``prose`` the project's translations. Raises RelforgeError (GATE)
+    for metadata that a hub's library does not accept.
+    """
+    files: dict[str, bytes] = {}
+    used = []
+    for language in languages:
+        words = words_of(language, (prose or {}).get(language))
+        text = render(card, words, target, free=(free or {}).get(language))
+        files[card_name(language)] = text.encode()
+        used.append(words)
+    if target == "hf":
+        files |= eval_results(card)
+    return files, tuple(used)
+
+
+def kept_texts(
+    folder: Path, languages: Iterable[Language] = LANGUAGES
+) -> dict[Language, dict[str, str]]:
+    """What people wrote into the cards of a folder. Raises RelforgeError (GATE)."""
+    found: dict[Language, dict[str, str]] = {}
+    for language in languages:
+        path = folder / card_name(language)
+        if path.is_file():
+            texts = free_texts(path.read_text(encoding="utf-8"), str(path))
+            if texts:
+                found[language] = texts
+    return found

@@ -1,0 +1,1 @@
+"""From manifests and evidence to the parts of a card, a module each."""

@@ -1,0 +1,42 @@
+"""What was not run, not verified or not known: a reader finds it here, not by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relforge.card.model import Said
+from relforge.card.parts.material import Material
+from relforge.manifest.facts import UNRESOLVED
+
+
+def limits(material: Material) -> tuple[Said, ...]:
+    """One sentence each."""
+    return tuple(_limits(material))
+
+
+def _limits(material: Material) -> Iterator[Said]:
+    if material.build is None:
+        yield Said(
+            text="Rendered from manifests, never executed on the device: nothing was built, served "
+            "or measured where this card was written."
+        )
+    for probe in material.smoke.report.probes if material.smoke else ():
+        if probe.verdict == "not-run":
+            yield _not_run(probe.name, probe.reason)
+    for stage, reason in material.why_not.items():
+        yield _not_run(stage, reason)
+    weights = material.model.weights
+    if getattr(weights, "revision", None) == UNRESOLVED:
+        yield Said(text="The revision of the weights is not pinned yet: the hub's newest is taken.")
+    elif not weights.files:
+        yield Said(text="The weights were not verified: nobody told the hashes of their files.")
+    packages = material.build.packages if material.build else ()
+    if not material.device.accelerator and any(p.distribution == "flag_gems" for p in packages):
+        yield Said(
+            text="FlagGems is installed and not used: its operators need an accelerator, and this "
+            "device is a processor."
+        )
+
+
+def _not_run(what: str, reason: str) -> Said:
+    return Said(text="%(what)s: not run (%(reason)s)", values={"what": what, "reason": reason})

@@ -1,0 +1,112 @@
+"""Reported figures beside the references that were published with them."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from relforge.card.model import ReportedRow, ReportedTable
+from relforge.card.parts.material import Material
+from relforge.errors import RelforgeError
+from relforge.evaluation.statistics.datasets import same_task
+from relforge.evaluation.statistics.figures import (
+    Figure,
+    compare_figures,
+    figure_of_reference,
+    printed,
+    sized,
+)
+from relforge.manifest.model import Model
+from relforge.manifest.project import Project
+from relforge.manifest.reference import ReferenceFigure, ReferenceFigures
+from relforge.manifest.weights import Reported
+
+# The interval of the difference does not depend on it; no verdict is given on reported figures.
+_ANY_MARGIN = 5.0
+
+
+def references_of(project: Project, model: Model) -> tuple[ReferenceFigures, ...]:
+    """Reported references of a model and of the project's model that it was made from."""
+    own = [model.name]
+    for name in project.model_files:
+        other = project.model(name)
+        if model.base_model is not None and _repository(other) == model.base_model:
+            own.append(other.name)
+    found = [project.reference(name) for name in project.reference_files]
+    return tuple(
+        reference
+        for name in own
+        for reference in found
+        if reference.model == name and reference.status == "reported"
+    )
+
+
+def _repository(model: Model) -> str | None:
+    return getattr(model.weights, "repository", None)
+
+
+def reported_tables(material: Material) -> tuple[ReportedTable, ...]:
+    """A table for each source of the release's reported figures."""
+    tables = []
+    for source, figures in groupby(material.release.reported, key=lambda one: one.source):
+        rows = tuple(figures)
+        reference = _best(material.references, rows)
+        tables.append(
+            ReportedTable(
+                source=source,
+                reference=reference.title if reference else None,
+                reference_source=reference.source if reference else None,
+                reference_precision=reference.precision if reference else None,
+                reference_model=reference.model
+                if reference is not None and reference.model != material.model.name
+                else None,
+                precision=material.model.precision,
+                rows=tuple(_row(row, reference) for row in rows),
+            )
+        )
+    return tuple(tables)
+
+
+def _best(
+    references: tuple[ReferenceFigures, ...], rows: tuple[Reported, ...]
+) -> ReferenceFigures | None:
+    """The reference that has most of the tasks, the model's own before its base's."""
+    counted = [(sum(_of(r, row) is not None for row in rows), r) for r in references]
+    most = max((count for count, _ in counted), default=0)
+    return next((r for count, r in counted if count == most and count > 0), None)
+
+
+def _of(reference: ReferenceFigures | None, row: Reported) -> ReferenceFigure | None:
+    figures = reference.figures if reference else ()
+    return next((f for f in figures if same_task(f.task, row.task)), None)
+
+
+def _row(row: Reported, reference: ReferenceFigures | None) -> ReportedRow:
+    percent, off_by = printed(str(row.value))
+    result = Figure(task=row.task, metric=row.metric, percent=percent, off_by=off_by, n=row.n)
+    theirs = _of(reference, row)
+    n, assumed = row.n, False
+    try:
+        known = sized(result)
+        n, assumed = known.n, known.assumed
+    except RelforgeError:
+        pass  # How many questions nobody says: the row goes without.
+    difference, interval = None, None
+    if theirs is not None and reference is not None:
+        difference = round(row.value - theirs.value, 2)
+        try:
+            compared = compare_figures(
+                figure_of_reference(reference.name, theirs), result, margin_points=_ANY_MARGIN
+            )
+            interval = compared.interval_points
+        except RelforgeError:
+            pass  # Not a share of right answers, or not of that many questions.
+    return ReportedRow(
+        task=row.task,
+        metric=row.metric,
+        reference_percent=theirs.value if theirs else None,
+        result_percent=row.value,
+        n=n,
+        assumed=assumed,
+        difference_points=difference,
+        interval_points=interval,
+    )
