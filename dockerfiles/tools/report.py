@@ -19,7 +19,7 @@ def pip(python: str, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-_METADATA = """\
+_METADATA = r"""\
 import json, importlib.metadata as m
 names = lambda d: [e.name for e in d.entry_points if e.group.startswith("vllm.")]
 def licence(d):

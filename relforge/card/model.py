@@ -113,11 +113,12 @@ class Code(Frozen):
 
 
 class Step(Frozen):
-    """One numbered step of how to run it: sentences, then blocks."""
+    """One numbered step of how to run it: sentences, blocks, and sentences after them."""
 
     title: str
     words: tuple[Said, ...]
     codes: tuple[Code, ...] = ()
+    after: tuple[Said, ...] = ()
 
 
 class CardData(Frozen):

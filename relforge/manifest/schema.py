@@ -30,6 +30,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.translations import Translations
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
+    from relforge.publishing.verify import VerifyReport
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput
 
@@ -54,6 +55,7 @@ def models() -> dict[str, type[Frozen]]:
         "coverage-output": CoverageOutput,
         "tune-output": TuneOutput,
         "card-output": CardsOutput,
+        "verify-output": VerifyReport,
     }
 
 

@@ -207,7 +207,7 @@ def _launch(material: Material, profile: str | None) -> tuple[LaunchSpec, dict[s
         material.device,
         image=_reference(material),
         weights=Path(_WEIGHTS),
-        name=release.serve.served_name,
+        name=release.name,
         host_port=release.serve.port,
         hosts=hosts,
         mounts=mounts,
@@ -273,6 +273,7 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
         )
     ]
     others: list[Code] = []
+    after: list[Said] = []
     for name, other in _other_profiles(material, spec):
         chosen, argv = docker_argv(spec.nodes[0]), docker_argv(other.nodes[0])
         if not several and not any("\n" in word for word in argv):
@@ -288,7 +289,7 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
                 )
             )
             continue
-        words.append(
+        after.append(
             Said(
                 text="With the launch profile `%(profile)s`, write %(new)s in place of %(old)s.",
                 values={
@@ -299,13 +300,13 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
             )
         )
     if any(p.privileged for p in material.device.profiles) and not spec.nodes[0].privileged:
-        words.append(
+        after.append(
             Said(
                 text="The device has a launch profile with all privileges, too; it gives the "
                 "container the whole host, and is not needed here."
             )
         )
-    return Step(title="Start it", words=tuple(words), codes=(*codes, *others))
+    return Step(title="Start it", words=tuple(words), codes=(*codes, *others), after=tuple(after))
 
 
 def _place(spec: LaunchSpec, node: Node) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from relforge.card.model import ReportedRow, ReportedTable
 from relforge.card.parts.material import Material
 from relforge.errors import RelforgeError
@@ -47,8 +45,12 @@ def _repository(model: Model) -> str | None:
 def reported_tables(material: Material) -> tuple[ReportedTable, ...]:
     """A table for each source of the release's reported figures."""
     tables = []
-    for source, figures in groupby(material.release.reported, key=lambda one: one.source):
-        rows = tuple(figures)
+    by_source: dict[str, list[Reported]] = {}
+    for one in material.release.reported:
+        # `DOCUMENT, as 23/30`: how one figure is printed there makes it no other document.
+        by_source.setdefault(one.source.partition(", as ")[0], []).append(one)
+    for source, found in by_source.items():
+        rows = tuple(found)
         reference = _best(material.references, rows)
         tables.append(
             ReportedTable(

@@ -1,0 +1,77 @@
+"""The five published documents have cards of ours, without any of their defects."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from tests.support.cards import PROJECT, shipped_card
+from tests.support.seed_defects import DEFECTS, RELEASES, Defect
+from tests.support.seeds import REPORTED
+
+ROWS = [
+    pytest.param(release, defect, id=f"{seed}-{defect.number}-{release}")
+    for seed, defects in DEFECTS.items()
+    for defect in defects
+    for release in RELEASES[seed]
+]
+
+
+@pytest.mark.parametrize(("release", "defect"), ROWS)
+def test_a_defect_of_the_published_document_is_gone(release: str, defect: Defect) -> None:
+    assert defect.gone(shipped_card(release)), defect.what
+
+
+def test_every_defect_of_every_document_has_its_row() -> None:
+    numbers = {seed: [int(d.number) for d in defects] for seed, defects in DEFECTS.items()}
+    assert numbers == {
+        seed: list(range(1, last + 1))
+        for seed, last in (("000", 31), ("001", 22), ("002", 14), ("003", 22), ("004", 21))
+    }
+
+
+@pytest.mark.parametrize(
+    ("release", "seed"), [(name, seed) for seed, names in RELEASES.items() for name in names]
+)
+def test_a_card_of_another_document_does_not_satisfy_the_table(release: str, seed: str) -> None:
+    """The rows are about these cards: the small CPU release fails several of them."""
+    other = shipped_card("tiny-adder-cpu_x86")
+    assert sum(not defect.gone(other) for defect in DEFECTS[seed]) >= 2, release
+
+
+@pytest.mark.parametrize("name", sorted(n for n in REPORTED if n.startswith("release ")))
+def test_every_reported_number_is_kept_and_marked(name: str) -> None:
+    release = name.removeprefix("release ")
+    card = shipped_card(release)
+    section = card.split("### Reported figures")[1].split("\n## ")[0]
+    for task, value in REPORTED[name].items():
+        row = next(line for line in section.splitlines() if line.startswith(f"| {task} "))
+        assert f"| {value:.2f} |" in row
+    assert "(reported)" in section
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("release", sorted(PROJECT.release_files))
+def test_every_release_has_a_card_without_gaps(release: str, language: str) -> None:
+    card = shipped_card(release, "zh" if language == "zh" else "en")
+    assert not re.search(r"None|\{\{(?!\.)|\bunresolved\b|\bTODO\b|\n\n\n", card)
+    assert not re.search(r"^\|(.*\|)?[ \t]*\|", card, re.M), "an empty cell"
+    for heading, following in re.findall(r"^(#+ .*)\n+(#+ |\Z)?", card, re.M):
+        if following and "```" not in card.split(heading)[0].rpartition("\n## ")[2]:
+            assert len(following.strip()) > len(heading.split()[0]), f"empty section: {heading}"
+    for block in re.findall(r"^```bash\n(.*?)^```", card, re.M | re.S):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True, timeout=20)
+
+
+def test_both_languages_say_the_same() -> None:
+    """The same commands, the same figures, as many sections, tables and list items."""
+    for release in PROJECT.release_files:
+        english, chinese = shipped_card(release), shipped_card(release, "zh")
+        blocks = [re.findall(r"^```.*?^```", c, re.M | re.S) for c in (english, chinese)]
+        assert blocks[0] == blocks[1]
+        bare = [re.sub(r"^```.*?^```", "", c, flags=re.M | re.S) for c in (english, chinese)]
+        for pattern in (r"^#+ ", r"^\|", r"^- ", r"[+-]?\d+\.\d\d\b"):
+            counts = [len(re.findall(pattern, text, re.M)) for text in bare]
+            assert counts[0] == counts[1], (release, pattern)
