@@ -141,8 +141,15 @@ def _eval_result(score: Scored, source_url: str | None) -> EvalResult:
 
 
 def _modelscope(card: CardData) -> str:
-    from modelscope_hub.constants import License
-
+    try:
+        from modelscope_hub.constants import License
+    except ImportError as error:
+        raise RelforgeError(
+            "ModelScope's library is not installed",
+            code=ExitCode.ENVIRONMENT,
+            why="it tells the licences that ModelScope knows",
+            hint="pip install 'relforge[hub]'",
+        ) from error
     meta = card.metadata
     known = {one.value for one in License}
     data: dict[str, Any] = {
@@ -185,6 +192,43 @@ def eval_results(card: CardData, source_url: str | None = None) -> Mapping[str, 
         name: yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False).encode()
         for name, entries in sorted(files.items())
     }
+
+
+def accepted_by_hub(text: str, endpoint: str | None) -> None:
+    """Asks the Hugging Face Hub, or *endpoint*, whether it takes the head of a card.
+
+    Raises RelforgeError: GATE with the hub's own words when it does not, ENVIRONMENT when it cannot
+    be asked.
+    """
+    from huggingface_hub import ModelCard, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    usual = constants.ENDPOINT
+    try:
+        # The library asks the address that it was loaded with, and has no parameter for another.
+        constants.ENDPOINT = endpoint or usual
+        ModelCard(text).validate(repo_type="model")
+    except ValueError as error:
+        raise _refused("the hub", str(error)) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise _unreachable(endpoint or usual, error) from error
+    except Exception as error:
+        # The transport's errors, which the library does not wrap: httpx's, or its successor's.
+        if not type(error).__module__.startswith("httpx"):
+            raise
+        raise _unreachable(endpoint or usual, error) from error
+    finally:
+        constants.ENDPOINT = usual
+
+
+def _unreachable(endpoint: str, error: Exception) -> RelforgeError:
+    return RelforgeError(
+        "the hub could not be asked whether it takes the card",
+        code=ExitCode.ENVIRONMENT,
+        where=endpoint,
+        why=str(error),
+        hint="set hubs.huggingface.endpoint in the site configuration, or leave --validate out",
+    )
 
 
 def _refused(library: str, why: str) -> RelforgeError:

@@ -65,6 +65,12 @@ def card(
             "exit 6 when it is stale.",
         ),
     ] = False,
+    validate: Annotated[
+        bool,
+        typer.Option(
+            "--validate", help="With --target hf: also ask the hub of the site whether it takes it."
+        ),
+    ] = False,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -89,6 +95,7 @@ def card(
         target=target.value,
         out=out,
         check=check,
+        validate=validate,
         as_json=json_,
     )
     raise typer.Exit(code)

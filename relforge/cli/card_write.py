@@ -9,10 +9,11 @@ from pathlib import Path
 
 from relforge.card.collect import material_of
 from relforge.card.gather import gather
+from relforge.card.metadata import accepted_by_hub
 from relforge.card.model import Language, Target
 from relforge.card.output import CardOutput, CardsOutput, card_files, card_name, kept_texts
 from relforge.cli.common import print_json, select, to_stderr, workplace
-from relforge.errors import ExitCode
+from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import write_atomic
 from relforge.manifest.project import Project
@@ -36,9 +37,16 @@ def write_cards(
     target: Target,
     out: Path | None,
     check: bool,
+    validate: bool,
     as_json: bool,
 ) -> int:
     """Exit code 0, or 6 where ``check`` finds a stale card. Raises RelforgeError."""
+    if validate and target != "hf":
+        raise RelforgeError(
+            f"--validate asks the Hugging Face Hub, and the card is for {target}",
+            code=ExitCode.USAGE,
+            hint="leave out --validate, or write the card with --target hf",
+        )
     place = workplace(project, site)
     chosen = select(
         place.project, devices=devices, releases=releases, models=models, everything=everything
@@ -52,6 +60,10 @@ def write_cards(
         if check and not (folder / card_name(languages[0])).is_file() and published.is_dir():
             folder = published
         files = _files(plan, folder, place.project, languages, target)
+        if validate:
+            for language in languages:
+                text = files[card_name(language)].decode()
+                accepted_by_hub(text, place.site.hubs.huggingface.endpoint)
         stale = tuple(name for name, data in files.items() if _read(folder / name) != data)
         cards.append(
             CardOutput(

@@ -1,0 +1,134 @@
+"""`relforge card`: files for each release, kept text, and a check that finds what is stale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relforge.cli.dispatch import dispatch
+from relforge.manifest.project import builtin_root
+
+RELEASE = "tiny-adder-cpu_x86"
+Card = Callable[..., int]
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
+    monkeypatch.chdir(builtin_root())
+    (tmp_path / "site.yaml").write_text("kind: site\nhome: home\ndist: dist\n")
+    monkeypatch.setenv("RELFORGE_SITE", str(tmp_path / "site.yaml"))
+
+    def run(*words: str) -> int:
+        return dispatch("card", ["--release", RELEASE, "--out", str(tmp_path / "cards"), *words])
+
+    return run
+
+
+def test_both_languages_are_written_and_writing_again_changes_nothing(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert card() == 0
+    folder = tmp_path / "cards" / RELEASE
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(folder / "README.md"), str(folder / "README_zh.md")]
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert card() == 0
+    assert "nothing changed" in capsys.readouterr().err
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert after == before
+    assert "## 运行方法" in (folder / "README_zh.md").read_text()
+
+
+def test_one_language_for_another_hub(card: Card, tmp_path: Path) -> None:
+    assert card("--lang", "zh", "--target", "github") == 0
+    folder = tmp_path / "cards" / RELEASE
+    assert [path.name for path in folder.iterdir()] == ["README_zh.md"]
+    assert (folder / "README_zh.md").read_text().startswith("# tiny-adder")
+
+
+def test_text_of_people_survives_and_the_rest_is_written_anew(card: Card, tmp_path: Path) -> None:
+    card()
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    text = path.read_text()
+    mine = "Tell us how you use it: the forum is open.\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+    edited = text.replace(
+        "<!-- relforge:free running -->\n", f"<!-- relforge:free running -->\n{mine}\n"
+    ).replace("# tiny-adder", "# Tiny Adder")
+    path.write_text(edited)
+    assert card() == 0
+    again = path.read_text()
+    assert f"<!-- relforge:free running -->\n{mine}\n<!-- relforge:end running -->" in again
+    assert "# Tiny Adder" not in again
+    assert card("--check") == 0, "edits in the blocks are not stale"
+
+
+def test_a_stale_card_is_shown_line_by_line_and_exits_6(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card()
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    stale = path.read_text().replace("256 tokens", "4096 tokens")
+    path.write_text(stale)
+    capsys.readouterr()
+    assert card("--check", "--json") == 6
+    said = capsys.readouterr()
+    assert "-| Longest context | 4096 tokens |" in said.err
+    assert "+| Longest context | 256 tokens |" in said.err
+    (found,) = json.loads(said.out)["cards"]
+    assert found["stale"] == ["README.md"]
+    assert path.read_text() == stale, "a check writes nothing"
+
+
+def test_a_card_that_is_not_there_is_stale(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert card("--check") == 6
+    assert "README.md: is not there" in capsys.readouterr().err
+    assert not (tmp_path / "cards").exists()
+
+
+def test_the_published_card_is_checked_where_no_other_is(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card()
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "cards" / RELEASE).rename(tmp_path / "dist" / RELEASE)
+    assert card("--check") == 0
+    path = tmp_path / "dist" / RELEASE / "README_zh.md"
+    path.write_text(path.read_text() + "\n更多。\n")
+    capsys.readouterr()
+    assert card("--check") == 6
+    assert f"--- {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("<!-- relforge:end running -->\n", "", "'running' of line"),
+        ("<!-- relforge:free running -->\n", "<!-- relforge:free walking -->\n", "'walking'"),
+        ("<!-- relforge:free limits -->\n", "", "did not begin"),
+    ],
+)  # fmt: skip
+def test_text_that_could_be_lost_stops_the_writing(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, why: str
+) -> None:
+    card()
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    broken = path.read_text().replace(old, new)
+    path.write_text(broken)
+    capsys.readouterr()
+    assert card() == 6
+    said = capsys.readouterr().err
+    assert why in said
+    assert f"{path}:" in said
+    assert path.read_text() == broken
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--lang", "de"], 2), (["--validate", "--target", "github"], 2)]
+)
+def test_wrong_words(card: Card, words: list[str], code: int) -> None:
+    assert card(*words) == code
