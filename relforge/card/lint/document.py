@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-    from relforge.card.lint.shell import Command
+    from relforge.card.lint.dockerwords import Docker
+    from relforge.card.lint.shell import Command, Expansion
 
 _FRONT_MATTER = re.compile(r"\A(?:\ufeff)?---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.S | re.M)
 SHELLS = frozenset({"bash", "sh", "shell", "zsh", "console", "shell-session", "terminal"})
@@ -57,6 +58,20 @@ class Block:
         from relforge.card.lint.shell import commands
 
         return commands(self.text, self.first_line) if self.is_shell else ()
+
+    @cached_property
+    def typed(self) -> str:
+        """What a reader types of a shell block: without prompts and without answers."""
+        from relforge.card.lint.shell import typed
+
+        return typed(self.text)
+
+    @cached_property
+    def expansions(self) -> tuple[Expansion, ...]:
+        """Where a shell block uses variables."""
+        from relforge.card.lint.shell import expansions
+
+        return expansions(self.text, self.first_line) if self.is_shell else ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,20 @@ class Document:
     def commands(self) -> tuple[Command, ...]:
         """The simple commands of all shell blocks, in order."""
         return tuple(command for block in self.blocks for command in block.commands)
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """What the shell blocks set each variable to, at last; other variables kept within."""
+        from relforge.card.lint.variables import assigned
+
+        return assigned(self.commands)
+
+    @cached_property
+    def containers(self) -> tuple[Docker, ...]:
+        """The calls of container engines, in order."""
+        from relforge.card.lint.dockerwords import calls
+
+        return tuple(calls(self.commands, self.variables))
 
     @cached_property
     def words(self) -> str:
