@@ -38,7 +38,8 @@ class Block:
 
     text: str
     language: str
-    """The first word of the info string, in lower case; empty without one."""
+    """The first word of the info string, in lower case; empty without one. Behind a directive
+    (``{code-block} bash``) it is the directive's argument."""
     info: str
     line: int
     first_line: int
@@ -130,7 +131,7 @@ class Span:
     line: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Document:
     """One card. ``base``: the folder that relative links start from; None for text from a pipe."""
 
@@ -294,7 +295,7 @@ class _Reader:
         self.blocks.append(
             Block(
                 text=token.content,
-                language=info.split()[0].lower() if info else "",
+                language=_language(info),
                 info=info,
                 line=line,
                 first_line=line + 1 if fenced else line,
@@ -337,6 +338,13 @@ class _Reader:
             elif child.type in ("text", "html_inline"):
                 shown.append(child.content)
         return "".join(shown)
+
+
+def _language(info: str) -> str:
+    words = info.lower().split()
+    if len(words) > 1 and words[0].startswith("{"):
+        return words[1]
+    return words[0] if words else ""
 
 
 def _level(source: list[str], index: int) -> int:
