@@ -55,7 +55,8 @@ def _refused(scripts: list[str]) -> list[str]:
 
     An unended heredoc is no failure to bash, so those are looked at one by one.
     """
-    alone, closed = [], []
+    alone: list[str] = []
+    closed: list[str] = []
     for script in scripts:
         if "<<" not in script:
             (closed if parses(script) else alone).append(script)

@@ -38,7 +38,7 @@ class Block:
 
     text: str
     language: str
-    """The first word of the info string, in lower case; empty without one."""
+    """The language that the info string names, in lower case; empty without one."""
     info: str
     line: int
     first_line: int
@@ -230,13 +230,14 @@ def _front_matter(text: str) -> FrontMatter | None:
         return None
     data, error = None, None
     try:
-        data = yaml.load(match[1], Loader=_LOADER)  # noqa: S506 - a safe loader
+        data = yaml.load(match[1], Loader=LOADER)  # noqa: S506 - a safe loader
     except yaml.YAMLError as problem:
         error = str(problem)
     return FrontMatter(text=match[1], first_line=2, data=data, error=error)
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, the fast one where there is one."""
 
 
 class _Reader:
@@ -294,7 +295,7 @@ class _Reader:
         self.blocks.append(
             Block(
                 text=token.content,
-                language=info.split()[0].lower() if info else "",
+                language=_language(info),
                 info=info,
                 line=line,
                 first_line=line + 1 if fenced else line,
@@ -337,6 +338,14 @@ class _Reader:
             elif child.type in ("text", "html_inline"):
                 shown.append(child.content)
         return "".join(shown)
+
+
+def _language(info: str) -> str:
+    """The first word; of a directive of MyST (``{code-block} bash``) the language it names."""
+    words = info.split()
+    if len(words) > 1 and words[0] in ("{code-block}", "{code}", "{sourcecode}"):
+        words = words[1:]
+    return words[0].lower() if words else ""
 
 
 def _level(source: list[str], index: int) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from relforge.card.lint.document import Block
+import yaml
+
+from relforge.card.lint.document import LOADER, Block
 from relforge.card.lint.mojibake import repaired
 from relforge.card.lint.shell import looks_like_commands, quoted_lines
 
@@ -14,7 +16,7 @@ Kind = Literal["prose", "tree", "yaml"]
 _TREE = re.compile(r"[├└│┌]")
 _IDEOGRAPH = re.compile(r"^[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 _REMARK = re.compile(
-    r"^(?:note|nb|warning|caution|important|attention|tip|hint|remark|todo)\s*[:：]\s*\S", re.I
+    r"^(?:note|nb|warning|caution|important|attention|tip|hint|remark|todo)\s*[:\uff1a]\s*\S", re.I
 )
 _SIGNS = re.compile(r"[|;&<>$`={}\\]|(?:^|\s)-")
 _CAPITALISED = re.compile(r"^[A-Z][a-z]+[,:]?$")
@@ -67,6 +69,24 @@ def is_pasted(block: Block) -> bool:
         (line for line in block.typed.split("\n") if line.strip() and line.lstrip()[0] != "#"), ""
     )
     return looks_like_commands(first)
+
+
+def language_of(block: Block) -> str:
+    """``bash`` or ``yaml`` for a block whose text leaves no doubt; empty for others."""
+    lines = [line for line in block.text.split("\n") if line.strip()]
+    if block.is_shell and is_pasted(block):
+        return "bash"
+    keys = [line for line in lines if _KEY.match(line)]
+    if len(keys) < _LEAST_KEYS or any(_IDEOGRAPH.match(line) for line in lines):
+        return ""
+    if not all(_KEY.match(line) or _BETWEEN_KEYS.match(line) or line[0] == " " for line in lines):
+        return ""
+    try:
+        data = yaml.load(block.text, Loader=LOADER)  # noqa: S506 - a safe loader
+    except yaml.YAMLError:
+        return ""
+    nested = isinstance(data, dict) and any(isinstance(one, dict | list) for one in data.values())
+    return "yaml" if nested else ""
 
 
 def is_script(block: Block) -> bool:

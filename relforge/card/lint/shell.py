@@ -113,8 +113,10 @@ def commands(text: str, first_line: int) -> tuple[Command, ...]:
 def typed(text: str) -> str:
     """What a reader types, line by line: prompts become blanks, answers become empty lines.
 
-    A text without prompts is typed as a whole.
+    A text without prompts is typed as a whole, but for the options of a directive of MyST.
     """
+    if text.lstrip().startswith(":"):
+        text = re.sub(r"\A(?:\s*:[a-z][\w-]*:[^\n]*\n)+", lambda m: "\n" * m[0].count("\n"), text)
     if _PROMPT.search(text) is None:
         return text
     lines: list[str] = []

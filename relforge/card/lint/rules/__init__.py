@@ -11,6 +11,9 @@ _THEMES: tuple[str, ...] = (
     "shell",
     "shell_variables",
     "shell_placeholders",
+    "yaml_blocks",
+    "encoding",
+    "markup",
 )
 """Modules with a ``RULES`` tuple, in the order in which ``card lint --rules`` lists them."""
 

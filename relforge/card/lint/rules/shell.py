@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from relforge.card.lint.bash import unreadable
 from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.pasted import commands_only, is_pasted, no_commands
+from relforge.card.lint.pasted import commands_only, is_pasted, language_of, no_commands
 from relforge.card.lint.placeholders import without_redirected
 from relforge.card.lint.shell import quoted_lines
 
@@ -125,6 +125,17 @@ def _continuations(document: Document) -> Iterator[tuple[Block, int, str, str]]:
                 yield block, number, line, lines[number + 1] if number + 1 < len(lines) else ""
 
 
+def _language(document: Document) -> Iterator[Hit]:
+    for block in document.blocks:
+        if block.fenced and not block.info and (language := language_of(block)):
+            what = "YAML" if language == "yaml" else "commands"
+            yield Hit(
+                block.line,
+                f"the block holds {what}, and its fence does not say so",
+                f"begin the block with ```{language}",
+            )
+
+
 RULES = (
     Rule(
         id="shell-syntax",
@@ -143,7 +154,7 @@ RULES = (
         check=_prose,
     ),
     Rule(
-        id="shell-glued",
+        id="shell-glued-continuation",
         severity="error",
         title="A backslash without a blank before it joins two words",
         why="The option of the next line becomes part of this one's value, and is lost.",
@@ -151,11 +162,19 @@ RULES = (
         check=_glued,
     ),
     Rule(
-        id="shell-continuation",
+        id="shell-broken-continuation",
         severity="error",
         title="A continued line that does not go on",
         why="The command runs without the options below it, and these run as commands.",
         remedy="remove the empty line, or the backslash",
         check=_broken,
+    ),
+    Rule(
+        id="shell-fence-language",
+        severity="note",
+        title="A block of commands or YAML without a language",
+        why="It shows without colours, and programs that read cards do not know what it is.",
+        remedy="name the language",
+        check=_language,
     ),
 )

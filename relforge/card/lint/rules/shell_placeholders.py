@@ -18,7 +18,8 @@ _OWN_NAME = re.compile(r"[A-Z][A-Z0-9_]{2,}")
 
 
 def _placeholder(document: Document) -> Iterator[Hit]:
-    for block, number, line, quoted in _lines(document):
+    for block, number, whole, quoted in _lines(document):
+        line = without_comment(whole)
         seen: set[str] = set()
         for match in ANGLED.finditer(line):
             name = match[1]
@@ -45,11 +46,18 @@ def _placeholder(document: Document) -> Iterator[Hit]:
             names = [word, *([assigned[1]] if assigned else [])]
             obvious = "/" in word and not word.startswith("|")
             known = obvious or any(_explained(document, block, name) for name in names)
+            # A comment on the very line is an explanation, whatever it says.
+            known = known or without_comment(whole) != whole
             yield Hit(
                 block.first_line + number,
                 f"the placeholder `{word}` is left",
                 severity="note" if known else None,
             )
+
+
+def _placeholders(document: Document) -> Iterator[Hit]:
+    yield from _placeholder(document)
+    yield from _address(document)
 
 
 def _address(document: Document) -> Iterator[Hit]:
@@ -67,6 +75,8 @@ def _address(document: Document) -> Iterator[Hit]:
                     command.line,
                     f"`{name}` is set to `{value}`, which is no address: no host name has an"
                     " underscore",
+                    "show an address, 192.0.2.1 for example, and say whose it is",
+                    severity="error",
                 )
 
 
@@ -116,7 +126,7 @@ def _as_name(name: str) -> str:
 
 
 def _lines(document: Document) -> Iterator[tuple[Block, int, str, bool]]:
-    """Lines of shell blocks without comments, and whether each stands within longer quotes."""
+    """Lines of commands in shell blocks, and whether each stands within longer quotes."""
     for block in document.blocks:
         if not block.is_shell:
             continue
@@ -124,7 +134,7 @@ def _lines(document: Document) -> Iterator[tuple[Block, int, str, bool]]:
         quoted = quoted_lines(block.typed)
         for number, line in enumerate(block.typed.split("\n")):
             if number not in others:
-                yield block, number, without_comment(line), number in quoted
+                yield block, number, line, number in quoted
 
 
 RULES = (
@@ -134,15 +144,7 @@ RULES = (
         title="A placeholder in a command",
         why="The command fails as it is printed, and the card does not say what belongs there.",
         remedy="put in a real value, or a variable that the card sets and explains",
-        check=_placeholder,
-    ),
-    Rule(
-        id="shell-address",
-        severity="error",
-        title="A variable for an address holds none",
-        why="The nodes wait for a host that no name server knows.",
-        remedy="show an address, 192.0.2.1 for example, and say whose it is",
-        check=_address,
+        check=_placeholders,
     ),
     Rule(
         id="shell-missing-dollar",

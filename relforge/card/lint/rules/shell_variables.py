@@ -9,6 +9,7 @@ from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.pasted import is_pasted, is_script, no_commands
 from relforge.card.lint.placeholders import without_comment
+from relforge.card.lint.shell import Command
 from relforge.card.lint.variables import DECLARE
 
 _OF_THE_SHELL = frozenset(
@@ -41,9 +42,17 @@ def _unset(document: Document) -> Iterator[Hit]:
         lines = block.typed.split("\n")
         for use in block.expansions:
             name = use.name
-            if name in told or name[0].isdigit() or use.within == "heredoc":
+            if name in told or use.within == "heredoc" or _SAFE.match(use.operator):
                 continue
-            if _of_environment(name) or _SAFE.match(use.operator):
+            if name.isdigit():
+                if name != "0" and not use.within and is_pasted(block) and not is_script(block):
+                    yield Hit(
+                        use.line,
+                        f"`${name}` is empty: a shell that is pasted into has no arguments",
+                        "set a value, or give the script as a file and show how it is called",
+                    )
+                continue
+            if _of_environment(name):
                 continue
             number = use.line - block.first_line
             if number in others:
@@ -84,37 +93,26 @@ def _default(document: Document) -> Iterator[Hit]:
             )
 
 
-def _positional(document: Document) -> Iterator[Hit]:
-    for block in document.blocks:
-        if is_script(block) or not is_pasted(block):
-            continue
-        for use in block.expansions:
-            if use.name[0].isdigit() and use.name != "0" and not use.within:
-                if _SAFE.match(use.operator):
-                    continue
-                yield Hit(use.line, f"`${use.name}` is empty in a block that is pasted")
+def _readonly(document: Document) -> Iterator[Hit]:
+    for command in _pasted_commands(document):
+        if command.program == "readonly" and len(command.words) > 1:
+            name = command.argv[1].partition("=")[0]
+            yield Hit(command.line, f"`readonly {name}`: pasted a second time, the block fails")
 
 
-def _session(document: Document) -> Iterator[Hit]:
+def _exit(document: Document) -> Iterator[Hit]:
+    for command in _pasted_commands(document):
+        # A bare `exit` leaves a container or another host.
+        if command.program == "exit" and len(command.words) > 1:
+            yield Hit(
+                command.line, f"`{' '.join(command.argv)}` closes the shell it is pasted into"
+            )
+
+
+def _pasted_commands(document: Document) -> Iterator[Command]:
     for block in document.blocks:
-        if is_script(block) or not is_pasted(block):
-            continue
-        functions = "()" in block.text
-        for command in block.commands:
-            words = command.argv
-            if command.program == "readonly" and len(words) > 1:
-                name = words[1].partition("=")[0]
-                yield Hit(
-                    command.line,
-                    f"`readonly {name}`: pasted a second time, the block fails",
-                    "set it without readonly",
-                )
-            elif command.program == "exit" and len(words) > 1 and not functions:
-                yield Hit(
-                    command.line,
-                    f"`{' '.join(words)}` in a block that is pasted closes the reader's shell",
-                    "say what is wrong, without exit; or give the script as a file",
-                )
+        if block.is_shell and is_pasted(block) and not is_script(block):
+            yield from block.commands
 
 
 def _first_set(document: Document) -> dict[str, int]:
@@ -174,7 +172,7 @@ RULES = (
         check=_unset,
     ),
     Rule(
-        id="shell-default",
+        id="shell-bad-default",
         severity="error",
         title="A default that is none",
         why="`${NAME:value}` takes a part of a string; the variable stays empty.",
@@ -182,19 +180,19 @@ RULES = (
         check=_default,
     ),
     Rule(
-        id="shell-positional",
-        severity="error",
-        title="An argument in a block that is pasted",
-        why="A shell that commands are pasted into has no arguments, so the value is empty.",
-        remedy="set the variable to a value, or give the script as a file with its call",
-        check=_positional,
+        id="shell-readonly",
+        severity="warning",
+        title="A variable made readonly in a block that is pasted",
+        why="The block works once in a shell; the next time every such line is an error.",
+        remedy="set it without readonly",
+        check=_readonly,
     ),
     Rule(
-        id="shell-session",
+        id="shell-exit",
         severity="warning",
-        title="A block that spoils the shell it is pasted into",
-        why="The terminal closes, or the block cannot be pasted a second time.",
-        remedy="leave it out",
-        check=_session,
+        title="An exit in a block that is pasted",
+        why="The reader's terminal closes, with what it could have said.",
+        remedy="say what is wrong without exit, or give the script as a file",
+        check=_exit,
     ),
 )
