@@ -38,8 +38,7 @@ class Block:
 
     text: str
     language: str
-    """The first word of the info string, in lower case; empty without one. Behind a directive
-    (``{code-block} bash``) it is the directive's argument."""
+    """The language that the info string names, in lower case; empty without one."""
     info: str
     line: int
     first_line: int
@@ -131,7 +130,7 @@ class Span:
     line: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Document:
     """One card. ``base``: the folder that relative links start from; None for text from a pipe."""
 
@@ -231,13 +230,14 @@ def _front_matter(text: str) -> FrontMatter | None:
         return None
     data, error = None, None
     try:
-        data = yaml.load(match[1], Loader=_LOADER)  # noqa: S506 - a safe loader
+        data = yaml.load(match[1], Loader=LOADER)  # noqa: S506 - a safe loader
     except yaml.YAMLError as problem:
         error = str(problem)
     return FrontMatter(text=match[1], first_line=2, data=data, error=error)
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, the fast one where there is one."""
 
 
 class _Reader:
@@ -341,10 +341,11 @@ class _Reader:
 
 
 def _language(info: str) -> str:
-    words = info.lower().split()
-    if len(words) > 1 and words[0].startswith("{"):
-        return words[1]
-    return words[0] if words else ""
+    """The first word; of a directive of MyST (``{code-block} bash``) the language it names."""
+    words = info.split()
+    if len(words) > 1 and words[0] in ("{code-block}", "{code}", "{sourcecode}"):
+        words = words[1:]
+    return words[0].lower() if words else ""
 
 
 def _level(source: list[str], index: int) -> int:

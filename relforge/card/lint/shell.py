@@ -79,7 +79,8 @@ class Expansion:
     operator: str
     """What follows the name within the braces, ``:-value`` for example; empty without."""
     line: int
-    in_function: bool
+    within: str
+    """``function`` or ``heredoc``, or empty at the top."""
 
 
 def looks_like_commands(text: str) -> bool:
@@ -112,8 +113,10 @@ def commands(text: str, first_line: int) -> tuple[Command, ...]:
 def typed(text: str) -> str:
     """What a reader types, line by line: prompts become blanks, answers become empty lines.
 
-    A text without prompts is typed as a whole.
+    A text without prompts is typed as a whole, but for the options of a directive of MyST.
     """
+    if text.lstrip().startswith(":"):
+        text = re.sub(r"\A(?:\s*:[a-z][\w-]*:[^\n]*\n)+", lambda m: "\n" * m[0].count("\n"), text)
     if _PROMPT.search(text) is None:
         return text
     lines: list[str] = []
@@ -132,27 +135,34 @@ def typed(text: str) -> str:
 _PROMPT = re.compile(r"(?m)^[ \t]*(?:\([\w.-]+\) ?)?(?:[\w.-]+@[\w.-]+[^\n$#]{0,40})?\$ (?=\S)")
 
 
+def parses(text: str) -> bool:
+    """Whether the grammar finds no fault in a script; bash may still find one."""
+    return not _tree(text).root_node.has_error
+
+
 def expansions(text: str, first_line: int) -> tuple[Expansion, ...]:
     """Where the shell replaces variables of a script, in order; those of arithmetic excepted."""
     text = typed(text)
     data = text.encode()
     found: list[Expansion] = []
 
-    def visit(node: Node, in_function: bool) -> None:
+    def visit(node: Node, within: str) -> None:
         if node.type in ("simple_expansion", "expansion"):
             raw = data[node.start_byte : node.end_byte].decode(errors="replace")
             match = _EXPANSION.match(raw)
             if match is not None:
                 line = first_line + node.start_point[0]
-                found.append(Expansion(match[1] or match[2], match[3] or "", line, in_function))
-        in_function = in_function or node.type == "function_definition"
+                found.append(Expansion(match[1] or match[2], match[3] or "", line, within))
+        if node.type in _SCOPES:
+            within = _SCOPES[node.type]
         for child in node.named_children:
-            visit(child, in_function)
+            visit(child, within)
 
-    visit(_tree(text).root_node, False)
+    visit(_tree(text).root_node, "")
     return tuple(found)
 
 
+_SCOPES = {"function_definition": "function", "heredoc_body": "heredoc"}
 _EXPANSION = re.compile(r"\$(?:([A-Za-z_]\w*|[0-9])|\{([A-Za-z_]\w*|[0-9]+)(.*)\})", re.S)
 
 

@@ -7,7 +7,14 @@ from importlib import import_module
 
 from relforge.card.lint.finding import Rule
 
-_THEMES: tuple[str, ...] = ()
+_THEMES: tuple[str, ...] = (
+    "shell",
+    "shell_variables",
+    "shell_placeholders",
+    "yaml_blocks",
+    "encoding",
+    "markup",
+)
 """Modules with a ``RULES`` tuple, in the order in which ``card lint --rules`` lists them."""
 
 
