@@ -14,6 +14,20 @@ _THEMES: tuple[str, ...] = (
     "yaml_blocks",
     "encoding",
     "markup",
+    "identity",
+    "evaluation",
+    "comparison",
+    "claims",
+    "settings",
+    "safety",
+    "site",
+    "metadata",
+    "steps",
+    "requests",
+    "python",
+    "text",
+    "links",
+    "supply",
 )
 """Modules with a ``RULES`` tuple, in the order in which ``card lint --rules`` lists them."""
 
