@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-    from relforge.card.lint.shell import Command
+    from relforge.card.lint.dockerwords import Docker
+    from relforge.card.lint.shell import Command, Expansion
 
 _FRONT_MATTER = re.compile(r"\A(?:\ufeff)?---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.S | re.M)
 SHELLS = frozenset({"bash", "sh", "shell", "zsh", "console", "shell-session", "terminal"})
@@ -37,7 +38,7 @@ class Block:
 
     text: str
     language: str
-    """The first word of the info string, in lower case; empty without one."""
+    """The language that the info string names, in lower case; empty without one."""
     info: str
     line: int
     first_line: int
@@ -57,6 +58,20 @@ class Block:
         from relforge.card.lint.shell import commands
 
         return commands(self.text, self.first_line) if self.is_shell else ()
+
+    @cached_property
+    def typed(self) -> str:
+        """What a reader types of a shell block: without prompts and without answers."""
+        from relforge.card.lint.shell import typed
+
+        return typed(self.text)
+
+    @cached_property
+    def expansions(self) -> tuple[Expansion, ...]:
+        """Where a shell block uses variables."""
+        from relforge.card.lint.shell import expansions
+
+        return expansions(self.text, self.first_line) if self.is_shell else ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,7 @@ class Span:
     line: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Document:
     """One card. ``base``: the folder that relative links start from; None for text from a pipe."""
 
@@ -137,6 +152,20 @@ class Document:
     def commands(self) -> tuple[Command, ...]:
         """The simple commands of all shell blocks, in order."""
         return tuple(command for block in self.blocks for command in block.commands)
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """What the shell blocks set each variable to, at last; other variables kept within."""
+        from relforge.card.lint.variables import assigned
+
+        return assigned(self.commands)
+
+    @cached_property
+    def containers(self) -> tuple[Docker, ...]:
+        """The calls of container engines, in order."""
+        from relforge.card.lint.dockerwords import calls
+
+        return tuple(calls(self.commands, self.variables))
 
     @cached_property
     def words(self) -> str:
@@ -201,13 +230,14 @@ def _front_matter(text: str) -> FrontMatter | None:
         return None
     data, error = None, None
     try:
-        data = yaml.load(match[1], Loader=_LOADER)  # noqa: S506 - a safe loader
+        data = yaml.load(match[1], Loader=LOADER)  # noqa: S506 - a safe loader
     except yaml.YAMLError as problem:
         error = str(problem)
     return FrontMatter(text=match[1], first_line=2, data=data, error=error)
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, the fast one where there is one."""
 
 
 class _Reader:
@@ -265,7 +295,7 @@ class _Reader:
         self.blocks.append(
             Block(
                 text=token.content,
-                language=info.split()[0].lower() if info else "",
+                language=_language(info),
                 info=info,
                 line=line,
                 first_line=line + 1 if fenced else line,
@@ -308,6 +338,14 @@ class _Reader:
             elif child.type in ("text", "html_inline"):
                 shown.append(child.content)
         return "".join(shown)
+
+
+def _language(info: str) -> str:
+    """The first word; of a directive of MyST (``{code-block} bash``) the language it names."""
+    words = info.split()
+    if len(words) > 1 and words[0] in ("{code-block}", "{code}", "{sourcecode}"):
+        words = words[1:]
+    return words[0].lower() if words else ""
 
 
 def _level(source: list[str], index: int) -> int:

@@ -8,7 +8,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+    from tree_sitter import Node, Parser, Tree
+
+_WRAPPERS = frozenset({"sudo", "time", "nohup", "env", "exec", "command", "stdbuf", "setsid"})
+_WITH_VALUE = frozenset({"-u", "-g", "-o", "--user", "--group"})
 
 _PROGRAMS = re.compile(
     r"^\s*(?:\$ |# )?(?:sudo |time |nohup |[A-Za-z_]\w*=\S* )*"
@@ -54,6 +57,31 @@ class Command:
         """The words' text."""
         return tuple(word.text for word in self.words)
 
+    @property
+    def started(self) -> tuple[Word, ...]:
+        """The words from the program that ``sudo``, ``env`` and their like start."""
+        words = self.words
+        while words and words[0].text in _WRAPPERS:
+            words = words[1:]
+            while words and (words[0].text.startswith("-") or _ASSIGNMENT.match(words[0].text)):
+                words = words[2 if words[0].text in _WITH_VALUE else 1 :]
+        return words
+
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """``$name`` or ``${name<operator>}`` where the shell replaces it, not within single quotes."""
+
+    name: str
+    operator: str
+    """What follows the name within the braces, ``:-value`` for example; empty without."""
+    line: int
+    within: str
+    """``function`` or ``heredoc``, or empty at the top."""
+
 
 def looks_like_commands(text: str) -> bool:
     """Whether the first lines of a block without a language are commands."""
@@ -64,10 +92,10 @@ def looks_like_commands(text: str) -> bool:
 def commands(text: str, first_line: int) -> tuple[Command, ...]:
     """The simple commands of a script, those within loops and substitutions included.
 
-    What does not parse is left out; `bash -n` says what is wrong with it. A prompt (``$ ``) at the
-    begin of a line is not part of the command.
+    What does not parse is left out; `bash -n` says what is wrong with it. Prompts and what was
+    answered to them are no commands.
     """
-    text = re.sub(r"(?m)^(\s*)\$ ", r"\1  ", text)
+    text = typed(text)
     data = text.encode()
     found: list[Command] = []
 
@@ -78,8 +106,80 @@ def commands(text: str, first_line: int) -> tuple[Command, ...]:
         for child in node.named_children:
             visit(child)
 
-    visit(_parser().parse(data).root_node)
+    visit(_tree(text).root_node)
     return tuple(found)
+
+
+def typed(text: str) -> str:
+    """What a reader types, line by line: prompts become blanks, answers become empty lines.
+
+    A text without prompts is typed as a whole, but for the options of a directive of MyST.
+    """
+    if text.lstrip().startswith(":"):
+        text = re.sub(r"\A(?:\s*:[a-z][\w-]*:[^\n]*\n)+", lambda m: "\n" * m[0].count("\n"), text)
+    if _PROMPT.search(text) is None:
+        return text
+    lines: list[str] = []
+    going_on = False
+    for line in text.split("\n"):
+        match = _PROMPT.match(line)
+        if match is not None:
+            line = " " * match.end() + line[match.end() :]
+        elif not going_on:
+            line = line if line.lstrip().startswith("#") else ""
+        going_on = line.endswith("\\")
+        lines.append(line)
+    return "\n".join(lines)
+
+
+_PROMPT = re.compile(r"(?m)^[ \t]*(?:\([\w.-]+\) ?)?(?:[\w.-]+@[\w.-]+[^\n$#]{0,40})?\$ (?=\S)")
+
+
+def parses(text: str) -> bool:
+    """Whether the grammar finds no fault in a script; bash may still find one."""
+    return not _tree(text).root_node.has_error
+
+
+def expansions(text: str, first_line: int) -> tuple[Expansion, ...]:
+    """Where the shell replaces variables of a script, in order; those of arithmetic excepted."""
+    text = typed(text)
+    data = text.encode()
+    found: list[Expansion] = []
+
+    def visit(node: Node, within: str) -> None:
+        if node.type in ("simple_expansion", "expansion"):
+            raw = data[node.start_byte : node.end_byte].decode(errors="replace")
+            match = _EXPANSION.match(raw)
+            if match is not None:
+                line = first_line + node.start_point[0]
+                found.append(Expansion(match[1] or match[2], match[3] or "", line, within))
+        if node.type in _SCOPES:
+            within = _SCOPES[node.type]
+        for child in node.named_children:
+            visit(child, within)
+
+    visit(_tree(text).root_node, "")
+    return tuple(found)
+
+
+_SCOPES = {"function_definition": "function", "heredoc_body": "heredoc"}
+_EXPANSION = re.compile(r"\$(?:([A-Za-z_]\w*|[0-9])|\{([A-Za-z_]\w*|[0-9]+)(.*)\})", re.S)
+
+
+def quoted_lines(text: str) -> frozenset[int]:
+    """The lines, from 0, whose end or begin is within quotes or a heredoc's text."""
+    found: set[int] = set()
+
+    def visit(node: Node) -> None:
+        first, last = node.start_point[0], node.end_point[0]
+        quotes = node.type in ("string", "raw_string", "ansi_c_string") and first != last
+        if quotes or node.type == "heredoc_body":
+            found.update(range(first, last + 1))
+        for child in node.named_children:
+            visit(child)
+
+    visit(_tree(text).root_node)
+    return frozenset(found)
 
 
 def _stands_alone(node: Node) -> bool:
@@ -93,6 +193,11 @@ def _parser() -> Parser:
     from tree_sitter import Language, Parser
 
     return Parser(Language(tree_sitter_bash.language()))
+
+
+@lru_cache(maxsize=64)
+def _tree(text: str) -> Tree:
+    return _parser().parse(text.encode())
 
 
 def _command(node: Node, data: bytes, first_line: int) -> Command:

@@ -7,7 +7,28 @@ from importlib import import_module
 
 from relforge.card.lint.finding import Rule
 
-_THEMES: tuple[str, ...] = ()
+_THEMES: tuple[str, ...] = (
+    "shell",
+    "shell_variables",
+    "shell_placeholders",
+    "yaml_blocks",
+    "encoding",
+    "markup",
+    "identity",
+    "evaluation",
+    "comparison",
+    "claims",
+    "settings",
+    "safety",
+    "site",
+    "metadata",
+    "steps",
+    "requests",
+    "python",
+    "text",
+    "links",
+    "supply",
+)
 """Modules with a ``RULES`` tuple, in the order in which ``card lint --rules`` lists them."""
 
 
