@@ -12,6 +12,10 @@ _THEMES: tuple[str, ...] = (
     "shell_variables",
     "shell_placeholders",
     "yaml_blocks",
+    "flow",
+    "flow_paths",
+    "flow_serving",
+    "flow_promised",
     "encoding",
     "markup",
 )
