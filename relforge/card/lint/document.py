@@ -47,9 +47,14 @@ class Block:
 
     @cached_property
     def is_shell(self) -> bool:
-        """Whether a reader pastes it into a shell: by its language, or by its looks without one."""
+        """Whether a reader pastes it into a shell: by its language, or by its looks without one.
+
+        What a block without an end holds is not known, so that is none.
+        """
         from relforge.card.lint.shell import looks_like_commands
 
+        if not self.closed:
+            return False
         return self.language in SHELLS or (not self.language and looks_like_commands(self.text))
 
     @cached_property

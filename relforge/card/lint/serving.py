@@ -44,6 +44,8 @@ class Request:
     model: str | None
     port: str | None
     model_line: int = 0
+    api: bool = True
+    """Whether the path is one of a model's server."""
 
 
 def servers(document: Document) -> tuple[Server, ...]:
@@ -184,15 +186,16 @@ def _curl(words: tuple[Word, ...], values: Mapping[str, str]) -> Request | None:
     for word in words[1:]:
         text = word.text
         match = _URL.match(text)
-        if match is None or not _ASKS.match(match[3] or ""):
+        if match is None:
             continue
+        api = _ASKS.match(match[3] or "") is not None
         model, line = None, word.line
         for data in words:
             asked = _JSON_MODEL.search(data.text)
             if asked is not None:
                 model = _known(asked[1], values)
                 line = data.line + data.text[: asked.start()].count("\n")
-        return Request(word.line, model, _port_of(text, values), line)
+        return Request(word.line, model, _port_of(text, values), line, api)
     return None
 
 

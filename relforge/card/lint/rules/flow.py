@@ -22,7 +22,8 @@ _MAKES_FOLDERS = frozenset(
     {"mkdir", "cp", "mv", "ln", "rsync", "scp", "tar", "unzip", "7z", "hf", "huggingface-cli",
      "modelscope", "django-admin", "cargo", "npm", "npx", "uv", "cmake", "cookiecutter", "svn"}
 )  # fmt: skip
-_UNKNOWN = re.compile(r"[$<>`*{]")
+_UNKNOWN = re.compile(r"[$<>`*{]|[^\x00-\x7f]")
+_SERVICE = re.compile(r"(?m)^  ([A-Za-z][\w.-]*):\s*$")
 
 
 def _image(document: Document) -> Iterator[Hit]:
@@ -64,10 +65,12 @@ def _names(document: Document, calls: list[Docker]) -> dict[str, Word]:
 def _container(document: Document) -> Iterator[Hit]:
     values = document.variables
     starts = [call for call in document.containers if call.starts]
-    if not starts or "compose" in document.text or "docker ps" in document.text:
+    services = _services(document)
+    if not starts or services is None:
         return
     names = {expand(name, values) for call in starts if (name := call.value("name"))}
-    if any(_UNKNOWN.search(name) for name in names):
+    images = [call.subject.text for call in starts if call.subject is not None]
+    if any(_UNKNOWN.search(name) for name in names) or not all(map(str.isascii, images)):
         return
     first = min(call.command.line for call in starts)
     for call in document.containers:
@@ -77,10 +80,24 @@ def _container(document: Document) -> Iterator[Hit]:
             continue
         for word in _containers(call):
             name = expand(word.text, values)
+            if any(re.fullmatch(rf"\w.*[-_]{re.escape(one)}[-_]\d+", name) for one in services):
+                continue
             if name in names or _UNKNOWN.search(name) or re.fullmatch(r"[0-9a-f]{12,64}", name):
                 continue
             what = f"only {_list(names)} is started" if names else "no container is given a name"
             yield Hit(word.line, f"`{call.verb}` is meant for `{name}`, and {what}")
+
+
+def _services(document: Document) -> set[str] | None:
+    """The services of the card's compositions; None when they are in a file that is not shown."""
+    shown = [
+        block.text
+        for block in document.blocks
+        if block.language in ("yaml", "yml") and "services:" in block.text
+    ]
+    if not shown and re.search(r"\bdocker[ -]compose\b", document.text):
+        return None
+    return {match[1] for text in shown for match in _SERVICE.finditer(text)}
 
 
 def _containers(call: Docker) -> list[Word]:
@@ -100,7 +117,9 @@ def _containers(call: Docker) -> list[Word]:
 
 
 def _directory(document: Document) -> Iterator[Hit]:
-    linked = {match[1].removesuffix(".git") for match in _REPOSITORY.finditer(document.text)}
+    linked = {
+        match[1].rstrip(".").removesuffix(".git") for match in _REPOSITORY.finditer(document.text)
+    }
     made: set[str] = set()
     opened = False
     here: tuple[str, ...] = ()

@@ -55,8 +55,9 @@ def _folder(step: Step) -> str | None:
 def _weights(document: Document) -> Iterator[Hit]:
     runs = [call for call in document.containers if call.starts]
     downloads = list(_downloads(document))
+    copied = " ".join(call.command.raw for call in document.containers if call.verb == "cp")
     outside = [one for one in downloads if not one.within]
-    if not runs or not outside or any(call.verb == "cp" for call in document.containers):
+    if not runs or not outside or any(posixpath.basename(o.folder) in copied for o in outside):
         return
     mounts = [pair for run in runs for pair in _mounts(document, run)]
     if any(None in pair for pair in mounts) or not mounts:

@@ -23,8 +23,11 @@ def _port(document: Document) -> Iterator[Hit]:
     serving = servers(document)
     known = _named_ports(document)
     yield from _unpublished(document, container, any(run.host_network for run in runs))
-    for request in requests(document):
-        if request.port is None:
+    asked = requests(document)
+    met = any(request.port in host for request in asked)
+    for request in asked:
+        # On another path it may be another service, unless nothing at all asks the published one.
+        if request.port is None or not (request.api or (host and not met)):
             continue
         if published and not any(run.host_network for run in runs):
             # A range, or a port that only the engine knows.
@@ -53,11 +56,13 @@ def _unpublished(document: Document, container: set[str], host_network: bool) ->
     for server in servers(document):
         if not server.within or server.port is None or not server.port.isdigit():
             continue
-        if server.port not in container:
+        own = container
+        if server.step is not None and server.step.run is not None and server.step.run.ports:
+            own = {expand(port.container, document.variables) for port in server.step.run.ports}
+        if server.port not in own:
             yield Hit(
                 server.line,
-                f"the server takes port {server.port}, and the container publishes"
-                f" {_list(container)}",
+                f"the server takes port {server.port}, and the container publishes {_list(own)}",
                 "give `-p` and the server the same port of the container",
             )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.pasted import is_pasted, is_script, no_commands
-from relforge.card.lint.placeholders import without_comment
+from relforge.card.lint.placeholders import quoted_at, without_comment
 from relforge.card.lint.shell import Command
 from relforge.card.lint.variables import DECLARE
 
@@ -27,6 +27,7 @@ _SET = re.compile(
     r"|\$\{([A-Za-z_]\w*):?="
 )
 _READ = re.compile(r"\b(?:read|mapfile|readarray)\b((?:\s+-?[\w]+)+)|printf\s+-v\s+(\w+)")
+_PART = re.compile(r"\$\{([A-Za-z_]\w*)(:[^{}]*)\}")
 _SAFE = re.compile(r"^(?::?[-=+?])")
 _ARITHMETIC = re.compile(r"^:\s*(?:-?\d{1,2}|\(-\d+\)|\$.*)(?::.*)?$")
 _OFFSET_NAME = re.compile(r"^:\s*([A-Za-z_]\w*)(?::.*|\s*[-+*].*)?$")
@@ -75,22 +76,23 @@ def _unset(document: Document) -> Iterator[Hit]:
 
 def _default(document: Document) -> Iterator[Hit]:
     where = _first_set(document)
+    # Not by the grammar: what it makes of a path in this place is a fault of the whole script.
     for block in document.blocks:
-        for use in block.expansions:
-            operator = use.operator
-            if not operator.startswith(":") or _SAFE.match(operator):
-                continue
-            if _ARITHMETIC.match(operator):
-                continue
-            offset = _OFFSET_NAME.match(operator)
-            if offset is not None and offset[1] in where and offset[1] != use.name:
-                continue
-            value = operator[1:].strip()
-            yield Hit(
-                use.line,
-                f"`${{{use.name}{operator}}}` takes a part of the value, and is no default",
-                f"write ${{{use.name}:-{value}}}",
-            )
+        for number, line in enumerate(block.typed.split("\n") if block.is_shell else ()):
+            for match in _PART.finditer(without_comment(line)):
+                name, operator = match[1], match[2]
+                if _SAFE.match(operator) or _ARITHMETIC.match(operator):
+                    continue
+                offset = _OFFSET_NAME.match(operator)
+                if offset is not None and offset[1] in where and offset[1] != name:
+                    continue
+                if quoted_at(line, match.start()) == "'":
+                    continue
+                yield Hit(
+                    block.first_line + number,
+                    f"`{match[0]}` takes a part of the value, and is no default",
+                    f"write ${{{name}:-{operator[1:].strip()}}}",
+                )
 
 
 def _readonly(document: Document) -> Iterator[Hit]:
