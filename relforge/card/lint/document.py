@@ -295,7 +295,7 @@ class _Reader:
         fenced = token.type == "fence"
         info = token.info.strip()
         begin, end = token.map or (0, 0)
-        last = self.source[end - 1].strip() if 0 < end <= len(self.source) else ""
+        last = self.source[end - 1].strip(" >\t") if 0 < end <= len(self.source) else ""
         closed = not fenced or (end - begin > 1 and last.startswith(token.markup))
         self.blocks.append(
             Block(

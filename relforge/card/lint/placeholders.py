@@ -15,7 +15,7 @@ LEFT = re.compile(
     r"|(?<![\w.-])/?(?:path|PATH)/(?:to|TO)(?:/[\w.-]+)*"
     r"|(?<![\w$-])(?:your|YOUR)[-_][A-Za-z][\w-]*"
     r"|(?<![\w-])(?:CHANGE[-_]?ME|REPLACE[-_]?ME|TODO|FIXME)(?![\w-])"
-    r"|(?<=[\w/:=])\|[a-z][\w]*\|"
+    r"|(?<=[\w/:=])\|[a-z][\w]*\||\{\{ *[A-Za-z_]\w* *\}\}"
 )
 _PIPED = re.compile(r"(?<=[\w/:=])\|[a-z][\w]*\|")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")

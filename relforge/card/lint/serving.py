@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -46,6 +46,8 @@ class Request:
     model_line: int = 0
     api: bool = True
     """Whether the path is one of a model's server."""
+    within: bool = False
+    """Whether the step before it left the reader in a container."""
 
 
 def servers(document: Document) -> tuple[Server, ...]:
@@ -151,7 +153,7 @@ def requests(document: Document) -> tuple[Request, ...]:
     for step in steps(document):
         request = _asked(step.command, document.variables)
         if request is not None:
-            found.append(request)
+            found.append(replace(request, within=step.within))
     for block in document.blocks:
         if block.language in ("python", "py"):
             found += _python(block.text, block.first_line)

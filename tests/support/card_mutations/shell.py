@@ -70,6 +70,7 @@ MUTATIONS = (
         "shell-glued-continuation",
         "before a value",
         replaced(r"^(docker run .*\S) \\\n  (?=-)", r"\1\\\n"),
+        along=frozenset({"flow-image"}),  # the option that was lost leaves its value behind
     ),
     Mutation(
         "shell-glued-continuation",

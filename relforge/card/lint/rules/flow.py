@@ -147,12 +147,15 @@ def _directory(document: Document) -> Iterator[Hit]:
             if not parts:
                 continue
             first = parts[0]
+            if re.search(rf"git clone .*{re.escape(first)}", document.text):
+                made.add(first)
             if first in here and first not in made:
                 yield Hit(
                     words[1].line,
                     f"`cd {words[1].text}` is relative, and the steps above have entered"
                     f" `{first}` already",
                     "write where each step starts, or use absolute paths",
+                    severity="note",
                 )
                 here = tuple(parts)
                 continue
@@ -160,6 +163,8 @@ def _directory(document: Document) -> Iterator[Hit]:
                 yield Hit(
                     words[1].line,
                     f"the repository `{first}` is entered, and no step clones it",
+                    # The image may hold it.
+                    severity="note" if within else None,
                 )
             here = (*here, *parts)
 

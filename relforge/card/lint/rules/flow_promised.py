@@ -79,7 +79,11 @@ def _code(document: Document) -> str:
 
 
 def _has(code: str, name: str) -> bool:
-    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", code) is not None
+    """Whether a name occurs; programs take options with hyphens and with underscores alike."""
+    spelled = re.escape(name)
+    if name.startswith("--"):
+        spelled = "--" + re.sub(r"[-_]", "[-_]", name[2:])
+    return re.search(rf"(?<![\w-]){spelled}(?![\w-])", code) is not None
 
 
 RULES = (

@@ -33,6 +33,8 @@ def _port(document: Document) -> Iterator[Hit]:
             # A range, or a port that only the engine knows.
             if any(not number.isdigit() for number in host):
                 continue
+            if request.within and request.port in {one.port for one in serving}:
+                continue
             outside = {one.port for one in serving if not one.within and one.port}
             if request.port not in host | outside | known - container:
                 yield Hit(
@@ -59,7 +61,8 @@ def _unpublished(document: Document, container: set[str], host_network: bool) ->
         own = container
         if server.step is not None and server.step.run is not None and server.step.run.ports:
             own = {expand(port.container, document.variables) for port in server.step.run.ports}
-        if server.port not in own:
+        here = any(one.within and one.port == server.port for one in requests(document))
+        if server.port not in own and not here:
             yield Hit(
                 server.line,
                 f"the server takes port {server.port}, and the container publishes {_list(own)}",

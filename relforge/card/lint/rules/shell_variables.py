@@ -10,7 +10,7 @@ from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.pasted import is_pasted, is_script, no_commands
 from relforge.card.lint.placeholders import quoted_at, without_comment
 from relforge.card.lint.shell import Command
-from relforge.card.lint.variables import DECLARE
+from relforge.card.lint.variables import CREDENTIAL, DECLARE
 
 _OF_THE_SHELL = frozenset(
     {"HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "PATH", "SHELL", "HOSTNAME", "LANG", "LC_ALL",
@@ -21,7 +21,6 @@ _OF_THE_SHELL = frozenset(
      "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "COLUMNS", "LINES"}
 )  # fmt: skip
 _FAMILIES = re.compile(r"^(?:BASH|XDG_|SSH_|CI_|GITHUB_|SLURM_|OMPI_|PMI_|DBUS_)|_HOME$")
-_CREDENTIAL = re.compile(r"(?:^|_)(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.I)
 _SET = re.compile(
     r"(?<![\w$])([A-Za-z_]\w*)\+?=|\b(?:for|select)\s+(\w+)\s+in\b|\(\(\s*([A-Za-z_]\w*)\s*="
     r"|\$\{([A-Za-z_]\w*):?="
@@ -41,12 +40,14 @@ def _unset(document: Document) -> Iterator[Hit]:
             continue
         others = no_commands(block)
         lines = block.typed.split("\n")
+        arguments = not is_pasted(block) or is_script(document, block)
         for use in block.expansions:
             name = use.name
             if name in told or use.within == "heredoc" or _SAFE.match(use.operator):
                 continue
             if name.isdigit():
-                if name != "0" and not use.within and is_pasted(block) and not is_script(block):
+                if name != "0" and not use.within and not arguments:
+                    arguments = True
                     yield Hit(
                         use.line,
                         f"`${name}` is empty: a shell that is pasted into has no arguments",
@@ -113,7 +114,7 @@ def _exit(document: Document) -> Iterator[Hit]:
 
 def _pasted_commands(document: Document) -> Iterator[Command]:
     for block in document.blocks:
-        if block.is_shell and is_pasted(block) and not is_script(block):
+        if block.is_shell and is_pasted(block) and not is_script(document, block):
             yield from block.commands
 
 
@@ -142,7 +143,7 @@ def _of_environment(name: str) -> bool:
     if name in _OF_THE_SHELL or _FAMILIES.search(name):
         return True
     # The reader's own; no card can print them.
-    return _CREDENTIAL.search(name) is not None
+    return CREDENTIAL.search(name) is not None
 
 
 def _explained(document: Document, name: str) -> bool:
