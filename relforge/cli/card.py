@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from relforge.cli.card_lint import lint
 from relforge.cli.common import (
     AllOption,
     DeviceOption,
@@ -19,6 +20,7 @@ from relforge.cli.common import (
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True)
+app.command()(lint)
 
 
 class Lang(str, Enum):

@@ -6,12 +6,31 @@ from collections.abc import Iterable
 
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Finding
+from relforge.card.lint.ignoring import ignored
 from relforge.card.lint.rules import all_rules
 
 
-def lint(documents: Iterable[Document]) -> tuple[Finding, ...]:
-    """What all rules find, by file (in the order given), line and rule."""
+def lint(
+    documents: Iterable[Document],
+    *,
+    without: Iterable[str] = (),
+    only: Iterable[str] | None = None,
+) -> tuple[Finding, ...]:
+    """What all rules find, by file (in the order given), line and rule.
+
+    ``without``: ids of rules that are not asked; ``only``: the ids of those that are, in place of
+    all. What a comment of a document takes back is left out.
+    """
     documents = tuple(documents)
     order = {document.name: index for index, document in enumerate(documents)}
-    found = {finding for rule in all_rules() for finding in rule.findings(documents)}
+    taken_back = {document.name: ignored(document) for document in documents}
+    asked = {rule.id for rule in all_rules()} if only is None else set(only)
+    asked -= set(without)
+    found = {
+        finding
+        for rule in all_rules()
+        if rule.id in asked
+        for finding in rule.findings(documents)
+        if not any(comment.covers(finding) for comment in taken_back[finding.file])
+    }
     return tuple(sorted(found, key=lambda f: (order[f.file], f.line, f.rule, f.message)))

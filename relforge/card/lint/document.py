@@ -47,9 +47,14 @@ class Block:
 
     @cached_property
     def is_shell(self) -> bool:
-        """Whether a reader pastes it into a shell: by its language, or by its looks without one."""
+        """Whether a reader pastes it into a shell: by its language, or by its looks without one.
+
+        What a block without an end holds is not known, so that is none.
+        """
         from relforge.card.lint.shell import looks_like_commands
 
+        if not self.closed:
+            return False
         return self.language in SHELLS or (not self.language and looks_like_commands(self.text))
 
     @cached_property
@@ -290,7 +295,7 @@ class _Reader:
         fenced = token.type == "fence"
         info = token.info.strip()
         begin, end = token.map or (0, 0)
-        last = self.source[end - 1].strip() if 0 < end <= len(self.source) else ""
+        last = self.source[end - 1].strip(" >\t") if 0 < end <= len(self.source) else ""
         closed = not fenced or (end - begin > 1 and last.startswith(token.markup))
         self.blocks.append(
             Block(

@@ -13,6 +13,7 @@ from relforge.card.lint.placeholders import without_redirected
 from relforge.card.lint.shell import quoted_lines
 
 _SHELL_BLOCK = "put only what is typed into shell blocks; close the block before the text"
+_WHAT = {"tree": "a tree or table drawn with lines", "table": "a table", "yaml": "YAML"}
 _WORD_END = re.compile(r"[\w\"'})\]]\\$")
 _GOES_ON = re.compile(r"(?<!\\)(?:\\\\)*\\$")
 _BLANK_AFTER = re.compile(r"(?<!\\)(?:\\\\)*\\[ \t]+$")
@@ -43,15 +44,16 @@ def _prose(document: Document) -> Iterator[Hit]:
         lines = block.text.split("\n")
         others = no_commands(block)
         for number, kind in sorted(others.items()):
-            shown = lines[number].strip()
+            if others.get(number - 1) == kind:
+                continue
             if kind == "prose":
-                word = shown.split()[0]
+                word = lines[number].split()[0]
                 yield Hit(
                     block.first_line + number,
                     f"a sentence within a shell block: pasted, `{word}` runs as a command",
                 )
-            elif others.get(number - 1) != kind:
-                what = "a folder tree" if kind == "tree" else "YAML"
+            else:
+                what = _WHAT[kind]
                 yield Hit(
                     block.first_line + number,
                     f"{what} within a shell block: pasted, every line runs as a command",
@@ -108,6 +110,7 @@ def _broken(document: Document) -> Iterator[Hit]:
                 block.first_line + number,
                 "the block ends with a backslash: the shell waits for more",
                 "remove the last backslash",
+                severity="warning",
             )
 
 
@@ -148,7 +151,7 @@ RULES = (
     Rule(
         id="shell-prose",
         severity="error",
-        title="Text, a folder tree or YAML within a shell block",
+        title="Text, a folder tree, a table or YAML within a shell block",
         why="The reader pastes the whole block, and the shell runs every line of it.",
         remedy=_SHELL_BLOCK,
         check=_prose,
