@@ -78,8 +78,13 @@ def commands(text: str, first_line: int) -> tuple[Command, ...]:
         for child in node.named_children:
             visit(child)
 
-    visit(_parser().parse(data).root_node)
+    visit(parsed(text))
     return tuple(found)
+
+
+def parsed(text: str) -> Node:
+    """The root of the syntax tree; its offsets are bytes of the text in UTF-8."""
+    return _parser().parse(text.encode()).root_node
 
 
 def _stands_alone(node: Node) -> bool:
