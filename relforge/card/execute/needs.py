@@ -72,8 +72,8 @@ def _all(
     piped = [program(command)[0] for command in statement.commands]
     if set(piped) & _FETCHERS and piped[-1] in ("sh", "bash", "python", "python3"):
         yield Need("host", "it runs a program that it has just fetched")
-    for target in re.findall(r"(?<![<>&\d])>>?\s*([^\s&|;()<>]+)", statement.text):
-        if _outside(expanded(target.strip("'\""), variables), folder):
+    for target in statement.writes:
+        if _outside(expanded(target, variables), folder):
             yield Need("host", f"it writes {target}, outside its folder")
     for command in statement.commands:
         name, words = program(command)

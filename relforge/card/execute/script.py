@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from relforge.card.execute.docker_words import DockerCall, parse
-from relforge.card.lint.shell import Command, commands, parsed
+from relforge.card.lint.shell import Command, commands, parsed, unquoted
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 _BEFORE_PROGRAM = frozenset(("sudo", "time", "nohup", "env", "exec", "command"))
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?[-=]([^}]*))?\})")
@@ -19,8 +24,8 @@ class Statement:
     text: str
     line: int
     commands: tuple[Command, ...]
-    backgrounded: bool = False
-    """It ends in ``&``."""
+    writes: tuple[str, ...] = ()
+    """Files that its redirections write, as words without quotes."""
 
     @property
     def assignments(self) -> tuple[tuple[str, str], ...]:
@@ -72,8 +77,20 @@ def script(text: str, first_line: int) -> Script:
         background = after.lstrip().startswith("&")
         piece = data[node.start_byte : node.end_byte].decode() + (" &" if background else "")
         line = first_line + node.start_point[0]
-        found.append(Statement(piece, line, commands(piece, line), background))
+        found.append(Statement(piece, line, commands(piece, line), tuple(_written(node))))
     return Script(text, tuple(found), printed)
+
+
+def _written(node: Node) -> Iterator[str]:
+    if node.type == "file_redirect":
+        operator = next((c.type for c in node.children if not c.is_named), "")
+        target = node.named_children[-1] if node.named_children else None
+        if ">" in operator and target is not None and target.text is not None:
+            word = unquoted(target.text.decode(errors="replace"))
+            if not word.isdigit():
+                yield word
+    for child in node.named_children:
+        yield from _written(child)
 
 
 def _without_output(text: str) -> tuple[str, str | None]:

@@ -20,7 +20,7 @@ from relforge import redact
 
 _KEPT_BYTES = 1 << 20
 _END_S = 3.0
-_ARGV = ("bash", "--noprofile", "--norc")
+_ARGV = ("bash", "--noprofile", "--norc", "-o", "pipefail")
 
 
 @dataclass(frozen=True)
