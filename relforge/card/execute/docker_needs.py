@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ _OF_CONTAINERS = frozenset((
     "exec", "stop", "kill", "rm", "restart", "pause", "unpause", "rename", "update", "attach",
     "commit", "start", "wait",
 ))  # fmt: skip
-_LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1", "[::1]"))
+_LOCAL_HOSTS = frozenset(("localhost", "[::1]"))
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def image_host(reference: str) -> str:
 
 def is_local_host(host: str) -> bool:
     """Whether it is this machine, by name; a port may follow."""
-    name = host if host.startswith("[") else host.rpartition(":")[0] or host
-    return name in _LOCAL_HOSTS or host in _LOCAL_HOSTS or name.startswith("127.")
+    name = re.sub(r":\d+$", "", host)
+    return name in _LOCAL_HOSTS or re.fullmatch(r"127(?:\.\d+){3}", name) is not None
 
 
 def is_container_verb(call: DockerCall) -> bool:

@@ -28,6 +28,7 @@ _INSTALLERS = {
     "gem": ("install",), "snap": ("install",),
 }  # fmt: skip
 _FETCHERS = frozenset(("curl", "wget", "http", "https", "aria2c"))
+_READERS = frozenset(("sh", "bash", "zsh", "python", "python3"))
 _REMOTE = frozenset(("ssh", "scp", "sftp", "rsync"))
 _LOGINS = frozenset(("login", "auth"))
 _KEYS = re.compile(
@@ -69,8 +70,10 @@ def _all(
     blank = _BLANK.search(_BLANK_BUT.sub("", statement.text))
     if blank:
         yield Need("reader", f"{blank[0]} is a blank that the reader has to fill in")
-    piped = [program(command)[0] for command in statement.commands]
-    if set(piped) & _FETCHERS and piped[-1] in ("sh", "bash", "python", "python3"):
+    piped = [program(command) for command in statement.commands]
+    fetches = any(name in _FETCHERS for name, _ in piped)
+    # `python3 -m json.tool` reads data.
+    if fetches and piped[-1][0] in _READERS and not {"-m", "-c"} & set(piped[-1][1]):
         yield Need("host", "it runs a program that it has just fetched")
     for target in statement.writes:
         if _outside(expanded(target, variables), folder):
@@ -149,7 +152,8 @@ def _outside(word: str, folder: Path) -> bool:
     if word.startswith("$") or word.startswith("~"):
         return True
     path = os.path.normpath(folder / word)
-    if path.startswith(("/tmp/", "/dev/null", "/dev/stdout", "/dev/stderr")):  # noqa: S108
+    free = ("/tmp/", "/dev/null", "/dev/stdout", "/dev/stderr")  # noqa: S108
+    if word.startswith(free) and path.startswith(free):
         return False
     return not (path == str(folder) or path.startswith(f"{folder}/"))
 
