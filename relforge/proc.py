@@ -47,7 +47,8 @@ def shown(argv: Argv) -> str:
 
 
 @lru_cache(maxsize=1)
-def _with_death_signal() -> tuple[str, ...]:
+def dying_with_us() -> tuple[str, ...]:
+    """What stands before a program's words so that it ends with this process, however that ends."""
     # A child must not outlive a relforge that was killed with SIGKILL; only the kernel can see to
     # that. setpriv (util-linux) sets the signal after fork, which is safe with threads.
     found = shutil.which("setpriv")
@@ -83,7 +84,7 @@ def run(
     full_env = {**os.environ, **env} if env else None
     try:
         child = subprocess.Popen(
-            (*_with_death_signal(), *words),
+            (*dying_with_us(), *words),
             cwd=cwd,
             env=full_env,
             stdin=subprocess.PIPE if isinstance(stdin, bytes) else (stdin or subprocess.DEVNULL),
@@ -159,7 +160,7 @@ def _started_nothing(done: Done, words: tuple[str, ...]) -> bool:
     # setpriv reports a missing program with status 127.
     return (
         done.returncode == 127
-        and bool(_with_death_signal())
+        and bool(dying_with_us())
         and shutil.which(words[0]) is None
         and done.stderr.startswith(b"setpriv:")
     )

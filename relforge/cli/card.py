@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from relforge.cli.card_lint import lint
+from relforge.cli.card_test import card_test
 from relforge.cli.common import (
     AllOption,
     DeviceOption,
@@ -21,6 +22,7 @@ from relforge.cli.common import (
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True)
 app.command()(lint)
+app.command("test")(card_test)
 
 
 class Lang(str, Enum):

@@ -249,17 +249,11 @@ def running(
     sweep(client)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex
-    labels = {
-        LABEL_OWNER: owner.current().text,
-        LABEL_PID_NAMESPACE: owner.pid_namespace(),
-        LABEL_RUN: run_id,
-        LABEL_RELEASE: release,
-        LABEL_TOKEN: token,
-    }
+    marks = labels(token, run_id=run_id, release=release)
     container: Container | None = None
     with terminated_as_exception():
         try:
-            container_id = create(client, spec, labels, release)
+            container_id = create(client, spec, marks, release)
             start(client, spec, container_id)
             container = Container(client, container_id, spec.name, log_path, on_line)
             container.watch()
@@ -312,10 +306,26 @@ def stop_release(client: DockerClient, release: str, run_prefix: str) -> tuple[s
     return tuple(removed)
 
 
+def labels(token: str, *, run_id: str, release: str) -> dict[str, str]:
+    """The labels of a container that this process owns; ``token`` tells it from the others."""
+    return {
+        LABEL_OWNER: owner.current().text,
+        LABEL_PID_NAMESPACE: owner.pid_namespace(),
+        LABEL_RUN: run_id,
+        LABEL_RELEASE: release,
+        LABEL_TOKEN: token,
+    }
+
+
+def remove_labelled(client: DockerClient, label: str, value: str) -> int:
+    """Ends and removes the containers with that label; how many. Raises what the SDK raises."""
+    found = client.api.containers(all=True, filters={"label": f"{label}={value}"})
+    return sum(_remove(client, one["Id"]) for one in found)
+
+
 def _remove_token(client: DockerClient, token: str, failures: list[Exception]) -> None:
     try:
-        for found in client.api.containers(all=True, filters={"label": f"{LABEL_TOKEN}={token}"}):
-            _remove(client, found["Id"])
+        remove_labelled(client, LABEL_TOKEN, token)
     except _stream_errors() as error:
         failures.append(error)
 
@@ -343,6 +353,8 @@ __all__ = [
     "Mount",
     "PublishedPort",
     "StartFailed",
+    "labels",
+    "remove_labelled",
     "running",
     "stop_release",
     "sweep",

@@ -182,6 +182,11 @@ def quoted_lines(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
+def parsed(text: str) -> Node:
+    """The root of the syntax tree; its offsets are bytes of the text in UTF-8."""
+    return _tree(text).root_node
+
+
 def _stands_alone(node: Node) -> bool:
     parent = node.parent
     return parent is None or parent.type not in ("command", "declaration_command")

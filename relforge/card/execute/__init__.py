@@ -1,0 +1,1 @@
+"""A card's commands, run in order as a reader would, and judged (docs/card-test.md)."""
