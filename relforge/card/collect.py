@@ -88,12 +88,17 @@ def material_of(plan: ReleasePlan) -> Material:
     found = dict(plan.reused)
     if "build" not in found:
         found = {name: result for name, result in found.items() if name not in _MEASURED}
+    built = "build" in found
     why_not = {
         stage.name: _KIND.sub("", stage.because)
         for stage in plan.stages
-        if stage.status == "skip" and stage.name in (*_MEASURED, *subject.release.skip)
+        if stage.status == "skip"
+        and (
+            stage.name in (*_MEASURED, *subject.release.skip)
+            or (built and stage.because.startswith("not-built-yet: "))
+        )
     }
-    if "build" in found:
+    if built:
         why_not |= {
             stage.name: "it was not run on this image"
             for stage in plan.stages

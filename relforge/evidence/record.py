@@ -18,7 +18,7 @@ from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
-_EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage")
+EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage")
 """Stages whose outputs are evidence."""
 
 
@@ -115,7 +115,7 @@ def write_record(
                 for output in result.outputs
             ]
             for name, result in results.items()
-            if name in _EVIDENCE
+            if name in EVIDENCE
         },
         "results": {
             name: _portable(result) for name, result in results.items() if name != "sources"

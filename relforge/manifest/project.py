@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen
+from relforge.frozen import Frozen, content_key
 from relforge.manifest.device import Device
 from relforge.manifest.fileversion import FileVersion, file_version
 from relforge.manifest.loader import load
@@ -177,17 +177,31 @@ class Project:
             raise unknown("reference", name, {n: n for n in files}, "ls manifests/references")
         return self._load(files[name], ReferenceFigures)
 
+    @cached_property
+    def references(self) -> tuple[ReferenceFigures, ...]:
+        """All references. Raises RelforgeError (USAGE)."""
+        return tuple(self.reference(name) for name in self.reference_files)
+
+    @cached_property
+    def _translations(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for root in reversed(self.roots):
+            for path in sorted((root / "manifests" / "translations").glob("*.yaml")):
+                one = load(path, Translations)
+                found.setdefault(one.language, {}).update(one.sentences)
+        return found
+
+    @cached_property
+    def translations_key(self) -> str:
+        """Changes with every translation."""
+        return content_key(self._translations)
+
     def translations(self, language: str) -> dict[str, str]:
         """The project's translations of what its manifests say, its own before the built-in ones.
 
         Raises RelforgeError (USAGE).
         """
-        found: dict[str, str] = {}
-        for root in reversed(self.roots):
-            path = root / "manifests" / "translations" / f"{language}.yaml"
-            if path.is_file():
-                found |= load(path, Translations).sentences
-        return found
+        return self._translations.get(language, {})
 
     def default_release(self, device: Device) -> Release:
         """What ``--device`` alone means. Raises RelforgeError (USAGE) when the device has none."""

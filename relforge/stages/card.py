@@ -13,6 +13,7 @@ from relforge.frozen import content_key
 from relforge.lock import LockedImage, LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
 from relforge.manifest.model import Model
+from relforge.manifest.project import Project
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.plan import Planning
@@ -43,7 +44,9 @@ class CardInputs(StageInputs):
     skipped: dict[str, str]
     free: dict[str, dict[str, str]]
     """What people wrote into the project's copy of the card, by language and block."""
-    translations: dict[str, dict[str, str]]
+    translations_key: str
+    generator: str
+    """Hash of templates and wordings: with other ones the card is written anew."""
 
 
 class CardResult(StageResult):
@@ -69,6 +72,7 @@ class Card(Stage[CardInputs, CardResult]):
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         from relforge.card.collect import sealed_sets, skipped
+        from relforge.card.fingerprint import generator_sha256
         from relforge.card.output import kept_texts
         from relforge.card.parts.scores import references_of
 
@@ -95,17 +99,19 @@ class Card(Stage[CardInputs, CardResult]):
             sealed=tuple(sorted(sealed_sets(subject))),
             skipped=skipped(planning.skips, subject.release.skip),
             free=free,
-            translations={"zh": subject.project.translations("zh")},
+            translations_key=subject.project.translations_key,
+            generator=generator_sha256(),
         )
 
     def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
         from relforge.card.collect import results_of, trees_of
         from relforge.card.gather import gather
-        from relforge.card.output import Free, card_files
+        from relforge.card.output import LANGUAGES, Free, card_files
         from relforge.card.parts.material import Material
         from relforge.stages.bench import BenchResult
 
         inputs = job.inputs
+        project = Project(job.env.project_roots)
         material = Material(
             release=inputs.release,
             device=inputs.device,
@@ -124,7 +130,7 @@ class Card(Stage[CardInputs, CardResult]):
         files, _ = card_files(
             gather(material),
             free=cast(Free, inputs.free),
-            prose=cast(Free, inputs.translations),
+            prose={lang: project.translations(lang) for lang in LANGUAGES},
         )
         for name, data in files.items():
             path = job.env.run_dir / name

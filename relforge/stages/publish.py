@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.evidence.record import EVIDENCE
 from relforge.files import Output, stamp
 from relforge.manifest.weights import LocalWeights
 from relforge.plan import Planning, Subject
@@ -46,6 +47,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
     """An OCI layout folder with card and evidence; with ``--registry`` also a push by digest."""
 
     name = "publish"
+    revision = 2
     title = "publication"
     needs = (
         "weights", "unpatch", "render", "build", "smoke", "evaluate", "bench", "coverage", "card",
@@ -93,6 +95,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
             evidence |= _bench_evidence(bench)
         if (covered := job.upstream.get("coverage")) is not None:
             evidence["coverage.json"] = covered.outputs[0].path
+        evidence |= _logs(job, evidence)
         # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None
         if repository is not None:
@@ -143,6 +146,18 @@ def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
         return {}
     fetched = cast(WeightsResult, job.upstream["weights"])
     return {name: fetched.folder / name for name in job.inputs.local_weights}
+
+
+def _logs(job: Job[PublishInputs], named: dict[str, Path]) -> dict[str, Path]:
+    """What else the record names as evidence: the logs of the servers that were measured."""
+    found: dict[str, Path] = {}
+    for stage in EVIDENCE:
+        result = job.upstream.get(stage)
+        for output in result.outputs if result is not None else ():
+            if output.path not in (*named.values(), *found.values()):
+                count = sum(name.startswith(f"logs/{stage}") for name in found)
+                found[f"logs/{stage}{f'-{count + 1}' if count else ''}.log"] = output.path
+    return found
 
 
 def _bench_evidence(bench: BenchResult) -> dict[str, Path]:

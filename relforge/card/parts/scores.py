@@ -24,17 +24,17 @@ _ANY_MARGIN = 5.0
 
 def references_of(project: Project, model: Model) -> tuple[ReferenceFigures, ...]:
     """Reported references of a model and of the project's model that it was made from."""
-    own = [model.name]
-    for name in project.model_files:
-        other = project.model(name)
-        if model.base_model is not None and _repository(other) == model.base_model:
-            own.append(other.name)
-    found = [project.reference(name) for name in project.reference_files]
+    reported = [one for one in project.references if one.status == "reported"]
+    own = [one for one in reported if one.model == model.name]
+    if model.base_model is None:
+        return tuple(own)
     return tuple(
-        reference
-        for name in own
-        for reference in found
-        if reference.model == name and reference.status == "reported"
+        own
+        + [
+            one
+            for one in reported
+            if one not in own and _repository(project.model(one.model)) == model.base_model
+        ]
     )
 
 

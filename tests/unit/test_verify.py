@@ -1,0 +1,148 @@
+"""`relforge verify`: a published folder against itself; whatever is altered is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relforge.cli.dispatch import dispatch
+from relforge.engine.layout import describe
+from relforge.publishing.folder import publish_folder
+from relforge.publishing.verify import verify_folder
+from tests.unit.test_layout import make_layout
+
+LOCK = "d" * 64
+QUESTIONS = [{"question": str(n), "correct": n % 4 != 0} for n in range(40)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A release of an image with two layers, evaluated with 40 questions, 30 right."""
+    layout = make_layout(tmp_path / "layout")
+    facts = describe(layout)
+    evidence = tmp_path / "evaluation.json"
+    evidence.write_text(json.dumps({"questions": QUESTIONS}))
+    card = tmp_path / "README.md"
+    card.write_text(
+        f"# Card\n\n`{facts.digest}`\n\n| additions | 75.00 % (30) |\n\nlock `{LOCK}`\n"
+    )
+    record = {
+        "image_digest": facts.digest, "lock_sha256": LOCK,
+        "results": {
+            "build": {"labels": facts.labels},
+            "evaluate": {"tasks": [
+                {"task": "additions", "result_percent": 75.0, "result_correct": 30, "n": 40}
+            ]},
+        },
+        "evidence": {"evaluate": [
+            {"file": "x", "sha256": hashlib.sha256(evidence.read_bytes()).hexdigest()}
+        ]},
+    }  # fmt: skip
+    return publish_folder(
+        layout, cards={"README.md": card}, evidence={"evaluation.json": evidence}, weights={},
+        record=json.dumps(record).encode(), target=tmp_path / "dist" / "r", tag="v1",
+    ).path  # fmt: skip
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    return {check.check: check.verdict for check in verify_folder(folder).checks}
+
+
+def test_what_was_published_passes(folder: Path) -> None:
+    report = verify_folder(folder)
+    assert report.verdict == "pass"
+    assert verdicts(folder) == dict.fromkeys(("contents", "image", "record", "card"), "pass")
+    reasons = {check.check: check.reason for check in report.checks}
+    assert reasons["contents"] == "3 files have the hashes that contents.json lists"
+    assert reasons["card"] == "digest, lock and 1 scores are those of record and evidence"
+
+
+def again(folder: Path) -> None:
+    """Makes the list of contents anew, as somebody would who hides an edit."""
+    contents = json.loads((folder / "contents.json").read_text())
+    contents["files"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in contents["files"]
+    }
+    (folder / "contents.json").write_text(json.dumps(contents))
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def layer_altered(folder: Path) -> None:
+    path = sorted((folder / "image" / "blobs" / "sha256").iterdir(), key=lambda p: p.stat().st_size)
+    path[0].write_bytes(path[0].read_bytes()[::-1])
+
+
+def stray(folder: Path) -> None:
+    (folder / "extra.sh").write_text("echo hello\n")
+
+
+def other_record(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        record = json.loads((folder / "release.json").read_text())
+        change(record)
+        (folder / "release.json").write_text(json.dumps(record))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("change", "hidden", "check", "says"),
+    [
+        (replaced("README.md", "75.00", "85.00"), False, "contents", "README.md is not the file"),
+        (replaced("README.md", "75.00 % (30)", "85.00 % (34)"), True, "card", "75.00 % (30)"),
+        (replaced("evidence/evaluation.json", "false", "true"), True, "record", "not there"),
+        (replaced("README.md", LOCK, "e" * 64), True, "card", "lock of the record"),
+        (replaced("README.md", "lock", f"base {'f' * 64}, lock"), True, "card", "f" * 64),
+        (layer_altered, False, "image", "sha256:"),
+        (stray, False, "contents", "extra.sh was not published"),
+        (lambda f: (f / "README.md").unlink(), False, "contents", "README.md is not the file"),
+        (lambda f: (f / "release.json").unlink(), False, "record", "release.json is not there"),
+        (lambda f: (f / "release.json").write_text("{"), False, "record", "cannot be read"),
+        (lambda f: (f / "contents.json").unlink(), False, "contents", "contents.json is not there"),
+        (other_record(lambda r: r.update(image_digest="sha256:" + "1" * 64)), False, "record",
+         "the folder holds sha256:"),
+        (other_record(lambda r: r["results"]["build"]["labels"].update(a="other")), False,
+         "record", "label a: the record has other, the image b"),
+        (other_record(lambda r: r["results"]["evaluate"]["tasks"][0].update(
+            result_correct=31, result_percent=77.5)), False, "card", "has 30 of 40 right"),
+    ],
+)  # fmt: skip
+def test_what_was_altered_is_named(
+    folder: Path, change: Callable[[Path], Any], hidden: bool, check: str, says: str
+) -> None:
+    change(folder)
+    if hidden:
+        again(folder)
+    report = verify_folder(folder)
+    assert report.verdict == "fail"
+    found = {one.check: one for one in report.checks}[check]
+    assert found.verdict == "fail"
+    assert says in found.reason
+
+
+def test_the_command_says_it_in_words_and_in_json(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dispatch("verify", [str(folder)]) == 0
+    assert capsys.readouterr().out.count("pass") == 4
+    stray(folder)
+    assert dispatch("verify", [str(folder), "--json"]) == 7
+    assert json.loads(capsys.readouterr().out)["verdict"] == "fail"
+    assert dispatch("verify", [str(folder / "nowhere")]) == 2
+    empty = folder.parent / "empty"
+    empty.mkdir()
+    assert dispatch("verify", [str(empty)]) == 7
