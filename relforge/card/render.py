@@ -45,24 +45,24 @@ def render(
 ) -> str:
     """The card as Markdown. ``free`` is what people wrote into its free-text blocks, by name."""
     kept = dict(free or {})
-    environment = _environment().overlay()
-    environment.filters["worded"] = words.maybe
 
     def worded(text: str, **values: object) -> str:
         return words.text(text) % values
 
-    template = environment.get_template(
-        "card.md.j2",
-        globals={
-            "_": worded,
-            "say": words.say,
-            "prose": words.prose_of,
-            "known": words.maybe,
-            "code": lambda block: code_block(block, words),
-            "free": lambda name: free_block(name, kept.get(name, "")),
-        },
+    body = (
+        _environment()
+        .get_template("card.md.j2")
+        .render(
+            card=card,
+            _=worded,
+            say=words.say,
+            prose=words.prose_of,
+            known=words.maybe,
+            code=lambda block: code_block(block, words),
+            free=lambda name: free_block(name, kept.get(name, "")),
+        )
     )
-    body = tidy(template.render(card=card))
+    body = tidy(body)
     return front_matter(card, target) + body
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relforge.card.model import ReportedRow, ReportedTable
 from relforge.card.parts.material import Material
-from relforge.errors import RelforgeError
+from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.statistics.datasets import same_task
 from relforge.evaluation.statistics.figures import (
     Figure,
@@ -100,8 +100,10 @@ def _row(row: Reported, reference: ReferenceFigures | None) -> ReportedRow:
                 figure_of_reference(reference.name, theirs), result, margin_points=_ANY_MARGIN
             )
             interval = compared.interval_points
-        except RelforgeError:
-            pass  # Not a share of right answers, or not of that many questions.
+        except RelforgeError as error:
+            if error.code is ExitCode.ENVIRONMENT:
+                raise  # What a card says must not depend on what is installed.
+            # Else it is no share of right answers, or not of that many questions.
     return ReportedRow(
         task=row.task,
         metric=row.metric,
