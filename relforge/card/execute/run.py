@@ -145,7 +145,7 @@ class _Runner:
             if fault is not None:
                 result.verdict, result.reason = "fail", fault
         if result.verdict == "fail":
-            result.reason += self.session.hints(step, shell)
+            result.reason += self.session.hints(step, shell, asks=_asks_a_server(step))
         return result
 
     def _statements(
