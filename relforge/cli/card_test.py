@@ -80,6 +80,7 @@ def card_test(
         given=_given(set_ or []),
         limit_s=_positive(timeout),
         project=_project_of(card, place.project.root),
+        home=place.home,
     )
     if not dry_run:
         require_consent(card, place.home, given=yes)

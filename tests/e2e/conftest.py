@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 QUICKSTART_SITE = CHECKOUT / ".relforge" / "site.yaml"
@@ -96,6 +98,20 @@ def containers() -> list[str]:
     return done.stdout.split()
 
 
+def wait_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Until the URL answers 200, at most 300 s; the test fails when the server ends."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended"
+        try:
+            if requests.get(url, timeout=2).status_code == 200:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.5)
+    pytest.fail("the server was not ready within 300 s")
+
+
 @dataclass(frozen=True)
 class Hello:
     """The hello project in a folder of its own, with a home that all hello tests share."""
@@ -161,7 +177,6 @@ def hello(tmp_path: Path, hello_home: Path) -> Iterator[Hello]:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Debian's docker-registry on a free port of this host."""
     import socket
-    import time
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -23,8 +23,7 @@ import pytest
 from relforge.manifest.project import find_project
 from relforge.manifest.release import Release
 from relforge.manifest.source import GitSource
-from tests.e2e.conftest import CHECKOUT, containers, relforge, write_site
-from tests.e2e.test_real_release import wait_ready
+from tests.e2e.conftest import CHECKOUT, containers, relforge, wait_ready, write_site
 
 PROJECT = os.environ.get("RELFORGE_FLAGSCALE_PROJECT")
 CLONE = os.environ.get("RELFORGE_FLAGSCALE_CLONE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -104,14 +105,8 @@ def serving(*options: str, before: str = "", answer: Any = ANSWER) -> str:
     words = " ".join(options)
     return (
         f"docker run {words} --name @CONTAINER@ -p 127.0.0.1:@PORT@:8000 @IMAGE@ \\\n"
-        f"  sh -c {json.dumps(script) if chr(36) in script else quoted(script)}"
+        f"  sh -c {shlex.quote(script)}"
     )
-
-
-def quoted(script: str) -> str:
-    import shlex
-
-    return shlex.quote(script)
 
 
 REQUEST = "curl -sS http://127.0.0.1:@PORT@/v1/completions"

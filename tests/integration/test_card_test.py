@@ -155,6 +155,14 @@ def test_a_file_beside_the_card_that_changes_fails_it(folder: Path) -> None:
     assert done.report["verdict"] == "fail"
 
 
+def test_the_home_may_lie_beside_the_card(folder: Path) -> None:
+    site = folder / "site.yaml"
+    site.write_text(json.dumps({"kind": "site", "home": "home"}))
+    done = tried(folder, "# C\n\n```bash\nls\n```\n", "--yes", "--json", "--site", str(site))
+    assert done.code == 0, done.stderr
+    assert done.step(1)["got"] == "README.md\nsite.yaml\n"
+
+
 def test_the_tester_s_value_takes_the_place_of_a_step(folder: Path) -> None:
     card = (
         "# C\n\n```bash\nhf download a/b --local-dir w\nW=$PWD/w\n```\n\n"

@@ -10,7 +10,7 @@ from relforge.card.execute.docker_needs import Surroundings, image_host, is_loca
 from relforge.card.execute.docker_words import parse
 from relforge.card.execute.judge import Earlier, Judge, Ruling
 from relforge.card.execute.needs import statement_needs
-from relforge.card.execute.script import script
+from relforge.card.execute.script import docker_call, script
 from relforge.card.execute.steps import Step, steps
 from relforge.card.lint.document import parse as parse_card
 
@@ -42,6 +42,7 @@ def needs(text: str, folder: Path, **there: object) -> list[tuple[str, str]]:
         ("sudo apt-get install -y git", "network"),
         ("docker pull registry.example/a@sha256:0", "network"),
         ("docker pull busybox", "network"),
+        ("docker pull registry.example/${PROJECT}/a:$TAG", "network"),
         ("curl -LO https://files.example/a", "network"),
         ("ssh host ls", "network"),
         ("curl http://<node0>/v1", "reader"),
@@ -123,6 +124,17 @@ def test_a_docker_command_line_is_taken_apart() -> None:
     assert call.values("--env") == ("A=b",)
     assert call.host_ports == (8000,)
     assert not call.enters_shell
+
+
+def test_a_variable_may_hold_options_or_nothing() -> None:
+    for value, image in (("--rm --device /dev/a", "img"), (" ", "img")):
+        (statement,) = script("docker run -it ${OPTIONS} --privileged img bash", 1).statements
+        call = docker_call(statement.commands[0], {"OPTIONS": value})
+        assert call is not None
+        assert (call.image, call.has("--privileged")) == (image, True)
+    unknown = docker_call(statement.commands[0], {})
+    assert unknown is not None
+    assert unknown.image == "img"
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,6 @@ from relforge.card.execute.needs import statement_needs
 from relforge.card.execute.script import docker_call
 from relforge.card.execute.steps import Step
 
-_MARKED = {
-    "hardware": "the card says that it needs hardware",
-    "secret": "the card says that it needs a secret",
-    "network": "the card says that it needs the network outside",
-    "reader": "the card says that a reader has to fill something in",
-}
 _WORDS = {
     "hardware": "needs hardware",
     "secret": "needs a secret",
@@ -141,7 +135,7 @@ class Judge:
         lacking = any(need.kind == "hardware" for need in found)
         for kind in step.marker.needs if step.marker else ():
             if not (kind == "hardware" and asks_for_devices and not lacking):
-                yield Need(kind, _MARKED[kind])
+                yield Need(kind, "the card says so")
         # What is wanting comes before what is dangerous: it is the nearer reason.
         yield from sorted(found, key=lambda need: _ORDER.index(need.kind))
 

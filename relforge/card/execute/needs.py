@@ -84,9 +84,9 @@ def _all(
         call = docker_call(command, variables)
         if call is not None:
             yield from docker_needs(call, there, str(folder))
-            if call.verb == "pull" and call.image and "$" not in call.image:
+            if call.verb == "pull" and call.image:
                 host = image_host(call.image)
-                if not is_local_host(host):
+                if not is_local_host(host) and "$" not in host + call.image[:1]:
                     yield Need("network", f"docker pull from {host}")
         elif name:
             yield from _network(name, filled, folder)

@@ -20,8 +20,10 @@ class Stamp:
     mtime_ns: int
 
 
-def mirror(source: Path, target: Path) -> None:
+def mirror(source: Path, target: Path, without: Path) -> None:
     """Makes the new folder *target* look like *source*: folders of its own, files as hard links.
+
+    ``without``: a folder that is left out, in which *target* may lie.
 
     Where no hard link can be made, small files are copied and large ones become symbolic links, as
     do folders once there are 20,000 entries. Raises OSError.
@@ -34,6 +36,8 @@ def mirror(source: Path, target: Path) -> None:
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             left -= 1
             place = copy / entry.name
+            if entry.is_dir() and _is_same(entry.path, without):
+                continue
             if entry.is_dir(follow_symlinks=False) and left > 0:
                 place.mkdir()
                 queue.append((Path(entry.path), place))
@@ -43,10 +47,11 @@ def mirror(source: Path, target: Path) -> None:
                 place.symlink_to(os.path.realpath(entry.path))
 
 
-def stamps(folder: Path) -> dict[str, Stamp]:
-    """Every file below a folder, at most 20,000, by its relative name."""
+def stamps(folder: Path, without: Path) -> dict[str, Stamp]:
+    """Every file below a folder, at most 20,000, by its relative name; none below ``without``."""
     found: dict[str, Stamp] = {}
-    for top, _, names in os.walk(folder):
+    for top, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_same(Path(top, name), without)]
         for name in names:
             path = Path(top, name)
             with contextlib.suppress(OSError):
@@ -57,10 +62,17 @@ def stamps(folder: Path) -> dict[str, Stamp]:
     return found
 
 
-def altered(folder: Path, before: dict[str, Stamp]) -> tuple[str, ...]:
+def altered(folder: Path, without: Path, before: dict[str, Stamp]) -> tuple[str, ...]:
     """Files that were there before and are now others, or gone."""
-    after = stamps(folder)
+    after = stamps(folder, without)
     return tuple(name for name, stamp in sorted(before.items()) if after.get(name) != stamp)
+
+
+def _is_same(folder: str | Path, other: Path) -> bool:
+    try:
+        return other.samefile(folder)
+    except OSError:
+        return False
 
 
 def _link(source: Path, place: Path) -> None:

@@ -27,8 +27,11 @@ from relforge.manifest.site import EngineSite
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the tester said. ``have``: kinds of needs that are met or accepted; ``given``: values of
-    the card's variables; ``limit_s``: for each step."""
+    """What the tester said.
+
+    ``have``: kinds of needs that are met or accepted; ``given``: values of the card's variables;
+    ``limit_s``: for each step; ``project``: the folder of ``in=project``; ``home``: relforge's.
+    """
 
     card: Path
     image: str | None
@@ -36,6 +39,7 @@ class Wishes:
     given: Mapping[str, str]
     limit_s: float
     project: Path
+    home: Path
 
 
 def prepare(wishes: Wishes, site: EngineSite, area: Path) -> Plan:
@@ -50,7 +54,7 @@ def prepare(wishes: Wishes, site: EngineSite, area: Path) -> Plan:
     variables = known_variables(found, given)
     folder = area / "card"
     try:
-        mirror(wishes.card.parent, folder)
+        mirror(wishes.card.parent, folder, wishes.home)
     except OSError as error:
         raise cannot_write(folder, error) from error
     engine, images, there = None, None, Surroundings()
@@ -73,7 +77,7 @@ def prepare(wishes: Wishes, site: EngineSite, area: Path) -> Plan:
     judge.learn(order)
     env = environment(area, engine, network="network" in wishes.have)
     session = Session(folder, wishes.project, env, engine, preset)
-    return Plan(wishes.card, wishes.image, order, judge, session, wishes.limit_s)
+    return Plan(wishes.card, wishes.home, wishes.image, order, judge, session, wishes.limit_s)
 
 
 def foreseen(plan: Plan) -> list[tuple[Step, Ruling]]:

@@ -26,9 +26,11 @@ _GOT_CHARACTERS = 4000
 
 @dataclass(frozen=True)
 class Plan:
-    """One test of a card. ``limit_s``: for each step."""
+    """One test of a card. ``limit_s``: for each step. ``home``: may lie in the card's folder, and
+    is none of the card's."""
 
     card: Path
+    home: Path
     image: str | None
     order: tuple[Step, ...]
     judge: Judge
@@ -49,7 +51,7 @@ class Result:
 def run_card(plan: Plan, cancel: CancelToken, on_line: Callable[[str], None]) -> CardReport:
     """All steps. Raises Cancelled; whatever was started has ended by then."""
     started = time.monotonic()
-    before = stamps(plan.card.parent)
+    before = stamps(plan.card.parent, plan.home)
     runner = _Runner(plan, cancel)
     with plan.session.ended():
         for index, step in enumerate(plan.order):
@@ -60,7 +62,7 @@ def run_card(plan: Plan, cancel: CancelToken, on_line: Callable[[str], None]) ->
         card=str(plan.card),
         image=plan.image,
         seconds=time.monotonic() - started,
-        altered=altered(plan.card.parent, before),
+        altered=altered(plan.card.parent, plan.home, before),
         found=tuple(runner.found),
         ran_a_program=runner.ran_a_program,
     )
@@ -143,7 +145,7 @@ class _Runner:
             if fault is not None:
                 result.verdict, result.reason = "fail", fault
         if result.verdict == "fail":
-            result.reason += self.session.hints(step, shell)
+            result.reason += self.session.hints(step, shell, asks=_asks_a_server(step))
         return result
 
     def _statements(

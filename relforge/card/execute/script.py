@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 _BEFORE_PROGRAM = frozenset(("sudo", "time", "nohup", "env", "exec", "command"))
+_ALONE = re.compile(r"^\$(?:\w+|\{\w+\})$")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?[-=]([^}]*))?\})")
 
 
@@ -125,7 +126,12 @@ def docker_call(command: Command, variables: dict[str, str]) -> DockerCall | Non
     name, words = program(command)
     if name != "docker":
         return None
-    return parse([expanded(word, variables) for word in words[1:]])
+    filled: list[str] = []
+    for word in words[1:]:
+        value = expanded(word, variables)
+        # A variable alone may hold several options, or none.
+        filled += value.split() if _ALONE.match(word) else [value]
+    return parse(filled)
 
 
 def expanded(word: str, variables: dict[str, str]) -> str:

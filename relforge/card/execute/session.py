@@ -159,8 +159,11 @@ class Session:
             return ()
         return self.engine.image_ids([one for one in self.states() if one not in set(before)])
 
-    def hints(self, step: Step, shell: Shell) -> str:
-        """What else a reader should know about a step that failed; lines, each begun anew."""
+    def hints(self, step: Step, shell: Shell, *, asks: bool) -> str:
+        """What else a reader should know about a step that failed; lines, each begun anew.
+
+        ``asks``: it is a request to a server.
+        """
         lines: list[str] = []
         used = {name for s in step.script.statements for name in used_variables(s.text)}
         for other in self.shells:
@@ -169,7 +172,7 @@ class Session:
                     f"${name} was set in another terminal, not in this one"
                     for name in sorted((used & other.names) - shell.names)
                 ]
-            if other.step is not None and not other.terminal.busy:
+            if asks and other.step is not None and not other.terminal.busy:
                 said = tail(other.terminal.printed())
                 lines.append(f"the server of line {other.step.line} has ended\n{said}".rstrip())
         return "".join(f"\n{line}" for line in lines)
