@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from relforge.card.lint.check import lint
 from relforge.card.lint.document import Document, parse
 from relforge.card.lint.mojibake import repaired
-from relforge.card.lint.pasted import language_of, no_commands
+from relforge.card.lint.pasted import language_of
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
 _FENCE = re.compile(r"^[ >\t]*(?:[-*+] +|\d+[.)] +)?(`{3,}|~{3,})")
@@ -80,7 +80,7 @@ def _name_languages(document: Document, lines: Lines, at: frozenset[int]) -> lis
     for block in document.blocks:
         match = _FENCE.match(lines[block.line - 1]) if block.line in at else None
         language = language_of(block)
-        if match is None or not language or no_commands(block):
+        if match is None or not language or block.others:
             continue  # of a mixed block the right language is none, but to be taken apart
         line = lines[block.line - 1]
         lines[block.line - 1] = line[: match.end()] + language + line[match.end() :]

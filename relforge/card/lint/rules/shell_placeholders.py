@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.pasted import no_commands
 from relforge.card.lint.placeholders import ANGLED, LEFT, quoted_at, without_comment
-from relforge.card.lint.shell import quoted_lines
 from relforge.card.lint.variables import CREDENTIAL
 
 _ADDRESS = re.compile(r"(?:^|_)(?:IPS?|ADDR(?:ESS)?)$", re.I)
@@ -134,8 +132,8 @@ def _lines(document: Document) -> Iterator[tuple[Block, int, str, bool]]:
     for block in document.blocks:
         if not block.is_shell:
             continue
-        others = no_commands(block)
-        quoted = quoted_lines(block.typed)
+        others = block.others
+        quoted = block.quoted
         for number, line in enumerate(block.typed.split("\n")):
             if number not in others:
                 yield block, number, line, number in quoted
