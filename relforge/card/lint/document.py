@@ -236,7 +236,7 @@ def parse(text: str, name: str = "-", base: Path | None = None) -> Document:
     """Parses CommonMark with GFM's tables, strikethrough and bare links, and a YAML head."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     front = _front_matter(text)
-    body, offset = text, 0
+    body, offset = text.removeprefix("\ufeff"), 0
     if front is not None:
         match = _FRONT_MATTER.match(text)
         assert match is not None

@@ -11,7 +11,7 @@ from relforge.card.lint.document import Document, parse
 from relforge.card.lint.mojibake import repaired
 from relforge.card.lint.pasted import language_of
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _FENCE = re.compile(r"^[ >\t]*(?:[-*+] +|\d+[.)] +)?(`{3,}|~{3,})")
 _MARKS = re.compile(r"^([ >]*)(#{1,6})(?=[ \t]|$)")
 _MOST_ROUNDS = 3
@@ -67,9 +67,9 @@ def _close(document: Document, lines: Lines, at: frozenset[int]) -> list[Change]
         return []
     match = re.match(r"^ {0,3}(`{3,}|~{3,})", lines[block.line - 1])
     if match is None:
-        return []  # within a list or a quote: where it ends is not certain
+        return []  # within a quote: where it ends is not certain
     end = _split(lines[block.line - 1])[1] or "\n"
-    if not lines[-1].endswith("\n"):
+    if not lines[-1].endswith(("\n", "\r")):
         lines[-1] += end
     lines.append(match[0] + end)
     return [Change(len(lines), "markup-unclosed-fence", "the end of the code block")]
