@@ -152,7 +152,7 @@ class Span:
     line: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Document:
     """One card. ``base``: the folder that relative links start from; None for text from a pipe."""
 

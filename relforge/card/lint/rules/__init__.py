@@ -18,6 +18,20 @@ _THEMES: tuple[str, ...] = (
     "flow_promised",
     "encoding",
     "markup",
+    "identity",
+    "evaluation",
+    "comparison",
+    "claims",
+    "settings",
+    "safety",
+    "site",
+    "metadata",
+    "steps",
+    "requests",
+    "python",
+    "text",
+    "links",
+    "supply",
 )
 """Modules with a ``RULES`` tuple, in the order in which ``card lint --rules`` lists them."""
 
