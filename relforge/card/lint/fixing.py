@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,10 +11,13 @@ from relforge.card.lint.check import lint
 from relforge.card.lint.document import Document, parse
 from relforge.card.lint.mojibake import repaired
 from relforge.card.lint.pasted import language_of
+from relforge.card.lint.results import result_tables
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _FENCE = re.compile(r"^[ >\t]*(?:[-*+] +|\d+[.)] +)?(`{3,}|~{3,})")
 _MARKS = re.compile(r"^([ >]*)(#{1,6})(?=[ \t]|$)")
+_PIPE = re.compile(r"(?<!\\)\|")
+_NUMBER = re.compile(r"[\s*_~]*(\d+(?:\.\d+)?)(?![\d.])")
 _MOST_ROUNDS = 3
 
 
@@ -110,6 +114,40 @@ def _level_headings(document: Document, lines: Lines, at: frozenset[int]) -> lis
     return changes
 
 
+def _pad(document: Document, lines: Lines, at: frozenset[int]) -> list[Change]:
+    # A value with more decimals than its neighbours stays: cutting it would lose what was measured.
+    changes = []
+    for table in result_tables(document):
+        header = table.table.header
+        for index, column in enumerate(table.columns):
+            if header.count(column) != 1:
+                continue
+            values = [(row.line, value) for row in table.rows if (value := row.values[index])]
+            counted = Counter(value.decimals for _, value in values if not value.of)
+            usual = counted.most_common(1)[0][0] if counted else 0
+            for line, value in values:
+                if line not in at or value.of or value.decimals >= usual:
+                    continue
+                padded = _padded(lines[line - 1], header.index(column), usual - value.decimals)
+                if padded is not None:
+                    lines[line - 1] = padded
+                    what = f"{value.text} to {usual} decimals"
+                    changes.append(Change(line, "evaluation-decimals", what))
+    return changes
+
+
+def _padded(line: str, column: int, zeros: int) -> str | None:
+    """A table's row with zeros after the number in one of its cells."""
+    begins = [match.end() for match in _PIPE.finditer(line)]
+    if not line.lstrip(" >\t").startswith("|"):
+        begins.insert(0, 0)
+    match = _NUMBER.match(line, begins[column]) if column < len(begins) else None
+    if match is None:
+        return None
+    point = "" if "." in match[1] else "."
+    return line[: match.end(1)] + point + "0" * zeros + line[match.end(1) :]
+
+
 def _split(line: str) -> tuple[str, str]:
     body = line.rstrip("\r\n")
     return body, line[len(body) :]
@@ -120,4 +158,5 @@ _REPAIRS: dict[str, Repair] = {
     "markup-unclosed-fence": _close,
     "shell-fence-language": _name_languages,
     "markup-heading-level": _level_headings,
+    "evaluation-decimals": _pad,
 }
