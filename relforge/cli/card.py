@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from relforge.cli.card_lint import lint
 from relforge.cli.common import (
     AllOption,
     DeviceOption,
@@ -18,6 +19,7 @@ from relforge.cli.common import (
 from relforge.cli.flow import run_until
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True)
+app.command()(lint)
 
 
 @app.callback()

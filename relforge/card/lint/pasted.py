@@ -7,19 +7,22 @@ from typing import Literal
 
 import yaml
 
-from relforge.card.lint.document import LOADER, Block
+from relforge.card.lint.document import LOADER, Block, Document
 from relforge.card.lint.mojibake import repaired
-from relforge.card.lint.shell import looks_like_commands, quoted_lines
+from relforge.card.lint.shell import looks_like_commands
 
-Kind = Literal["prose", "tree", "yaml"]
+Kind = Literal["prose", "tree", "table", "yaml"]
 
+_SCRIPT = re.compile(r"[\w-]\.(?:sh|bash)\b")
 _TREE = re.compile(r"[├└│┌]")
+_TABLE = re.compile(r"^[|+].*[|+]$")
 _IDEOGRAPH = re.compile(r"^[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 _REMARK = re.compile(
     r"^(?:note|nb|warning|caution|important|attention|tip|hint|remark|todo)\s*[:\uff1a]\s*\S", re.I
 )
 _SIGNS = re.compile(r"[|;&<>$`={}\\]|(?:^|\s)-")
 _CAPITALISED = re.compile(r"^[A-Z][a-z]+[,:]?$")
+_SESSIONS = frozenset({"console", "shell-session", "terminal"})
 _LITTLE = frozenset(
     {"a", "an", "the", "to", "of", "in", "on", "at", "for", "and", "or", "with", "can", "you",
      "your", "is", "are", "be", "this", "that", "these", "it", "from", "by", "each", "should",
@@ -35,7 +38,7 @@ def no_commands(block: Block) -> dict[int, Kind]:
     """The lines of a shell block that hold something else, counted from 0 within the block."""
     text = block.typed
     lines = text.split("\n")
-    quoted = quoted_lines(text)
+    quoted = block.quoted
     found: dict[int, Kind] = dict.fromkeys(_yaml(lines, quoted), "yaml")
     going_on = False
     for number, line in enumerate(lines):
@@ -45,6 +48,8 @@ def no_commands(block: Block) -> dict[int, Kind]:
             if not stripped.startswith("#"):
                 if _TREE.search(meant):
                     found[number] = "tree"
+                elif _TABLE.match(stripped):
+                    found[number] = "table"
                 elif is_prose(stripped):
                     found[number] = "prose"
         going_on = line.endswith("\\")
@@ -56,13 +61,16 @@ def no_commands(block: Block) -> dict[int, Kind]:
 
 def commands_only(block: Block) -> str:
     """The text of a shell block with all other lines emptied."""
-    others = no_commands(block)
+    others = block.others
     lines = block.typed.split("\n")
     return "\n".join("" if number in others else line for number, line in enumerate(lines))
 
 
 def is_pasted(block: Block) -> bool:
     """Whether a block is meant for a shell beyond doubt: it says so, or begins with a command."""
+    if block.language in _SESSIONS:
+        # A session without prompts is what a program wrote.
+        return block.is_shell and block.typed != block.text
     if block.language:
         return block.is_shell
     first = next(
@@ -89,9 +97,12 @@ def language_of(block: Block) -> str:
     return "yaml" if nested else ""
 
 
-def is_script(block: Block) -> bool:
-    """Whether a block is the text of a file: it begins with ``#!``."""
-    return block.text.lstrip().startswith("#!")
+def is_script(document: Document, block: Block) -> bool:
+    """Whether a block is the text of a file: it begins with ``#!``, or the words above name it."""
+    if block.text.lstrip().startswith("#!"):
+        return True
+    above = [line for line in document.lines[: block.line - 1] if line.strip()]
+    return bool(above) and _SCRIPT.search(above[-1]) is not None
 
 
 def is_prose(line: str) -> bool:
@@ -131,7 +142,7 @@ def _yaml(lines: list[str], quoted: frozenset[int]) -> list[int]:
 
 def yaml_runs(block: Block) -> list[tuple[int, str]]:
     """The YAML within a shell block: the line of each piece, from 0, and its text."""
-    numbers = sorted(number for number, kind in no_commands(block).items() if kind == "yaml")
+    numbers = sorted(number for number, kind in block.others.items() if kind == "yaml")
     lines = block.typed.split("\n")
     runs: list[list[int]] = []
     for number in numbers:

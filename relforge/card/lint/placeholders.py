@@ -15,18 +15,19 @@ LEFT = re.compile(
     r"|(?<![\w.-])/?(?:path|PATH)/(?:to|TO)(?:/[\w.-]+)*"
     r"|(?<![\w$-])(?:your|YOUR)[-_][A-Za-z][\w-]*"
     r"|(?<![\w-])(?:CHANGE[-_]?ME|REPLACE[-_]?ME|TODO|FIXME)(?![\w-])"
-    r"|(?<=[\w/:=])\|[a-z][\w]*\|"
+    r"|(?<=[\w/:=])\|[a-z][\w]*\||\{\{ *[A-Za-z_]\w* *\}\}"
 )
+_PIPED = re.compile(r"(?<=[\w/:=])\|[a-z][\w]*\|")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 
 
 def without_redirected(text: str) -> str:
-    """A script in which a word stands in the place of each ``<name>``."""
-    return ANGLED.sub("placeholder", text)
+    """A script in which a word stands in the place of each ``<name>`` and ``|name|``."""
+    return _PIPED.sub("placeholder", ANGLED.sub("placeholder", text))
 
 
-def quoted_at(line: str, index: int) -> bool:
-    """Whether a place of a line is within quotes that begin on that line."""
+def quoted_at(line: str, index: int) -> str:
+    """The quote that a place of a line is within, of those that begin on that line, or nothing."""
     quote = ""
     escaped = False
     for char in line[:index]:
@@ -36,7 +37,7 @@ def quoted_at(line: str, index: int) -> bool:
             escaped = True
         elif char in "'\"" and quote in ("", char):
             quote = "" if quote else char
-    return bool(quote)
+    return quote
 
 
 def without_comment(line: str) -> str:

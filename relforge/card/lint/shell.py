@@ -206,6 +206,7 @@ def _command(node: Node, data: bytes, first_line: int) -> Command:
 
     assigned: list[tuple[str, str]] = []
     words: list[Word] = []
+    end = -1
     parts = [node] if node.type == "variable_assignment" else node.children
     for part in parts:
         if part.type == "variable_assignment" and node.type != "declaration_command":
@@ -213,7 +214,13 @@ def _command(node: Node, data: bytes, first_line: int) -> Command:
             assigned.append((name, unquoted(value)))
         elif part.type not in ("file_redirect", "heredoc_redirect", "herestring_redirect"):
             line = first_line + part.start_point[0]
-            words.append(Word(raw(part), unquoted(raw(part)), line))
+            if words and data[end : part.start_byte] == b"\\\n":
+                # The shell takes a word on the next line for the rest of this one.
+                whole = words[-1].raw + raw(part)
+                words[-1] = Word(whole, unquoted(whole), words[-1].line)
+            else:
+                words.append(Word(raw(part), unquoted(raw(part)), line))
+        end = part.end_byte
     program = words[0].text.rpartition("/")[2] if words else ""
     return Command(
         program=program,
@@ -227,6 +234,8 @@ def _command(node: Node, data: bytes, first_line: int) -> Command:
 
 def unquoted(word: str) -> str:
     """A word without its quotes; variables stay as written."""
+    if "'" not in word and '"' not in word and "\\" not in word:
+        return word
     found: list[str] = []
     quote = ""
     index = 0

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from relforge.card.lint.shell import Command, unquoted
 
 DECLARE = frozenset({"export", "readonly", "declare", "typeset", "local"})
+CREDENTIAL = re.compile(r"(?:^|_)(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.I)
+"""Names of variables that hold what belongs to the reader alone."""
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.S)
 _USE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::?-([^{}]*))?\})")
 _MOST_ROUNDS = 5

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from relforge.card.lint.bash import unreadable
 from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.pasted import commands_only, is_pasted, language_of, no_commands
+from relforge.card.lint.pasted import commands_only, is_pasted, language_of
 from relforge.card.lint.placeholders import without_redirected
-from relforge.card.lint.shell import quoted_lines
 
 _SHELL_BLOCK = "put only what is typed into shell blocks; close the block before the text"
+_WHAT = {"tree": "a tree or table drawn with lines", "table": "a table", "yaml": "YAML"}
 _WORD_END = re.compile(r"[\w\"'})\]]\\$")
 _GOES_ON = re.compile(r"(?<!\\)(?:\\\\)*\\$")
 _BLANK_AFTER = re.compile(r"(?<!\\)(?:\\\\)*\\[ \t]+$")
@@ -41,17 +41,18 @@ def _prose(document: Document) -> Iterator[Hit]:
         if not block.is_shell or not is_pasted(block):
             continue
         lines = block.text.split("\n")
-        others = no_commands(block)
+        others = block.others
         for number, kind in sorted(others.items()):
-            shown = lines[number].strip()
+            if others.get(number - 1) == kind:
+                continue
             if kind == "prose":
-                word = shown.split()[0]
+                word = lines[number].split()[0]
                 yield Hit(
                     block.first_line + number,
                     f"a sentence within a shell block: pasted, `{word}` runs as a command",
                 )
-            elif others.get(number - 1) != kind:
-                what = "a folder tree" if kind == "tree" else "YAML"
+            else:
+                what = _WHAT[kind]
                 yield Hit(
                     block.first_line + number,
                     f"{what} within a shell block: pasted, every line runs as a command",
@@ -80,7 +81,7 @@ def _broken(document: Document) -> Iterator[Hit]:
         if not block.is_shell:
             continue
         lines = block.typed.split("\n")
-        quoted = quoted_lines(block.typed)
+        quoted = block.quoted
         for number, line in enumerate(lines):
             comment = line.lstrip().startswith("#")
             if number not in quoted and not comment and _BLANK_AFTER.search(line):
@@ -108,6 +109,7 @@ def _broken(document: Document) -> Iterator[Hit]:
                 block.first_line + number,
                 "the block ends with a backslash: the shell waits for more",
                 "remove the last backslash",
+                severity="warning",
             )
 
 
@@ -117,7 +119,7 @@ def _continuations(document: Document) -> Iterator[tuple[Block, int, str, str]]:
         if not block.is_shell or "\\\n" not in block.text:
             continue
         lines = block.typed.rstrip("\n").split("\n")
-        quoted = quoted_lines(block.typed)
+        quoted = block.quoted
         for number, line in enumerate(lines):
             if number in quoted or line.lstrip().startswith("#"):
                 continue
@@ -148,7 +150,7 @@ RULES = (
     Rule(
         id="shell-prose",
         severity="error",
-        title="Text, a folder tree or YAML within a shell block",
+        title="Text, a folder tree, a table or YAML within a shell block",
         why="The reader pastes the whole block, and the shell runs every line of it.",
         remedy=_SHELL_BLOCK,
         check=_prose,

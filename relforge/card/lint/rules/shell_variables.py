@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.pasted import is_pasted, is_script, no_commands
-from relforge.card.lint.placeholders import without_comment
+from relforge.card.lint.pasted import is_pasted, is_script
+from relforge.card.lint.placeholders import quoted_at, without_comment
 from relforge.card.lint.shell import Command
-from relforge.card.lint.variables import DECLARE
+from relforge.card.lint.variables import CREDENTIAL, DECLARE
 
 _OF_THE_SHELL = frozenset(
     {"HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "PATH", "SHELL", "HOSTNAME", "LANG", "LC_ALL",
@@ -21,31 +21,36 @@ _OF_THE_SHELL = frozenset(
      "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "COLUMNS", "LINES"}
 )  # fmt: skip
 _FAMILIES = re.compile(r"^(?:BASH|XDG_|SSH_|CI_|GITHUB_|SLURM_|OMPI_|PMI_|DBUS_)|_HOME$")
-_CREDENTIAL = re.compile(r"(?:^|_)(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.I)
 _SET = re.compile(
     r"(?<![\w$])([A-Za-z_]\w*)\+?=|\b(?:for|select)\s+(\w+)\s+in\b|\(\(\s*([A-Za-z_]\w*)\s*="
     r"|\$\{([A-Za-z_]\w*):?="
 )
+_MAY_SET = re.compile(r"=| in |read|mapfile|printf")
 _READ = re.compile(r"\b(?:read|mapfile|readarray)\b((?:\s+-?[\w]+)+)|printf\s+-v\s+(\w+)")
+_PART = re.compile(r"\$\{([A-Za-z_]\w*)(:[^{}]*)\}")
 _SAFE = re.compile(r"^(?::?[-=+?])")
 _ARITHMETIC = re.compile(r"^:\s*(?:-?\d{1,2}|\(-\d+\)|\$.*)(?::.*)?$")
 _OFFSET_NAME = re.compile(r"^:\s*([A-Za-z_]\w*)(?::.*|\s*[-+*].*)?$")
 
 
 def _unset(document: Document) -> Iterator[Hit]:
+    if "$" not in document.text:
+        return
     where = _first_set(document)
     told: set[str] = set()
     for block in document.blocks:
         if not block.expansions:
             continue
-        others = no_commands(block)
+        others = block.others
         lines = block.typed.split("\n")
+        arguments = not is_pasted(block) or is_script(document, block)
         for use in block.expansions:
             name = use.name
             if name in told or use.within == "heredoc" or _SAFE.match(use.operator):
                 continue
             if name.isdigit():
-                if name != "0" and not use.within and is_pasted(block) and not is_script(block):
+                if name != "0" and not use.within and not arguments:
+                    arguments = True
                     yield Hit(
                         use.line,
                         f"`${name}` is empty: a shell that is pasted into has no arguments",
@@ -74,23 +79,26 @@ def _unset(document: Document) -> Iterator[Hit]:
 
 
 def _default(document: Document) -> Iterator[Hit]:
+    if "${" not in document.text:
+        return
     where = _first_set(document)
+    # Not by the grammar: what it makes of a path in this place is a fault of the whole script.
     for block in document.blocks:
-        for use in block.expansions:
-            operator = use.operator
-            if not operator.startswith(":") or _SAFE.match(operator):
-                continue
-            if _ARITHMETIC.match(operator):
-                continue
-            offset = _OFFSET_NAME.match(operator)
-            if offset is not None and offset[1] in where and offset[1] != use.name:
-                continue
-            value = operator[1:].strip()
-            yield Hit(
-                use.line,
-                f"`${{{use.name}{operator}}}` takes a part of the value, and is no default",
-                f"write ${{{use.name}:-{value}}}",
-            )
+        for number, line in enumerate(block.typed.split("\n") if block.is_shell else ()):
+            for match in _PART.finditer(without_comment(line)):
+                name, operator = match[1], match[2]
+                if _SAFE.match(operator) or _ARITHMETIC.match(operator):
+                    continue
+                offset = _OFFSET_NAME.match(operator)
+                if offset is not None and offset[1] in where and offset[1] != name:
+                    continue
+                if quoted_at(line, match.start()) == "'":
+                    continue
+                yield Hit(
+                    block.first_line + number,
+                    f"`{match[0]}` takes a part of the value, and is no default",
+                    f"write ${{{name}:-{operator[1:].strip()}}}",
+                )
 
 
 def _readonly(document: Document) -> Iterator[Hit]:
@@ -111,7 +119,7 @@ def _exit(document: Document) -> Iterator[Hit]:
 
 def _pasted_commands(document: Document) -> Iterator[Command]:
     for block in document.blocks:
-        if block.is_shell and is_pasted(block) and not is_script(block):
+        if block.is_shell and is_pasted(block) and not is_script(document, block):
             yield from block.commands
 
 
@@ -122,6 +130,8 @@ def _first_set(document: Document) -> dict[str, int]:
         if not block.is_shell:
             continue
         for number, line in enumerate(block.typed.split("\n")):
+            if not _MAY_SET.search(line):
+                continue
             code = without_comment(line)
             at = block.first_line + number
             for match in _SET.finditer(code):
@@ -140,7 +150,7 @@ def _of_environment(name: str) -> bool:
     if name in _OF_THE_SHELL or _FAMILIES.search(name):
         return True
     # The reader's own; no card can print them.
-    return _CREDENTIAL.search(name) is not None
+    return CREDENTIAL.search(name) is not None
 
 
 def _explained(document: Document, name: str) -> bool:
