@@ -44,7 +44,7 @@ def fix(text: str, without: Iterable[str] = ()) -> tuple[str, tuple[Change, ...]
     left_out = frozenset(without)
     for _ in range(_MOST_ROUNDS):
         before = text
-        for rule, repair in _REPAIRS.items():
+        for rule, repair in REPAIRS.items():
             if rule in left_out:
                 continue
             document = parse(text)
@@ -153,10 +153,11 @@ def _split(line: str) -> tuple[str, str]:
     return body, line[len(body) :]
 
 
-_REPAIRS: dict[str, Repair] = {
+REPAIRS: dict[str, Repair] = {
     "encoding-mojibake": _mojibake,
     "markup-unclosed-fence": _close,
     "shell-fence-language": _name_languages,
     "markup-heading-level": _level_headings,
     "evaluation-decimals": _pad,
 }
+"""The rules whose mistakes are repaired, in the order in which that is done."""
