@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from relforge.card.lint.document import Document
-from relforge.card.lint.finding import Finding
+from relforge.card.lint.finding import Finding, Rule
 from relforge.card.lint.ignoring import ignored
 from relforge.card.lint.rules import all_rules
+
+_Part = tuple[tuple[Document, ...], tuple[Rule, ...]]
 
 
 def lint(
@@ -28,9 +30,17 @@ def lint(
     asked -= set(without)
     found = {
         finding
-        for rule in all_rules()
+        for part, rules in _parts(documents)
+        for rule in rules
         if rule.id in asked
-        for finding in rule.findings(documents)
+        for finding in rule.findings(part)
         if not any(comment.covers(finding) for comment in taken_back[finding.file])
     }
     return tuple(sorted(found, key=lambda f: (order[f.file], f.line, f.rule, f.message)))
+
+
+def _parts(documents: tuple[Document, ...]) -> Iterator[_Part]:
+    """Card after card for the rules about one, so that what was read of it is still at hand."""
+    for document in documents:
+        yield (document,), tuple(rule for rule in all_rules() if rule.check)
+    yield documents, tuple(rule for rule in all_rules() if rule.together)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
     from relforge.card.lint.dockerwords import Docker
+    from relforge.card.lint.pasted import Kind
+    from relforge.card.lint.serving import Request, Server
     from relforge.card.lint.shell import Command, Expansion
+    from relforge.card.lint.steps import Step
 
 _FRONT_MATTER = re.compile(r"\A(?:\ufeff)?---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.S | re.M)
 SHELLS = frozenset({"bash", "sh", "shell", "zsh", "console", "shell-session", "terminal"})
@@ -70,6 +73,20 @@ class Block:
         from relforge.card.lint.shell import typed
 
         return typed(self.text)
+
+    @cached_property
+    def quoted(self) -> frozenset[int]:
+        """Lines of ``typed``, from 0, that begin or end within quotes or a heredoc's text."""
+        from relforge.card.lint.shell import quoted_lines
+
+        return quoted_lines(self.typed)
+
+    @cached_property
+    def others(self) -> dict[int, Kind]:
+        """Lines of a shell block, from 0, that are no commands, and what they are."""
+        from relforge.card.lint.pasted import no_commands
+
+        return no_commands(self)
 
     @cached_property
     def expansions(self) -> tuple[Expansion, ...]:
@@ -173,6 +190,27 @@ class Document:
         return tuple(calls(self.commands, self.variables))
 
     @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The commands in order, those within containers included."""
+        from relforge.card.lint.steps import steps
+
+        return steps(self)
+
+    @cached_property
+    def servers(self) -> tuple[Server, ...]:
+        """The servers that the card starts or describes."""
+        from relforge.card.lint.serving import servers
+
+        return servers(self)
+
+    @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """What the card asks of servers on this host."""
+        from relforge.card.lint.serving import requests
+
+        return requests(self)
+
+    @cached_property
     def words(self) -> str:
         """Prose, headings and table cells, a line each; no code blocks."""
         cells = (" ".join(row.cells) for table in self.tables for row in table.rows)
@@ -198,7 +236,7 @@ def parse(text: str, name: str = "-", base: Path | None = None) -> Document:
     """Parses CommonMark with GFM's tables, strikethrough and bare links, and a YAML head."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     front = _front_matter(text)
-    body, offset = text, 0
+    body, offset = text.removeprefix("\ufeff"), 0
     if front is not None:
         match = _FRONT_MATTER.match(text)
         assert match is not None

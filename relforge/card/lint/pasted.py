@@ -9,7 +9,7 @@ import yaml
 
 from relforge.card.lint.document import LOADER, Block, Document
 from relforge.card.lint.mojibake import repaired
-from relforge.card.lint.shell import looks_like_commands, quoted_lines
+from relforge.card.lint.shell import looks_like_commands
 
 Kind = Literal["prose", "tree", "table", "yaml"]
 
@@ -38,7 +38,7 @@ def no_commands(block: Block) -> dict[int, Kind]:
     """The lines of a shell block that hold something else, counted from 0 within the block."""
     text = block.typed
     lines = text.split("\n")
-    quoted = quoted_lines(text)
+    quoted = block.quoted
     found: dict[int, Kind] = dict.fromkeys(_yaml(lines, quoted), "yaml")
     going_on = False
     for number, line in enumerate(lines):
@@ -61,7 +61,7 @@ def no_commands(block: Block) -> dict[int, Kind]:
 
 def commands_only(block: Block) -> str:
     """The text of a shell block with all other lines emptied."""
-    others = no_commands(block)
+    others = block.others
     lines = block.typed.split("\n")
     return "\n".join("" if number in others else line for number, line in enumerate(lines))
 
@@ -142,7 +142,7 @@ def _yaml(lines: list[str], quoted: frozenset[int]) -> list[int]:
 
 def yaml_runs(block: Block) -> list[tuple[int, str]]:
     """The YAML within a shell block: the line of each piece, from 0, and its text."""
-    numbers = sorted(number for number, kind in no_commands(block).items() if kind == "yaml")
+    numbers = sorted(number for number, kind in block.others.items() if kind == "yaml")
     lines = block.typed.split("\n")
     runs: list[list[int]] = []
     for number in numbers:

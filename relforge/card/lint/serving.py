@@ -12,7 +12,7 @@ import yaml
 from relforge.card.lint.document import LOADER, Document
 from relforge.card.lint.pasted import yaml_runs
 from relforge.card.lint.shell import Command, Word
-from relforge.card.lint.steps import Step, option, steps
+from relforge.card.lint.steps import Step, option
 from relforge.card.lint.variables import expand
 
 _LOCAL = r"(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]|\$\{?\w+\}?|<[^<>]+>|\d+\.\d+\.\d+\.\d+)"
@@ -53,7 +53,7 @@ class Request:
 def servers(document: Document) -> tuple[Server, ...]:
     """Servers started by commands and described by YAML."""
     found = []
-    for step in steps(document):
+    for step in document.steps:
         server = _started(step, document.variables)
         if server is not None:
             found.append(server)
@@ -150,7 +150,7 @@ def _described(arguments: Mapping[str, Any], first_line: int, text: str) -> Serv
 def requests(document: Document) -> tuple[Request, ...]:
     """What the card asks of servers on this host, by curl, Python, lm_eval and vLLM's benchmark."""
     found = []
-    for step in steps(document):
+    for step in document.steps:
         request = _asked(step.command, document.variables)
         if request is not None:
             found.append(replace(request, within=step.within))

@@ -239,6 +239,8 @@ def _command(node: Node, data: bytes, first_line: int) -> Command:
 
 def unquoted(word: str) -> str:
     """A word without its quotes; variables stay as written."""
+    if "'" not in word and '"' not in word and "\\" not in word:
+        return word
     found: list[str] = []
     quote = ""
     index = 0

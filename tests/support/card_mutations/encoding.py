@@ -40,6 +40,9 @@ def _deeper(text: str) -> str | None:
     return text[: last.start()] + before[1] + "##" + text[last.end(1) :]
 
 
+# What is no option any more is taken for the image.
+_NO_OPTION = frozenset({"supply-mutable-tag"})
+
 MUTATIONS = (
     Mutation(
         "encoding-mojibake",
@@ -56,9 +59,12 @@ MUTATIONS = (
     Mutation("encoding-invisible", "no width", replaced(_PARAGRAPH, "The se\u200brver is open. ")),
     Mutation("encoding-invisible", "direction", replaced(_PARAGRAPH, "The \u202eserver is. ")),
     Mutation("encoding-invisible", "control", replaced(_PARAGRAPH, "The \x1b server is open. ")),
-    Mutation("encoding-punctuation", "an ideographic blank", _full_width),
+    Mutation("encoding-punctuation", "an ideographic blank", _full_width, _NO_OPTION),
     Mutation(
-        "encoding-punctuation", "a dash", replaced(r"^(docker run .*)--name ", "\\1\u2013name ")
+        "encoding-punctuation",
+        "a dash",
+        replaced(r"^(docker run .*)--name ", "\\1\u2013name "),
+        _NO_OPTION,
     ),
     Mutation(
         "encoding-punctuation",
@@ -66,6 +72,11 @@ MUTATIONS = (
         replaced(r"^```bash\n", "```bash\necho \u201cready\u201d\n"),
     ),
     Mutation("encoding-punctuation", "a comma", replaced(r"^```bash\n", "```bash\nls\uff0c\n")),
-    Mutation("markup-unclosed-fence", "the last", _unclosed),
+    Mutation(
+        "markup-unclosed-fence",
+        "the last",
+        _unclosed,
+        along=frozenset({"evaluation-absent"}),  # the table is code by then
+    ),
     Mutation("markup-heading-level", "the last", _deeper),
 )

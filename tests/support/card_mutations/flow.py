@@ -54,11 +54,13 @@ MUTATIONS = (
         "flow-weights",
         "another folder is mounted",
         replaced_all(r"-v (?:/data|/srv/weights)/", "-v /mnt/other/old-"),
+        along=frozenset({"site-mount"}),
     ),
     Mutation(
         "flow-weights",
         "another folder is downloaded to",
         replaced(r"(--local[-_]dir) /data/", r"\1 /scratch/new-"),
+        along=frozenset({"site-mount"}),
     ),
     Mutation(
         "flow-port",

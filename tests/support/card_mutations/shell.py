@@ -70,7 +70,9 @@ MUTATIONS = (
         "shell-glued-continuation",
         "before a value",
         replaced(r"^(docker run .*\S) \\\n  (?=-)", r"\1\\\n"),
-        along=frozenset({"flow-image"}),  # the option that was lost leaves its value behind
+        along=frozenset(
+            {"flow-image", "supply-mutable-tag", "claims-variants"}
+        ),  # the option that was lost leaves its value behind
     ),
     Mutation(
         "shell-glued-continuation",

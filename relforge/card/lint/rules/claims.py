@@ -80,15 +80,18 @@ def _count(document: Document) -> Iterator[Hit]:
 
 def _items(lines: tuple[str, ...], after: int) -> int:
     """How many items the list has that begins behind a line; 0 when none begins there."""
-    count, indent = 0, -1
+    count, indent, blank = 0, -1, True
     for text in lines[after:]:
         if not text.strip():
+            blank = True
             continue
         item = _ITEM.match(text)
         if item is None:
-            if count == 0 or len(text) - len(text.lstrip()) <= indent:
+            # Directly behind an item, a line that is not indented still belongs to it.
+            if count == 0 or (blank and len(text) - len(text.lstrip()) <= indent):
                 break
             continue
+        blank = False
         if indent < 0:
             indent = len(item[1])
         if len(item[1]) < indent:

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.mojibake import repaired
-from relforge.card.lint.pasted import is_pasted, no_commands
+from relforge.card.lint.pasted import is_pasted
 from relforge.card.lint.placeholders import quoted_at, without_comment
-from relforge.card.lint.shell import quoted_lines
 
 _LONGEST_SHOWN = 60
 # C0 and C1 without tab, newline and NEL (which mojibake has); the marks that turn the direction of
@@ -72,8 +71,8 @@ def _not_ascii(document: Document) -> Iterator[Hit]:
     for block in document.blocks:
         if not block.is_shell or not is_pasted(block) or block.text.isascii():
             continue
-        others = no_commands(block)
-        quoted = quoted_lines(block.typed)
+        others = block.others
+        quoted = block.quoted
         for number, line in enumerate(block.typed.split("\n")):
             if line.isascii() or number in others or number in quoted or repaired(line) != line:
                 continue

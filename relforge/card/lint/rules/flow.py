@@ -10,7 +10,7 @@ from relforge.card.lint.dockerwords import Docker
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.shell import Word
-from relforge.card.lint.steps import option, steps
+from relforge.card.lint.steps import option
 from relforge.card.lint.variables import expand
 
 _REPOSITORY = re.compile(
@@ -124,7 +124,7 @@ def _directory(document: Document) -> Iterator[Hit]:
     opened = False
     here: tuple[str, ...] = ()
     within = False
-    for step in steps(document):
+    for step in document.steps:
         words = step.command.started
         program = step.command.program if step.run is None else ""
         if step.within != within:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from relforge.card.lint.dockerwords import Docker
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.serving import servers
-from relforge.card.lint.steps import Step, holds, option, path, steps
+from relforge.card.lint.steps import Step, holds, option, path
 
 _HUB_CLONE = re.compile(r"(?:huggingface\.co|hf-mirror\.com|modelscope\.cn)/(.+?)(?:\.git)?/?$")
 
@@ -26,7 +25,7 @@ class Download:
 
 
 def _downloads(document: Document) -> Iterator[Download]:
-    for step in steps(document):
+    for step in document.steps:
         folder = _folder(step)
         known = path(folder, document.variables) if folder else None
         if known is not None:
@@ -64,7 +63,7 @@ def _weights(document: Document) -> Iterator[Hit]:
         return
     binds = [(source, target) for source, target in mounts if source and target]
     told = False
-    for server in servers(document):
+    for server in document.servers:
         served = path(server.model, document.variables)
         if not server.within or served is None or not served.startswith("/"):
             continue

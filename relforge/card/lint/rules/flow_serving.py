@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.serving import Request, requests, servers
-from relforge.card.lint.steps import option, steps
+from relforge.card.lint.serving import Request
+from relforge.card.lint.steps import option
 from relforge.card.lint.variables import expand
 
 _NUMBER = re.compile(r"\b\d{2,5}\b")
@@ -20,10 +20,10 @@ def _port(document: Document) -> Iterator[Hit]:
     values = document.variables
     host = {expand(port.host or port.container, values) for port in published}
     container = {expand(port.container, values) for port in published}
-    serving = servers(document)
+    serving = document.servers
     known = _named_ports(document)
     yield from _unpublished(document, container, any(run.host_network for run in runs))
-    asked = requests(document)
+    asked = document.requests
     met = any(request.port in host for request in asked)
     for request in asked:
         # On another path it may be another service, unless nothing at all asks the published one.
@@ -55,13 +55,13 @@ def _unpublished(document: Document, container: set[str], host_network: bool) ->
     """Servers within containers whose port the container does not publish."""
     if not container or host_network or any(not number.isdigit() for number in container):
         return
-    for server in servers(document):
+    for server in document.servers:
         if not server.within or server.port is None or not server.port.isdigit():
             continue
         own = container
         if server.step is not None and server.step.run is not None and server.step.run.ports:
             own = {expand(port.container, document.variables) for port in server.step.run.ports}
-        here = any(one.within and one.port == server.port for one in requests(document))
+        here = any(one.within and one.port == server.port for one in document.requests)
         if server.port not in own and not here:
             yield Hit(
                 server.line,
@@ -73,7 +73,7 @@ def _unpublished(document: Document, container: set[str], host_network: bool) ->
 def _told(document: Document, request: Request) -> bool:
     """Whether a step that asks nothing has the number of a request's port."""
     number = re.compile(rf"(?<!\d){re.escape(request.port or '')}(?!\d)")
-    asking = {one.line for one in requests(document)}
+    asking = {one.line for one in document.requests}
     return any(
         number.search(command.raw)
         for command in document.commands
@@ -84,7 +84,7 @@ def _told(document: Document, request: Request) -> bool:
 def _named_ports(document: Document) -> set[str]:
     """Ports of programs that are no servers of models: proxies and the like."""
     found: set[str] = set()
-    for step in steps(document):
+    for step in document.steps:
         program = step.command.started[0].text if step.command.started else ""
         if program in ("curl", "vllm"):
             continue
@@ -99,13 +99,13 @@ def _named_ports(document: Document) -> set[str]:
 
 
 def _model_name(document: Document) -> Iterator[Hit]:
-    serving = servers(document)
+    serving = document.servers
     names = {name for server in serving for name in server.names}
     if not names or any(not server.names for server in serving):
         return
     if any(re.search(r"[$<>{}]", name) for name in names):
         return
-    for request in requests(document):
+    for request in document.requests:
         if request.model is not None and request.model not in names:
             yield Hit(
                 request.model_line,

@@ -14,10 +14,13 @@ from relforge.card.lint.kind import all_commands, is_card, is_deployment
 from relforge.card.lint.names import NAME, PRECISION, QUANTIZED, bare, own_name, parts
 from relforge.card.lint.results import known_task, result_tables
 
-_CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+")
+_CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+|\w[\w-]*(?:\.[a-z][\w-]*)+")
+"""Code spans, addresses and host names, which have a spelling of their own."""
 _CONTACT = re.compile(r"[\w.+-]+@[\w-]+\.\w|https?://|mailto:")
 _DEVICE = re.compile(r"(?<![a-z0-9])([a-z]{2,6})[-_ ]?(v?)(\d{2,4})(?![\d.a-z])", re.I)
 _BROKEN = re.compile(r"\b([A-Za-z][\w.]*-) (\w[\w.]*(?:-\w[\w.]*)+)")
+_FEWEST_WORDS = 12
+"""Shorter sections are alike by chance."""
 _KIND = re.compile(r"(?<![A-Za-z])([A-BD-Z]PU|MLU|DCU|GCU)s?(?![A-Za-z])")
 _DEVICE_NODE = re.compile(r"/dev/([a-bd-z]pu|mlu|dcu|gcu)[\d$]", re.I)
 _HUB = re.compile(
@@ -235,27 +238,35 @@ def _foreign_precision(document: Document) -> Iterator[Hit]:
 
 
 def _repeated(document: Document) -> Iterator[Hit]:
-    seen: dict[tuple[int, str], list[frozenset[str]]] = {}
+    seen: dict[tuple[str, ...], list[tuple[frozenset[str], tuple[str, ...]]]] = {}
+    path: list[Heading] = []
     within = 0
-    for heading, body in _sections(document):
+    for heading, end in _sections(document):
+        while path and path[-1].level >= heading.level:
+            path.pop()
+        path.append(heading)
         if within and heading.level > within:
             continue
         within = 0
+        body = "\n".join(document.lines[heading.line : end])
         words = frozenset(re.findall(r"\w{3,}", body.lower()))
-        key = (heading.level, heading.text.lower())
-        before = seen.setdefault(key, [])
-        if len(words) >= 12 and any(_alike(words, other) for other in before):
-            within = heading.level
-            yield Hit(heading.line, f"the section {heading.text!r} stands here twice")
-        before.append(words)
+        code = tuple(b.text for b in document.blocks if heading.line < b.line <= end)
+        before = seen.setdefault(tuple(h.text.lower() for h in path), [])
+        if len(words) >= _FEWEST_WORDS:
+            for others, other_code in before:
+                if code == other_code and _alike(words, others):
+                    within = heading.level
+                    yield Hit(heading.line, f"the section {heading.text!r} stands here twice")
+                    break
+        before.append((words, code))
 
 
-def _sections(document: Document) -> Iterator[tuple[Heading, str]]:
+def _sections(document: Document) -> Iterator[tuple[Heading, int]]:
+    """Every heading with the last line of its section, the sections below it included."""
     headings = document.headings
     for index, heading in enumerate(headings):
         after = next((h.line for h in headings[index + 1 :] if h.level <= heading.level), None)
-        end = after - 1 if after else len(document.lines)
-        yield heading, "\n".join(document.lines[heading.line : end])
+        yield heading, after - 1 if after else len(document.lines)
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> bool:

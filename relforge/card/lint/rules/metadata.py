@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from relforge.card.lint.document import Document
@@ -60,7 +61,7 @@ def _front_matter(document: Document) -> Iterator[Hit]:
     front = document.front_matter
     if front is None:
         if is_deployment(document):
-            yield Hit(1, "the card has no front matter")
+            yield Hit(1, "the card has no front matter", severity="note")
     elif front.error is not None:
         why = front.error.strip().split("\n")[0]
         yield Hit(front.first_line - 1, f"the front matter does not parse: {why}", severity="error")
@@ -127,10 +128,22 @@ def _names(licence: str, text: str) -> bool:
 def _no_licence(document: Document) -> Iterator[Hit]:
     if not is_card(document) or _fields(document).get("license"):
         return
-    if not _LICENCE.search(document.words) and not any(
-        _LICENCE.search(link.target) for link in document.links
-    ):
+    linked = any(_LICENCE.search(link.target) for link in document.links)
+    if not linked and not _LICENCE.search(document.words) and not _licence_file(document.base):
         yield Hit(1, "the card names no licence")
+
+
+def _licence_file(base: Path | None) -> bool:
+    """Whether the folder of the card, or one of the two above it, has a file with a licence."""
+    if base is None:
+        return False
+    folders = [base.absolute(), *base.absolute().parents[:2]]
+    return any(
+        path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING"))
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+    )
 
 
 def _licence_text(document: Document) -> Iterator[Hit]:

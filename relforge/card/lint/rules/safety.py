@@ -134,7 +134,7 @@ def _key_path(document: Document) -> Iterator[Hit]:
 def _secret(document: Document) -> Iterator[Hit]:
     for number, text in enumerate(document.lines, 1):
         match = _SECRET.search(text)
-        if match and not re.search(r"(.)\1{7}", match[0]):
+        if match and not re.search(r"(.)\1{7}|example", match[0], re.I):
             yield Hit(number, f"{match[0][:8]}… looks like a secret that works")
 
 

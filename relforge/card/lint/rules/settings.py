@@ -33,13 +33,10 @@ def _image_versions(document: Document) -> Iterator[Hit]:
     for span in document.spans:
         name, colon, tag = span.text.partition(":")
         plain = name.rpartition("/")[2]
-        if (
-            colon
-            and re.match(r"v?\d", tag)
-            and run.get(plain)
-            and run[plain] != tag.partition("@")[0]
-        ):
-            yield Hit(span.line, f"{span.text} here, and the commands run {plain}:{run[plain]}")
+        versioned = colon and re.match(r"v?\d", tag)
+        if versioned and plain in run and run[plain] != tag.partition("@")[0]:
+            other = run[plain] or "without a tag"
+            yield Hit(span.line, f"{span.text} here, and the commands run {plain} {other}")
 
 
 def _main_branches(document: Document) -> Iterator[Hit]:

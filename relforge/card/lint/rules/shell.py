@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from relforge.card.lint.bash import unreadable
 from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.pasted import commands_only, is_pasted, language_of, no_commands
+from relforge.card.lint.pasted import commands_only, is_pasted, language_of
 from relforge.card.lint.placeholders import without_redirected
-from relforge.card.lint.shell import quoted_lines
 
 _SHELL_BLOCK = "put only what is typed into shell blocks; close the block before the text"
 _WHAT = {"tree": "a tree or table drawn with lines", "table": "a table", "yaml": "YAML"}
@@ -42,7 +41,7 @@ def _prose(document: Document) -> Iterator[Hit]:
         if not block.is_shell or not is_pasted(block):
             continue
         lines = block.text.split("\n")
-        others = no_commands(block)
+        others = block.others
         for number, kind in sorted(others.items()):
             if others.get(number - 1) == kind:
                 continue
@@ -82,7 +81,7 @@ def _broken(document: Document) -> Iterator[Hit]:
         if not block.is_shell:
             continue
         lines = block.typed.split("\n")
-        quoted = quoted_lines(block.typed)
+        quoted = block.quoted
         for number, line in enumerate(lines):
             comment = line.lstrip().startswith("#")
             if number not in quoted and not comment and _BLANK_AFTER.search(line):
@@ -120,7 +119,7 @@ def _continuations(document: Document) -> Iterator[tuple[Block, int, str, str]]:
         if not block.is_shell or "\\\n" not in block.text:
             continue
         lines = block.typed.rstrip("\n").split("\n")
-        quoted = quoted_lines(block.typed)
+        quoted = block.quoted
         for number, line in enumerate(lines):
             if number in quoted or line.lstrip().startswith("#"):
                 continue

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from relforge.card.lint.document import Block, Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.pasted import is_pasted, is_script, no_commands
+from relforge.card.lint.pasted import is_pasted, is_script
 from relforge.card.lint.placeholders import quoted_at, without_comment
 from relforge.card.lint.shell import Command
 from relforge.card.lint.variables import CREDENTIAL, DECLARE
@@ -25,6 +25,7 @@ _SET = re.compile(
     r"(?<![\w$])([A-Za-z_]\w*)\+?=|\b(?:for|select)\s+(\w+)\s+in\b|\(\(\s*([A-Za-z_]\w*)\s*="
     r"|\$\{([A-Za-z_]\w*):?="
 )
+_MAY_SET = re.compile(r"=| in |read|mapfile|printf")
 _READ = re.compile(r"\b(?:read|mapfile|readarray)\b((?:\s+-?[\w]+)+)|printf\s+-v\s+(\w+)")
 _PART = re.compile(r"\$\{([A-Za-z_]\w*)(:[^{}]*)\}")
 _SAFE = re.compile(r"^(?::?[-=+?])")
@@ -33,12 +34,14 @@ _OFFSET_NAME = re.compile(r"^:\s*([A-Za-z_]\w*)(?::.*|\s*[-+*].*)?$")
 
 
 def _unset(document: Document) -> Iterator[Hit]:
+    if "$" not in document.text:
+        return
     where = _first_set(document)
     told: set[str] = set()
     for block in document.blocks:
         if not block.expansions:
             continue
-        others = no_commands(block)
+        others = block.others
         lines = block.typed.split("\n")
         arguments = not is_pasted(block) or is_script(document, block)
         for use in block.expansions:
@@ -76,6 +79,8 @@ def _unset(document: Document) -> Iterator[Hit]:
 
 
 def _default(document: Document) -> Iterator[Hit]:
+    if "${" not in document.text:
+        return
     where = _first_set(document)
     # Not by the grammar: what it makes of a path in this place is a fault of the whole script.
     for block in document.blocks:
@@ -125,6 +130,8 @@ def _first_set(document: Document) -> dict[str, int]:
         if not block.is_shell:
             continue
         for number, line in enumerate(block.typed.split("\n")):
+            if not _MAY_SET.search(line):
+                continue
             code = without_comment(line)
             at = block.first_line + number
             for match in _SET.finditer(code):

@@ -18,8 +18,8 @@ _REQUEST = re.compile(
 _HUB_ID = re.compile(r"^[A-Za-z][\w.-]*/[A-Za-z][\w.-]*$")
 _HUB_LINK = re.compile(r"huggingface\.co|hf\.co|modelscope\.(?:cn|ai)|hf-mirror\.com")
 _SEVERAL = re.compile(
-    r"\b(?:two|three|four|eight|sixteen|[2-9]|1\d|32|64)[ -](?:machines?|nodes?|hosts?|servers?)(?![a-z])|"
-    r"[两三四八]台|[2-9]\s*(?:台|个节点)|多机",
+    r"\b(?:two|three|four|eight|sixteen|[2-9]|1\d|32|64)[ -]"
+    r"(?:machines?|nodes?|hosts?|servers?)(?![a-z])|[两三四八]台|[2-9]\s*(?:台|个节点)|多机",
     re.I,
 )
 _MEETS = re.compile(

@@ -56,12 +56,13 @@ def _prose_lines(document: Document) -> Iterator[tuple[int, str]]:
 
 
 def _double_blank(document: Document) -> Iterator[Hit]:
+    card = is_card(document)
     for number, text in _prose_lines(document):
         match = _BLANKS.search(text.strip())
         if match:
             before = text.strip()[: match.start()].split()[-1]
-            yield Hit(number, f"two blanks behind {before!r}")
-    if not is_card(document):
+            yield Hit(number, f"two blanks behind {before!r}", severity=None if card else "note")
+    if not card:
         return
     for block in document.blocks:
         lines = block.text.split("\n") if block.is_shell else []
