@@ -11,18 +11,21 @@ from relforge.checking import references, rules
 from relforge.checking.dockerfiles import Dockerfiles
 from relforge.checking.places import device_fact, is_exact, named_in
 from relforge.checking.report import CheckReport, Fault, NotRun, Open
+from relforge.checking.translations import of_translations
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import lock_path
 from relforge.manifest.device import Device
 from relforge.manifest.evaluation import EvaluationTask
 from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.fileversion import known_sha256
+from relforge.manifest.loader import load
 from relforge.manifest.model import Model
 from relforge.manifest.places import Keys, place
 from relforge.manifest.project import Project
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
+from relforge.manifest.translations import Translations
 from relforge.manifest.weights import LocalWeights
 from relforge.plan import subject
 from relforge.rendering import render_dockerfile
@@ -83,6 +86,12 @@ class _Check:
                 self.reference(found, models, file)
         for name, release in releases.items():
             self.release(release, devices, project.release_files[name])
+        for file in project.translation_files:
+            name = f"translations {file.stem}"
+            words = self.attempt(name, partial(load, file, Translations), file)
+            if words is not None and file.is_relative_to(project.root):
+                said = (*devices.values(), *models.values(), *releases.values())
+                self.contradictions(name, of_translations(words, said), file)
         faults, not_run = self.dockerfiles.look(self.site) if self.lint else ([], [])
         return CheckReport(
             checked=tuple(dict.fromkeys(self.checked)),

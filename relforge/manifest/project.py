@@ -183,12 +183,17 @@ class Project:
         return tuple(self.reference(name) for name in self.reference_files)
 
     @cached_property
+    def translation_files(self) -> tuple[Path, ...]:
+        """The built-in project's before the project's own, which count where both say something."""
+        folders = (root / "manifests" / "translations" for root in reversed(self.roots))
+        return tuple(path for folder in folders for path in sorted(folder.glob("*.yaml")))
+
+    @cached_property
     def _translations(self) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
-        for root in reversed(self.roots):
-            for path in sorted((root / "manifests" / "translations").glob("*.yaml")):
-                one = load(path, Translations)
-                found.setdefault(one.language, {}).update(one.sentences)
+        for path in self.translation_files:
+            one = load(path, Translations)
+            found.setdefault(one.language, {}).update(one.sentences)
         return found
 
     @cached_property
