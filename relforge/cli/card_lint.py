@@ -14,8 +14,8 @@ from relforge.cli.common import JsonOption, print_json, to_stderr
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
-    from relforge.card.lint.document import Document
     from relforge.card.lint.finding import Finding, Rule
+    from relforge.card.lint.many import Card
 
 _SEVERITIES = ("error", "warning", "note")
 
@@ -60,10 +60,10 @@ def lint(
     if json_ and sarif:
         raise _usage("--json and --sarif are two formats", "choose one")
     without = [_rule(name, known).id for name in ignore or ()]
-    documents, unreadable = _read(files, without if fix else None)
-    from relforge.card.lint.check import lint as check
+    cards, unreadable = _read(files, without if fix else None)
+    from relforge.card.lint.many import lint_cards
 
-    findings = check(documents, without=without)
+    findings = lint_cards(cards, without=without)
     if json_:
         print_json([finding.model_dump() for finding in findings])
     elif sarif:
@@ -72,8 +72,8 @@ def lint(
         print_json(as_sarif(findings, known.values()))
     else:
         _print(findings)
-    if documents or not unreadable:
-        to_stderr(_count(findings, len(documents)))
+    if cards or not unreadable:
+        to_stderr(_count(findings, len(cards)))
     if unreadable:
         for error in unreadable[:-1]:
             to_stderr(f"error: {error}")
@@ -84,11 +84,11 @@ def lint(
 
 def _read(
     files: Sequence[Path], fixed_without: Sequence[str] | None
-) -> tuple[list[Document], list[RelforgeError]]:
+) -> tuple[list[Card], list[RelforgeError]]:
     """The cards, repaired where that is asked for, and those that cannot be read."""
-    from relforge.card.lint.document import parse
+    from relforge.card.lint.many import Card
 
-    documents: list[Document] = []
+    cards: list[Card] = []
     unreadable: list[RelforgeError] = []
     for path in dict.fromkeys(_each(files)):
         try:
@@ -99,8 +99,8 @@ def _read(
         if fixed_without is not None:
             text = _fixed(path, text, fixed_without)
         base = None if str(path) == "-" else path.parent
-        documents.append(parse(text, str(path), base))
-    return documents, unreadable
+        cards.append(Card(str(path), text, base))
+    return cards, unreadable
 
 
 def _each(files: Sequence[Path]) -> Iterator[Path]:

@@ -14,6 +14,7 @@ import pytest
 
 from relforge.card.lint.check import lint
 from relforge.card.lint.document import parse
+from relforge.card.lint.many import Card, lint_cards
 from relforge.card.lint.rules import all_rules
 from relforge.cli.dispatch import dispatch
 
@@ -120,6 +121,15 @@ def test_a_folder_is_every_card_below_it(
         str(tmp_path / "sub" / "b.md"),
     }
     assert err.startswith("2 cards: ")
+
+
+def test_many_cards_are_linted_as_each_alone() -> None:
+    cards = [
+        Card(f"{number}.md", FAULTY.replace("One", f"Card {number}"), None) for number in range(120)
+    ]
+    several = lint_cards(cards, processes=3, without=["shell-exit"])
+    assert several == lint_cards(cards, processes=1, without=["shell-exit"])
+    assert len({one.file for one in several if one.rule == "shell-syntax"}) == 120
 
 
 def test_standard_input_is_a_card(

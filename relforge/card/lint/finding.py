@@ -54,6 +54,8 @@ class Rule:
     check: Callable[[Document], Iterable[Hit]] | None = None
     together: Callable[[tuple[Document, ...]], Iterable[Hit]] | None = None
     """For mistakes that only several cards side by side show."""
+    apart: bool = False
+    """Whether ``together`` looks at each card alone, and gets several to ask for much at once."""
 
     def findings(self, documents: tuple[Document, ...]) -> Iterator[Finding]:
         """What the rule finds in all of the documents."""

@@ -146,6 +146,7 @@ RULES = (
         why="Nothing after the mistake runs, and what ran before it is left half done.",
         remedy="correct the block until `bash -n` accepts it",
         together=_syntax,
+        apart=True,
     ),
     Rule(
         id="shell-prose",
