@@ -68,7 +68,9 @@ def images(document: Document) -> Iterator[Image]:
             if match[1] not in held or not held[match[1]][0]:
                 continue
             text, line = held[match[1]]
-        yield Image(text, call.verb, line)
+        # A word that no engine takes for a reference is some other mistake.
+        if re.fullmatch(r"[\w$][\w./:@${}|-]*", text, re.A):
+            yield Image(text, call.verb, line)
 
 
 def made_here(document: Document) -> set[str]:

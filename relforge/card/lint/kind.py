@@ -80,14 +80,15 @@ def _calls(document: Document) -> tuple[Docker, ...]:
 def _kind(document: Document) -> tuple[bool, bool]:
     serves = any(_SERVES.search(block.text) for block in document.blocks)
     starts = any(call.starts for call in container_calls(document))
-    if _of_a_hub(document):
+    if has_hub_head(document):
         return True, serves and starts
     if not serves or not (result_tables(document) or _titled_for_a_model(document)):
         return False, False
     return True, starts
 
 
-def _of_a_hub(document: Document) -> bool:
+def has_hub_head(document: Document) -> bool:
+    """Whether it begins with the front matter that model hubs read."""
     front = document.front_matter
     data = front.data if front is not None else None
     if front is not None and front.error is not None:

@@ -12,7 +12,7 @@ ANGLED = re.compile(
 # A run of x, a path that is none, "your-something", and what a documentation tool would replace.
 LEFT = re.compile(
     r"(?<![\w-])(?:x{3,}|X{3,})(?![\w-])"
-    r"|(?<![\w.-])/?(?:path|PATH)/(?:to|TO)(?:/[\w.-]+)*"
+    r"|(?<![\w./-])/?(?:path|PATH)/(?:to|TO|[A-Z])[\w.-]*(?:/[\w.-]+)*"
     r"|(?<![\w$-])(?:your|YOUR)[-_][A-Za-z][\w-]*"
     r"|(?<![\w-])(?:CHANGE[-_]?ME|REPLACE[-_]?ME|TODO|FIXME)(?![\w-])"
     r"|(?<=[\w/:=])\|[a-z][\w]*\||\{\{ *[A-Za-z_]\w* *\}\}"

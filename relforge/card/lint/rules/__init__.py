@@ -13,6 +13,7 @@ _THEMES: tuple[str, ...] = (
     "shell_placeholders",
     "yaml_blocks",
     "flow",
+    "flow_folders",
     "flow_paths",
     "flow_serving",
     "flow_promised",

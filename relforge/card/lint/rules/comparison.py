@@ -175,7 +175,8 @@ def _no_result(document: Document) -> Iterator[Hit]:
 
 
 def _absent(document: Document) -> Iterator[Hit]:
-    if is_deployment(document) and not result_tables(document) and _quantized(document):
+    whole = all(block.closed for block in document.blocks)
+    if whole and is_deployment(document) and not result_tables(document) and _quantized(document):
         yield Hit(1, "quantized weights, and no result says what that costs")
 
 
@@ -249,11 +250,9 @@ def _swaps(documents: tuple[Document, ...]) -> Iterator[Hit]:
                 mine, theirs = _values(table, 0), _values(table, 1)
                 turned = mine == _by_name(earlier, two) and theirs == _by_name(earlier, one)
                 if turned and mine != theirs:
-                    yield Hit(
-                        table.table.line,
-                        f"the values under {one} and {two} are the other way round in {other.name}",
-                        document=document,
-                    )
+                    told = f"the values under {one} and {two} are the other way round in"
+                    yield Hit(table.table.line, f"{told} {other.name}", document=document)
+                    yield Hit(earlier.table.line, f"{told} {document.name}", document=other)
             known.append((document, table))
 
 

@@ -1,8 +1,7 @@
-"""Steps that go on with what an earlier step made: images, containers, folders."""
+"""Steps that go on with what an earlier step made: images and containers."""
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator
 
@@ -10,18 +9,8 @@ from relforge.card.lint.dockerwords import Docker
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.shell import Word
-from relforge.card.lint.steps import option
 from relforge.card.lint.variables import expand
 
-_REPOSITORY = re.compile(
-    r"(?:github\.com|gitlab\.com|gitee\.com|codeberg\.org|bitbucket\.org)[/:][\w.-]+/([\w.-]+)"
-)
-_CLONE_VALUES = frozenset({"-b", "--branch", "--depth", "-c", "--config", "-o", "--origin", "-j",
-                           "--jobs", "--reference", "--filter", "--separate-git-dir"})  # fmt: skip
-_MAKES_FOLDERS = frozenset(
-    {"mkdir", "cp", "mv", "ln", "rsync", "scp", "tar", "unzip", "7z", "hf", "huggingface-cli",
-     "modelscope", "django-admin", "cargo", "npm", "npx", "uv", "cmake", "cookiecutter", "svn"}
-)  # fmt: skip
 _UNKNOWN = re.compile(r"[$<>`*{]|[^\x00-\x7f]")
 _SERVICE = re.compile(r"(?m)^  ([A-Za-z][\w.-]*):\s*$")
 
@@ -116,81 +105,6 @@ def _containers(call: Docker) -> list[Word]:
     return [call.subject]
 
 
-def _directory(document: Document) -> Iterator[Hit]:
-    linked = {
-        match[1].rstrip(".").removesuffix(".git") for match in _REPOSITORY.finditer(document.text)
-    }
-    made: set[str] = set()
-    opened = False
-    here: tuple[str, ...] = ()
-    within = False
-    for step in document.steps:
-        words = step.command.started
-        program = step.command.program if step.run is None else ""
-        if step.within != within:
-            within, here = step.within, ()
-        if step.run is not None or not words:
-            continue
-        if words[0].text == "git" and len(words) > 2 and words[1].text == "clone":
-            made.add(_clone_target(words))
-        elif words[0].text in _MAKES_FOLDERS or option(words, "--local-dir", "--local_dir"):
-            made.update(_parts(words))
-            opened = opened or words[0].text in ("tar", "unzip", "7z")
-        elif program == "cd" and len(words) > 1:
-            target = expand(words[1].text, document.variables)
-            if target.startswith(("/", "~", "-")) or _UNKNOWN.search(target):
-                here = (target,)
-                continue
-            parts = [part for part in target.split("/") if part not in ("", ".")]
-            while parts and parts[0] == "..":
-                here, parts = here[:-1], parts[1:]
-            if not parts:
-                continue
-            first = parts[0]
-            if re.search(rf"git clone .*{re.escape(first)}", document.text):
-                made.add(first)
-            if first in here and first not in made:
-                yield Hit(
-                    words[1].line,
-                    f"`cd {words[1].text}` is relative, and the steps above have entered"
-                    f" `{first}` already",
-                    "write where each step starts, or use absolute paths",
-                    severity="note",
-                )
-                here = tuple(parts)
-                continue
-            if not here and first in linked and first not in made and not opened:
-                yield Hit(
-                    words[1].line,
-                    f"the repository `{first}` is entered, and no step clones it",
-                    # The image may hold it.
-                    severity="note" if within else None,
-                )
-            here = (*here, *parts)
-
-
-def _clone_target(words: tuple[Word, ...]) -> str:
-    rest: list[str] = []
-    skip = False
-    for word in words[2:]:
-        if skip:
-            skip = False
-        elif word.text.startswith("-"):
-            skip = word.text in _CLONE_VALUES
-        else:
-            rest.append(word.text)
-    if not rest:
-        return ""
-    target = rest[1] if len(rest) > 1 else posixpath.basename(rest[0].rstrip("/"))
-    return target.removesuffix(".git").strip("./").split("/")[0]
-
-
-def _parts(words: tuple[Word, ...]) -> Iterator[str]:
-    for word in words[1:]:
-        for part in re.split(r"[/=,{}]", word.text):
-            yield part.removesuffix(".git")
-
-
 def _list(names: set[str]) -> str:
     return " and ".join(f"`{name}`" for name in sorted(names))
 
@@ -211,13 +125,5 @@ RULES = (
         why="The engine says that there is no such container, and the steps end here.",
         remedy="use the name of `--name`",
         check=_container,
-    ),
-    Rule(
-        id="flow-directory",
-        severity="warning",
-        title="A folder is entered that no step made",
-        why="`cd` fails, and all that follows runs in another folder.",
-        remedy="show the step that makes it, with its commit",
-        check=_directory,
     ),
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from urllib.parse import unquote
 
+from relforge.card.lint.dockerwords import ENGINES
 from relforge.card.lint.document import Document, Heading
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.kind import all_commands, is_card, is_deployment
@@ -17,7 +18,7 @@ from relforge.card.lint.results import known_task, result_tables
 _CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+|\w[\w-]*(?:\.[a-z][\w-]*)+")
 """Code spans, addresses and host names, which have a spelling of their own."""
 _CONTACT = re.compile(r"[\w.+-]+@[\w-]+\.\w|https?://|mailto:")
-_DEVICE = re.compile(r"(?<![a-z0-9])([a-z]{2,6})[-_ ]?(v?)(\d{2,4})(?![\d.a-z])", re.I)
+_DEVICE = re.compile(r"(?<![a-z0-9])([a-z]{2,6})[-_ ]?(v?)(\d{2,4})(?![\da-z]|\.\d)", re.I)
 _BROKEN = re.compile(r"\b([A-Za-z][\w.]*-) (\w[\w.]*(?:-\w[\w.]*)+)")
 _FEWEST_WORDS = 12
 """Shorter sections are alike by chance."""
@@ -37,8 +38,9 @@ def _spelling(document: Document) -> Iterator[Hit]:
     plain = {bare(match[0]) for match in NAME.finditer(document.text)}
     for line in document.prose:
         for match in _BROKEN.finditer(line.text):
-            if bare(match[0]) in plain:
-                yield Hit(line.line, f"a blank within a name: {match[0]!r}")
+            broken = match[0].rstrip(".")
+            if bare(broken) in plain:
+                yield Hit(line.line, f"a blank within a name: {broken!r}")
 
 
 def _case(document: Document) -> Iterator[Hit]:
@@ -103,7 +105,7 @@ def _foreign_name(document: Document) -> Iterator[Hit]:
             if contacts and proper and _written(document, header) == 1 and not _common(header):
                 yield Hit(table.line, f"a contact for {header!r}, which nothing else here names")
     for heading in document.headings:
-        for match in NAME.finditer(heading.text):
+        for match in NAME.finditer(heading.text) if heading.line != own.line else ():
             name = parts(match[0])
             kin = name[0] == own.parts[0] and any(part[0].isdigit() for part in name[1:])
             if kin and text.count(bare(match[0])) == 1 and not known_task(match[0])[0]:
@@ -177,7 +179,7 @@ def _dropped(document: Document) -> Iterator[Hit]:
         yield Hit(own.line, f"{own.quantized} stands in the card's name and in no sentence of it")
     model = bare("".join(p for p in own.parts[:2] if not PRECISION.fullmatch(p)))
     for command in all_commands(document):
-        name = _served(command.argv)
+        name = "" if command.program in ENGINES else _served(command.argv)
         if name and bare(name).startswith(model) and not QUANTIZED.search(name):
             yield Hit(command.line, f"{name} is served, without {own.quantized} in its name")
 

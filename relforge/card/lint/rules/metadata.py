@@ -52,7 +52,7 @@ _DEVICES = re.compile(
 )
 _DEVICES_IN_COMMANDS = re.compile(
     r"tensor[_-]parallel|--tp\b|parallel_size|_VISIBLE_DEVICES=|--gpus\s+['\"]*(?:\d|device)|"
-    r"--device[= ]/dev/\w*\d|nproc_per_node|MP_NUM"
+    r"--device[= ]/dev/\w*\d|nproc_per_node|\bMP_NUM\b"
 )
 _FIELDS = ("base_model", "license", "pipeline_tag", "library_name", "language", "tags")
 

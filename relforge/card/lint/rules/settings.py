@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from relforge.card.lint.dockerwords import ENGINES
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.images import images
@@ -94,7 +95,7 @@ def _variants(document: Document) -> Iterator[Hit]:
 
 def _served_model(command: Command) -> tuple[str, ...]:
     argv = command.argv
-    if "serve" not in argv[:-1]:
+    if "serve" not in argv[:-1] or command.program in ENGINES:
         return ()
     index = argv.index("serve")
     return (command.program, argv[index + 1])

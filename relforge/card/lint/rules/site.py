@@ -26,20 +26,24 @@ _EXPLAINED_ADDRESS = re.compile(r"\b(?:IP|addresse?s?)\b|\breplace\b|地址|替�
 def _mount(document: Document) -> Iterator[Hit]:
     if not is_deployment(document):
         return
-    elsewhere = "\n".join(
-        [*(c.raw for c in document.commands if c not in _starting(document)), document.words]
-    )
-    for call in container_calls(document):
-        for mount in call.mounts if call.starts else ():
-            source = mount.source.rstrip("/")
+    starts = [call for call in container_calls(document) if call.starts]
+    started = [call.command for call in starts]
+    code = [command.raw for command in document.commands if command not in started]
+    code += [word.text for call in starts for word in call.arguments]
+    code += [block.text for block in document.blocks if not block.is_shell]
+    elsewhere = "\n".join([*code, document.words])
+    for call in starts:
+        for mount in call.mounts:
+            source, target = mount.source.rstrip("/"), mount.target.rstrip("/")
             if not source.startswith("/") or _SYSTEM.match(f"{source}/"):
                 continue
-            if not re.search(rf"{re.escape(source)}(?![\w-])", elsewhere):
+            # Its place on the host is named, or what it is in the container is used.
+            if not any(_named(path, elsewhere) for path in (source, target) if path):
                 yield Hit(mount.line, f"nothing says what {mount.source} is")
 
 
-def _starting(document: Document) -> list[object]:
-    return [call.command for call in container_calls(document) if call.starts]
+def _named(path: str, text: str) -> bool:
+    return re.search(rf"(?<![\w/]){re.escape(path)}(?![\w-])", text) is not None
 
 
 def _interface(document: Document) -> Iterator[Hit]:
@@ -62,7 +66,8 @@ def _address(document: Document) -> Iterator[Hit]:
     for block in document.blocks:
         for index, text in enumerate(block.text.split("\n")):
             match = _ADDRESS.search(text)
-            if match:
+            # A registry's address is another rule's.
+            if match and not re.match(r"(?::\d+)?/\w[\w/-]*[:@]", text[match.end() :]):
                 yield Hit(
                     block.first_line + index, f"{match[0]} is an address of the writer's network"
                 )

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
-from relforge.card.lint.kind import all_commands, container_calls, is_deployment
+from relforge.card.lint.kind import (
+    all_commands,
+    container_calls,
+    has_hub_head,
+    is_deployment,
+)
 from relforge.card.lint.rules.identity import downloaded
 from relforge.card.lint.shell import Command
 
@@ -18,7 +23,7 @@ _REQUEST = re.compile(
 _HUB_ID = re.compile(r"^[A-Za-z][\w.-]*/[A-Za-z][\w.-]*$")
 _HUB_LINK = re.compile(r"huggingface\.co|hf\.co|modelscope\.(?:cn|ai)|hf-mirror\.com")
 _SEVERAL = re.compile(
-    r"\b(?:two|three|four|eight|sixteen|[2-9]|1\d|32|64)[ -]"
+    r"\b(?:two|three|four|eight|sixteen|[2-9]|1\d|32|64) "
     r"(?:machines?|nodes?|hosts?|servers?)(?![a-z])|[两三四八]台|[2-9]\s*(?:台|个节点)|多机",
     re.I,
 )
@@ -51,13 +56,10 @@ def _no_request(document: Document) -> Iterator[Hit]:
 
 def _no_weights(document: Document) -> Iterator[Hit]:
     # Behind front matter the weights lie in the card's own repository.
-    if not is_deployment(document) or document.front_matter is not None:
+    if not is_deployment(document) or has_hub_head(document):
         return
     commands = all_commands(document)
-    named = any(
-        downloaded(c.argv) or "/v1/" in c.raw or any(_HUB_ID.match(w) for w in c.argv[1:])
-        for c in commands
-    )
+    named = any(downloaded(c.argv) or any(_HUB_ID.match(w) for w in c.argv[1:]) for c in commands)
     linked = any(
         _HUB_LINK.search(link.target) and _is_model(link.target) for link in document.links
     )
@@ -73,7 +75,9 @@ def _is_model(target: str) -> bool:
 
 
 def _weights_named(document: Document) -> bool:
-    return any(re.search(r"(?:weights?|model)\b.*`?/[\w/.-]+", p.text) for p in document.prose)
+    return any(
+        re.search(r"(?:weights?|model)\b.*[\s`]/[a-z][\w/.-]+", p.text) for p in document.prose
+    )
 
 
 def _nodes(document: Document) -> Iterator[Hit]:
@@ -170,21 +174,6 @@ def _others(document: Document, own: Command) -> str:
     return "\n".join(c.raw for c in document.commands if c is not own)
 
 
-def _missing_dollar(document: Document) -> Iterator[Hit]:
-    names = {
-        word.text.partition("=")[0]
-        for command in document.commands
-        if command.program == "export"
-        for word in command.words[1:]
-    } | {name for c in document.commands if not c.words for name, _ in c.assigned}
-    long = {name for name in names if re.fullmatch(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+", name)}
-    for call in container_calls(document):
-        for mount in call.mounts:
-            part = mount.source.strip("/").split("/")[0]
-            if part in long:
-                yield Hit(mount.line, f"{mount.source} is a folder of that name, not ${part}")
-
-
 def _program_spelling(document: Document) -> Iterator[Hit]:
     plain: set[str] = set()
     scripts: list[tuple[int, str]] = []
@@ -248,14 +237,6 @@ RULES = (
         why="A container has its own environment: the setting has no effect.",
         remedy="pass it on: docker run -e NAME",
         check=_env_not_passed,
-    ),
-    Rule(
-        id="steps-missing-dollar",
-        severity="error",
-        title="A variable without its dollar sign",
-        why="The engine mounts an empty folder of that name.",
-        remedy="write $NAME",
-        check=_missing_dollar,
     ),
     Rule(
         id="steps-program-spelling",

@@ -12,7 +12,7 @@ from relforge.card.lint.kind import is_card
 _CODE = re.compile(r"`[^`]*`")
 _BLANKS = re.compile(r"(?<=[^\s|.!?:])  +(?=[^\s|\\#])")
 _GLUED = re.compile(
-    r"(?:[\w.+-]+@[\w-]+|(?<![\w.@/])(?:www\.)?[a-z][\w-]*)\.(?:com|org|net|edu|cn|io|ai)([A-Z][a-z]+)"
+    r"(?:[\w.+-]+@[\w-]+|(?<![\w.@/])[a-z][\w-]*(?:\.[\w-]+)*)\.(?:com|org|net|edu|cn|io|ai)([A-Z][a-z]+)"
 )
 _COUNTED = (
     "machine|node|device|card|chip|feature|step|command|subcommand|option|file|image|model|method|"
