@@ -127,6 +127,14 @@ def _summary(material: Material) -> Iterator[Row]:
         )
     else:
         yield Row(name="Model", value=Said(text="%(model)s, %(precision)s", values=what))
+    if model.base_model is not None and model.base_model_relation is not None:
+        yield Row(
+            name="Weights made from",
+            value=Said(
+                text="`%(base)s` (%(relation)s)",
+                values={"base": model.base_model, "relation": model.base_model_relation},
+            ),
+        )
     yield Row(name="Device", value=Said.plain(f"{device.title} (`{device.name}`)"))
     if serve.flagscale is not None and serve.flagscale.tree_config is not None:
         yield Row(

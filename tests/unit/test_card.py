@@ -202,6 +202,7 @@ def test_commands_use_the_same_image_port_and_path_throughout() -> None:
     reference = f"registry.example/team/tiny@{DIGEST}"
     assert f"docker pull {reference}" in text
     assert text.count(reference) == 3, "table, pull and start"
+    assert "docker load" not in text, "what is loaded has not the name that is run"
     assert "127.0.0.1:8000:8000" in text
     assert "http://127.0.0.1:8000/v1/completions" in text
     assert text.count("/models/tiny-adder") == 2, "mounted path and served path are one"

@@ -37,6 +37,8 @@ class Image:
         """Whether content cannot change under it."""
         return (
             "@sha256:" in self.reference
+            # A digest that the card looks up and keeps in a variable.
+            or re.search(r"@\$\{?\w", self.reference) is not None
             or re.match(r"sha256:|[0-9a-f]{12,64}$", self.reference) is not None
         )
 
@@ -76,12 +78,26 @@ def images(document: Document) -> Iterator[Image]:
 def made_here(document: Document) -> set[str]:
     """Repositories and references that the card builds, tags or loads by itself."""
     found: set[str] = set()
+    if _brings_images(document):
+        pulled = {image.repository for image in images(document) if image.verb == "pull"}
+        found |= {
+            image.reference
+            for image in images(document)
+            if not image.host and image.repository not in pulled
+        }
     for call in container_calls(document):
         if call.verb in ("build", "buildx"):
             found |= {option.value for option in call.all("tag", "t")}
         elif call.verb in ("tag", "commit", "import") and call.arguments:
             found.add(call.arguments[-1].text)
     return found
+
+
+def _brings_images(document: Document) -> bool:
+    """Whether something makes images that no later word names: an archive that is loaded, or
+    another tool's ``build``."""
+    loads = any(call.verb == "load" for call in container_calls(document))
+    return loads or any("build" in command.argv[1:2] for command in document.commands)
 
 
 def internal(host: str) -> bool:

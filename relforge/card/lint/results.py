@@ -38,13 +38,13 @@ _SPREAD = re.compile(r"\u00c2?\u00b1\s*(\d+(?:\.\d+)?)|\+/-\s*(\d+(?:\.\d+)?)")
 _NO_VALUES = re.compile(
     r"^(?:n|#|size|questions?|samples?|problems?|shots?|few-?shot|version|metrics?|verdict|mode|"
     r"split|seeds?|year|difference|delta|\u0394|题数|样本数|数量)\b|interval|confidence|\bCI\b|"
-    r"std|error|margin|diff|points|置信|差值|shot",
+    r"std|error|margin|diff|points|置信|区间|差值|shot",
     re.I,
 )
 _COUNTS = re.compile(r"^\s*(?:n|#|questions?|samples?|problems?|size|题数|样本数)\s*$", re.I)
 INTERVAL = re.compile(
     r"interval|confidence|\bCI\b|stderr|standard (?:error|deviation)|margin|\u00b1|置信|标准误|"
-    r"误差",
+    r"误差|区间",
     re.I,
 )
 AVERAGED = re.compile(

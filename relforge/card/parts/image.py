@@ -36,7 +36,8 @@ def _image(material: Material) -> Iterator[Row]:
         return
     if registry is not None:
         yield Row(name="Image reference", value=_code(f"{registry}@{build.image_digest}"))
-    yield Row(name="Name", value=_code(build.image_name))
+    else:
+        yield Row(name="Name", value=_code(build.image_name))
     yield Row(name="Digest", value=_code(build.image_digest))
     yield Row(name="Size, compressed", value=Said.plain(size(build.compressed_bytes)))
     yield Row(name="Size, unpacked", value=Said.plain(size(build.unpacked_bytes)))

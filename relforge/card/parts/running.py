@@ -55,20 +55,21 @@ def _image(material: Material) -> Step:
     title = "The image"
     build, given = material.build, material.release.build.image
     if build is not None:
+        # The image of the folder has no name in the registry: what is loaded is not what a command
+        # with the registry's name runs. So there is one way, and it is that of the start command.
+        if material.registry is not None:
+            pull = f"docker pull {material.registry}@{build.image_digest}"
+            return Step(
+                title=title,
+                words=(),
+                codes=(Code(text=pull, step="pull", needs=("network",)),),
+            )
         load = Code(
             text="tar -C image -c . | docker load",
             step="load",
             title=Said(text="From the folder that this card lies in:"),
         )
-        pull = Code(
-            text=f"docker pull {material.registry}@{build.image_digest}",
-            step="pull",
-            needs=("network",),
-            title=Said(text="Or from the registry:"),
-        )
-        return Step(
-            title=title, words=(), codes=(load, pull) if material.registry is not None else (load,)
-        )
+        return Step(title=title, words=(), codes=(load,))
     if given is None:
         keys = " --key-path KEYS" if material.sealed else ""
         return Step(

@@ -51,7 +51,7 @@ def reported_tables(material: Material) -> tuple[ReportedTable, ...]:
         by_source.setdefault(one.source.partition(", as ")[0], []).append(one)
     for source, found in by_source.items():
         rows = tuple(found)
-        reference = _best(material.references, rows)
+        reference = _fitting(material.references, rows)
         tables.append(
             ReportedTable(
                 source=source,
@@ -68,13 +68,14 @@ def reported_tables(material: Material) -> tuple[ReportedTable, ...]:
     return tuple(tables)
 
 
-def _best(
+def _fitting(
     references: tuple[ReferenceFigures, ...], rows: tuple[Reported, ...]
 ) -> ReferenceFigures | None:
-    """The reference that has most of the tasks, the model's own before its base's."""
-    counted = [(sum(_of(r, row) is not None for row in rows), r) for r in references]
-    most = max((count for count, _ in counted), default=0)
-    return next((r for count, r in counted if count == most and count > 0), None)
+    """The first reference that has all of the tasks: the model's own before its base's.
+
+    One that has only some of them was made for other figures than these.
+    """
+    return next((r for r in references if all(_of(r, row) is not None for row in rows)), None)
 
 
 def _of(reference: ReferenceFigures | None, row: Reported) -> ReferenceFigure | None:

@@ -165,6 +165,8 @@ def _relation(document: Document) -> Iterator[Hit]:
             line = _field_line(document, "base_model")
             yield Hit(line, f"{own.quantized} in the name, and no base_model_relation: quantized")
         return
+    if document.front_matter is None and re.search(r"\bquantized\b|量化", document.words):
+        return
     based = [line.line for line in document.prose if _BASED_ON.search(line.text)]
     yield Hit(based[-1] if based else 1, f"{own.quantized} in the name, and no base model declared")
 

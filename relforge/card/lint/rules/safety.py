@@ -16,7 +16,9 @@ _HOST_FOLDERS = frozenset(
      "$HOME", "${HOME}", "/var/run/docker.sock", "/run/docker.sock"}
 )  # fmt: skip
 _SHM = "/dev/shm"  # noqa: S108 - a mount of the container
-_NODES = re.compile(r"--nnodes|node[_-]rank|ray start|--dist-init-addr|--headless|--master[_-]addr")
+_NODES = re.compile(
+    r"--nnodes|node[_-]rank|ray start|--dist-init-addr|--headless|--master[_-]addr|\bNODE_?[1-9]\b"
+)
 _HOST_NETWORK = re.compile(r"network of the host|host(?:'s)? network|主机网络", re.I)
 _FABRIC = re.compile(r"^/dev/infiniband")
 _ONE_MACHINE = re.compile(r"\b(?:single|one)[ -](?:machine|node|host|server)\b|单机", re.I)
@@ -66,7 +68,9 @@ def _namespace(document: Document) -> Iterator[Hit]:
                 continue
             if option.name in ("pid", "uts", "userns"):
                 told = f"--{option.name}=host: the container shares this namespace with the host"
-                yield Hit(option.line, told, severity=_severity(document))
+                # Of the UTS namespace that is the host's name alone.
+                mild = option.name == "uts"
+                yield Hit(option.line, told, severity="note" if mild else _severity(document))
             needed = option.name in ("net", "network") and (several_nodes or explained)
             shared = option.name in ("net", "network", "ipc")
             if shared and not needed and is_deployment(document):

@@ -18,6 +18,7 @@ _ID = re.compile(r"(?<![\w./:-])([A-Za-z][\w.-]*)/([A-Za-z][\w.-]*\d[\w.-]*)(?![
 _LIST_HEADER = re.compile(r"model", re.I)
 _REQUIREMENT = re.compile(r"^([A-Za-z][\w-]*)(?:\[[^\]]*\])?(>=|~=|>)(\d[\w.]*)$")
 _FEWEST_LISTED = 5
+_ROLE = re.compile(r"\bnode[-_ ]?\d|prefill|decode|\bhead\b|\bworker\b", re.I)
 
 
 def _version(document: Document) -> Iterator[Hit]:
@@ -35,6 +36,9 @@ def _image_versions(document: Document) -> Iterator[Hit]:
         name, colon, tag = span.text.partition(":")
         plain = name.rpartition("/")[2]
         versioned = colon and re.match(r"v?\d", tag)
+        # The commands may look up the digest of that very tag.
+        if any(span.text in block.text for block in document.blocks):
+            continue
         if versioned and plain in run and run[plain] != tag.partition("@")[0]:
             other = run[plain] or "without a tag"
             yield Hit(span.line, f"{span.text} here, and the commands run {plain} {other}")
@@ -74,6 +78,7 @@ def _variants(document: Document) -> Iterator[Hit]:
     if not is_card(document):
         return
     first: dict[tuple[str, ...], dict[str, str]] = {}
+    lead_in: dict[tuple[str, ...], str] = {}
     words = document.words
     told: set[str] = set()
     for command in all_commands(document):
@@ -81,16 +86,27 @@ def _variants(document: Document) -> Iterator[Hit]:
         if not key:
             continue
         given = _values(command)
+        lead_in.setdefault(key, _lead_in(document, command))
         before = first.setdefault(key, {name: value for name, (value, _) in given.items()})
         for name, (value, line) in given.items():
             bare = name.lstrip("-")
-            if name in told or _OF_A_NODE.search(bare) or name not in before:
+            # What a reader is told apart by a sentence before each block needs no further word.
+            own = _lead_in(document, command)
+            apart = own and lead_in[key] and own != lead_in[key]
+            if apart or name in told or _OF_A_NODE.search(bare) or name not in before:
                 continue
             if before[name] != value and bare not in words and bare.replace("-", "_") not in words:
                 told.add(name)
                 yield Hit(
                     line, f"{name} is {value} here and {before[name]} further up, without a word"
                 )
+
+
+def _lead_in(document: Document, command: Command) -> str:
+    """The last line of text before the block of a command, where it names a node or a role."""
+    before = [line.text for line in document.prose if line.line < command.block_line]
+    last = before[-1].strip() if before else ""
+    return last if _ROLE.search(last) else ""
 
 
 def _served_model(command: Command) -> tuple[str, ...]:

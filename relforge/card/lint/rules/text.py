@@ -11,6 +11,7 @@ from relforge.card.lint.kind import is_card
 
 _CODE = re.compile(r"`[^`]*`")
 _BLANKS = re.compile(r"(?<=[^\s|.!?:])  +(?=[^\s|\\#])")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _GLUED = re.compile(
     r"(?:[\w.+-]+@[\w-]+|(?<![\w.@/])[a-z][\w-]*(?:\.[\w-]+)*)\.(?:com|org|net|edu|cn|io|ai)([A-Z][a-z]+)"
 )
@@ -66,10 +67,15 @@ def _double_blank(document: Document) -> Iterator[Hit]:
         return
     for block in document.blocks:
         lines = block.text.split("\n") if block.is_shell else []
-        found = [i for i, text in enumerate(lines) if _BLANKS.search(text.strip().split("#")[0])]
+        found = [i for i, text in enumerate(lines) if _BLANKS.search(_unquoted(text))]
         # Several lines with blanks are aligned by hand.
         for index in found if len(found) == 1 else ():
             yield Hit(block.first_line + index, "two blanks within a command", severity="note")
+
+
+def _unquoted(line: str) -> str:
+    """A line of shell without comments and without what is in quotes, where blanks are meant."""
+    return _QUOTED.sub("''", line.strip()).split("#")[0]
 
 
 def _glued(document: Document) -> Iterator[Hit]:
