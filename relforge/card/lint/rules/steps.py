@@ -90,6 +90,8 @@ def _nodes(document: Document) -> Iterator[Hit]:
             if match:
                 yield Hit(line.line, f"{match[0]}, and no command says how they meet")
                 return
+    if not _NNODES.search(code):
+        return
     ranks = {int(rank) for rank in _RANKS.findall(code)}
     for command in all_commands(document):
         count = _NNODES.search(command.raw)
