@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from relforge.card.lint.document import Document
+from relforge.card.lint.memo import once
 
 _QUANTIZED = (
     r"(?:w(?:eight_only_)?|u)?int[2348]|fp[48]|mxfp[48]|nvfp4|nf4|w\d{1,2}a\d{1,2}(?:c\d{1,2})?|"
@@ -60,7 +60,7 @@ def is_generic(title: str) -> bool:
     return _GENERIC.match(title) is not None
 
 
-@lru_cache(maxsize=8)
+@once
 def own_name(document: Document) -> OwnName | None:
     """The name in the title or, where that is a general word, the first one in the text."""
     title = next((heading for heading in document.headings if heading.level == 1), None)

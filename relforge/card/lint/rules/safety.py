@@ -132,6 +132,8 @@ def _key_path(document: Document) -> Iterator[Hit]:
 
 
 def _secret(document: Document) -> Iterator[Hit]:
+    if not _SECRET.search(document.text):
+        return
     for number, text in enumerate(document.lines, 1):
         match = _SECRET.search(text)
         if match and not re.search(r"(.)\1{7}|example", match[0], re.I):

@@ -30,7 +30,11 @@ def _version(document: Document) -> Iterator[Hit]:
 
 def _image_versions(document: Document) -> Iterator[Hit]:
     """``name:tag`` in the text, where the commands run another tag of that name."""
-    run = {image.repository.rpartition("/")[2]: image.tag for image in images(document)}
+    run = {
+        image.repository.rpartition("/")[2]: image.tag
+        for image in images(document)
+        if image.tag or not image.digest
+    }
     for span in document.spans:
         name, colon, tag = span.text.partition(":")
         plain = name.rpartition("/")[2]
