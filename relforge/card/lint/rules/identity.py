@@ -221,7 +221,7 @@ def downloaded(argv: tuple[str, ...]) -> str:
     if "download" not in argv[:3]:
         return ""
     rest = argv[argv.index("download") + 1 :]
-    for word, following in zip(rest, rest[1:], strict=False):
+    for word, following in pairwise(rest):
         if word == "--model":
             return following
     return next((word for word in rest[:1] if re.fullmatch(r"[\w.-]+/[\w.-]+", word)), "")
