@@ -40,7 +40,12 @@ class OwnName:
 
     @property
     def quantized(self) -> str:
-        """The precision below 16 bits that it names, as written; else empty."""
+        """The precision below 16 bits that it names, as written; else empty.
+
+        A title that is a sentence ("INT4 on the command line") is no name.
+        """
+        if NAME.fullmatch(self.text) is None:
+            return ""
         match = QUANTIZED.search(self.text)
         return match[0] if match else ""
 

@@ -72,8 +72,10 @@ def _varies(word: str, text: str) -> bool:
 
 
 def _is_proper(document: Document, word: str) -> bool:
-    """Whether a word has its capital letter within sentences, too."""
-    return any(re.search(rf"[a-z,] {word}(?![\w-])", line.text) for line in document.prose)
+    """Whether a word has its capital letter within sentences, and mostly."""
+    text = "\n".join(line.text for line in document.prose)
+    within = len(re.findall(rf"[a-z,] {word}(?![\w-])", text))
+    return within >= 2 and within > len(re.findall(rf"(?<![\w.@/-]){word.lower()}(?![\w-])", text))
 
 
 def _digits(document: Document) -> Iterator[Hit]:
@@ -191,7 +193,7 @@ def _dropped(document: Document) -> Iterator[Hit]:
     model = bare("".join(p for p in own.parts[:2] if not PRECISION.fullmatch(p)))
     for command in all_commands(document):
         name = "" if command.program in ENGINES else _served(command.argv)
-        if name and bare(name).startswith(model) and not QUANTIZED.search(name):
+        if name and model and bare(name).startswith(model) and not QUANTIZED.search(name):
             yield Hit(command.line, f"{name} is served, without {own.quantized} in its name")
 
 
@@ -221,7 +223,7 @@ def downloaded(argv: tuple[str, ...]) -> str:
     if "download" not in argv[:3]:
         return ""
     rest = argv[argv.index("download") + 1 :]
-    for word, following in pairwise(rest):
+    for word, following in pairwise((*rest, "")):
         if word == "--model":
             return following
     return next((word for word in rest[:1] if re.fullmatch(r"[\w.-]+/[\w.-]+", word)), "")
