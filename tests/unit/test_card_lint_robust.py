@@ -14,7 +14,8 @@ from relforge.card.lint.fixing import fix
 CARDS = sorted((Path(__file__).resolve().parents[1] / "cards").rglob("*.md"))
 TOKENS = [
     "```", "```bash\n", "```yaml\n", "$", "${", "${A:", '"', "'", "`", "\\\n", "\\", "<", ">",
-    "<x>", "|", "#", "\n\n", "\x00", "\ufeff", "\ufffd", "\u202e", "<!--", "-->", "---\n", "[", "]", "(",
+    "<x>", "|", "#", "\n\n", "\x00", "\ufeff", "\ufffd", "\u202e", "<!--", "-->", "---\n",
+    "[", "]", "(",
     ")", "{{", "}}", "    ", "\t", "\r", "\u00c3\u00a9", "docker run ", "docker exec ", "cd ", "&",
     "hf download", "<<EOF\n", "`--a(b`", "vllm serve ", "--model", "- a: b\n", "1/0", "\U0001f4cc",
 ]  # fmt: skip
