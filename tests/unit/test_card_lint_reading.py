@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from relforge.card.lint.bash import unreadable
+from relforge.card.lint.check import lint
 from relforge.card.lint.dockerwords import Docker, Mount, calls, docker, inside
 from relforge.card.lint.document import Block, parse
-from relforge.card.lint.shell import commands, expansions, typed
+from relforge.card.lint.shell import commands, read_script, typed
 
 
 def call(line: str, **values: str) -> Docker:
@@ -104,12 +105,21 @@ def test_prompts_are_not_typed_and_answers_neither() -> None:
 def test_expansions_are_those_that_the_shell_makes() -> None:
     text = "echo \"$A\" '$B' ${C:-d} \\$D\n"
     text += "cat <<END\n$E\nEND\ncat <<'END'\n$F\nEND\nf() { echo $1; }\n"
-    assert [(one.name, one.operator, one.line, one.within) for one in expansions(text, 1)] == [
+    found = read_script(text, 1).expansions
+    assert [(one.name, one.operator, one.line, one.within) for one in found] == [
         ("A", "", 1, ""),
         ("C", ":-d", 1, ""),
         ("E", "", 3, "heredoc"),
         ("1", "", 8, "function"),
     ]
+
+
+def test_deep_nesting_is_read() -> None:
+    deep = "( " * 3000 + "ls" + " )" * 3000
+    card = parse(f"```bash\n{deep}\n```\n\n```yaml\n{'[' * 3000}{']' * 3000}\n```\n")
+    assert [command.argv for command in card.commands] == [("ls",)]
+    assert all(one.line for one in lint([card]))
+    assert parse(f"---\na: {'[' * 3000}{']' * 3000}\n---\n").front_matter is not None
 
 
 def test_bash_itself_says_what_it_cannot_read() -> None:

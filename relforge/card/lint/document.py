@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from relforge.card.lint.dockerwords import Docker
     from relforge.card.lint.pasted import Kind
     from relforge.card.lint.serving import Request, Server
-    from relforge.card.lint.shell import Command, Expansion
+    from relforge.card.lint.shell import Command, Expansion, Script
     from relforge.card.lint.steps import Step
 
 _FRONT_MATTER = re.compile(r"\A(?:\ufeff)?---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.S | re.M)
@@ -61,11 +61,18 @@ class Block:
         return self.language in SHELLS or (not self.language and looks_like_commands(self.text))
 
     @cached_property
+    def script(self) -> Script:
+        """A shell block taken apart; empty for others."""
+        from relforge.card.lint.shell import Script, read_script
+
+        if not self.is_shell:
+            return Script((), (), frozenset())
+        return read_script(self.text, self.first_line)
+
+    @property
     def commands(self) -> tuple[Command, ...]:
         """The simple commands of a shell block, in order; none of other blocks."""
-        from relforge.card.lint.shell import commands
-
-        return commands(self.text, self.first_line) if self.is_shell else ()
+        return self.script.commands
 
     @cached_property
     def typed(self) -> str:
@@ -74,12 +81,10 @@ class Block:
 
         return typed(self.text)
 
-    @cached_property
+    @property
     def quoted(self) -> frozenset[int]:
         """Lines of ``typed``, from 0, that begin or end within quotes or a heredoc's text."""
-        from relforge.card.lint.shell import quoted_lines
-
-        return quoted_lines(self.typed)
+        return self.script.quoted
 
     @cached_property
     def others(self) -> dict[int, Kind]:
@@ -88,12 +93,10 @@ class Block:
 
         return no_commands(self)
 
-    @cached_property
+    @property
     def expansions(self) -> tuple[Expansion, ...]:
         """Where a shell block uses variables."""
-        from relforge.card.lint.shell import expansions
-
-        return expansions(self.text, self.first_line) if self.is_shell else ()
+        return self.script.expansions
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,13 @@ def images(document: Document) -> Iterator[Image]:
     """Images that are pulled or started, in order. A variable that holds one stands for it;
     one that nobody set is left out."""
     held = variables(document)
+    loaded = any(call.verb in ("load", "import") for call in container_calls(document))
+    pulls = any(call.verb == "pull" for call in container_calls(document))
     for call in container_calls(document):
         if call.subject is None or not (call.starts or call.verb == "pull"):
+            continue
+        if loaded and not pulls:
+            # What runs came out of an archive, under the name that it has there.
             continue
         text, line = call.subject.text, call.subject.line
         match = _WHOLE_VARIABLE.fullmatch(text)

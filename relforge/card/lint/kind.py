@@ -13,10 +13,10 @@ it describes. The README of a server starts servers, too, but is not named for a
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from relforge.card.lint.dockerwords import Docker, calls, inside
 from relforge.card.lint.document import Document
+from relforge.card.lint.memo import once
 from relforge.card.lint.results import result_tables
 from relforge.card.lint.shell import Command
 
@@ -45,17 +45,21 @@ def is_deployment(document: Document) -> bool:
     return _kind(document)[1]
 
 
+@once
 def container_calls(document: Document) -> tuple[Docker, ...]:
     """All calls of container engines, with variables of the card filled in where they decide."""
-    return _calls(document)
+    values = {name: value for name, (value, _) in variables(document).items()}
+    return tuple(calls(document.commands, values))
 
 
+@once
 def all_commands(document: Document) -> tuple[Command, ...]:
     """The commands of all shell blocks, and those that are run in containers."""
     within = (command for call in container_calls(document) for command in inside(call))
     return (*document.commands, *within)
 
 
+@once
 def variables(document: Document) -> dict[str, tuple[str, int]]:
     """What shell variables hold last, and the line: ``${NAME:-value}`` holds ``value``."""
     found: dict[str, tuple[str, int]] = {}
@@ -70,13 +74,7 @@ def variables(document: Document) -> dict[str, tuple[str, int]]:
     return found
 
 
-@lru_cache(maxsize=8)
-def _calls(document: Document) -> tuple[Docker, ...]:
-    values = {name: value for name, (value, _) in variables(document).items()}
-    return tuple(calls(document.commands, values))
-
-
-@lru_cache(maxsize=8)
+@once
 def _kind(document: Document) -> tuple[bool, bool]:
     serves = any(_SERVES.search(block.text) for block in document.blocks)
     starts = any(call.starts for call in container_calls(document))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from relforge.card.lint.document import Document
+from relforge.card.lint.memo import once
 
 _QUANTIZED = (
     r"(?:w(?:eight_only_)?|u)?int[2348]|fp[48]|mxfp[48]|nvfp4|nf4|w\d{1,2}a\d{1,2}(?:c\d{1,2})?|"
@@ -40,7 +40,12 @@ class OwnName:
 
     @property
     def quantized(self) -> str:
-        """The precision below 16 bits that it names, as written; else empty."""
+        """The precision below 16 bits that it names, as written; else empty.
+
+        A title that is a sentence ("INT4 on the command line") is no name.
+        """
+        if NAME.fullmatch(self.text) is None:
+            return ""
         match = QUANTIZED.search(self.text)
         return match[0] if match else ""
 
@@ -60,7 +65,7 @@ def is_generic(title: str) -> bool:
     return _GENERIC.match(title) is not None
 
 
-@lru_cache(maxsize=8)
+@once
 def own_name(document: Document) -> OwnName | None:
     """The name in the title or, where that is a general word, the first one in the text."""
     title = next((heading for heading in document.headings if heading.level == 1), None)

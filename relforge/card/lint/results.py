@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from relforge.card.lint.document import Document, Table
+from relforge.card.lint.memo import once
 
 _TASKS: tuple[tuple[str, int | None], ...] = (
     (r"aime[ _-]?(?:20)?2[4-6]", 30),
@@ -138,7 +138,7 @@ def reachable(percent: float, decimals: int, n: int) -> bool:
     )
 
 
-@lru_cache(maxsize=8)
+@once
 def result_tables(document: Document) -> tuple[ResultTable, ...]:
     """All tables with public benchmarks in their rows and numbers beside them."""
     return tuple(t for table in document.tables if (t := _read(table)) is not None)

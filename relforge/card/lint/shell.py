@@ -89,25 +89,55 @@ def looks_like_commands(text: str) -> bool:
     return any(_PROGRAMS.match(line) for line in lines)
 
 
-def commands(text: str, first_line: int) -> tuple[Command, ...]:
-    """The simple commands of a script, those within loops and substitutions included.
+@dataclass(frozen=True)
+class Script:
+    """A shell block taken apart.
+
+    ``quoted`` are the lines, from 0, whose begin or end is within quotes or a heredoc's text.
+    """
+
+    commands: tuple[Command, ...]
+    expansions: tuple[Expansion, ...]
+    quoted: frozenset[int]
+
+
+def read_script(text: str, first_line: int) -> Script:
+    """Its simple commands, those within loops and substitutions included, and its variables.
 
     What does not parse is left out; `bash -n` says what is wrong with it. Prompts and what was
-    answered to them are no commands.
+    answered to them are no commands. Variables within arithmetic are left out.
     """
     text = typed(text)
     data = text.encode()
-    found: list[Command] = []
+    commands: list[Command] = []
+    expansions: list[Expansion] = []
+    quoted: set[int] = set()
+    # Not by recursion: a script may be nested more deeply than Python calls may be.
+    stack: list[tuple[Node, str]] = [(_tree(text).root_node, "")]
+    while stack:
+        node, within = stack.pop()
+        kind = node.type
+        if kind in _COMMANDS or (kind == "variable_assignment" and _stands_alone(node)):
+            commands.append(_command(node, data, first_line))
+        elif kind in ("simple_expansion", "expansion"):
+            match = _EXPANSION.match(data[node.start_byte : node.end_byte].decode(errors="replace"))
+            if match is not None:
+                line = first_line + node.start_point[0]
+                expansions.append(Expansion(match[1] or match[2], match[3] or "", line, within))
+        elif kind in _QUOTES:
+            first, last = node.start_point[0], node.end_point[0]
+            if first != last or kind == "heredoc_body":
+                quoted.update(range(first, last + 1))
+        within = _SCOPES.get(kind, within)
+        stack += [
+            (child, within) for child in reversed(node.named_children) if child.type not in _LEAVES
+        ]
+    return Script(tuple(commands), tuple(expansions), frozenset(quoted))
 
-    def visit(node: Node) -> None:
-        alone = node.type == "variable_assignment" and _stands_alone(node)
-        if alone or node.type in ("command", "declaration_command", "unset_command"):
-            found.append(_command(node, data, first_line))
-        for child in node.named_children:
-            visit(child)
 
-    visit(_tree(text).root_node)
-    return tuple(found)
+def commands(text: str, first_line: int) -> tuple[Command, ...]:
+    """The simple commands of a script."""
+    return read_script(text, first_line).commands
 
 
 def typed(text: str) -> str:
@@ -140,46 +170,16 @@ def parses(text: str) -> bool:
     return not _tree(text).root_node.has_error
 
 
-def expansions(text: str, first_line: int) -> tuple[Expansion, ...]:
-    """Where the shell replaces variables of a script, in order; those of arithmetic excepted."""
-    text = typed(text)
-    data = text.encode()
-    found: list[Expansion] = []
-
-    def visit(node: Node, within: str) -> None:
-        if node.type in ("simple_expansion", "expansion"):
-            raw = data[node.start_byte : node.end_byte].decode(errors="replace")
-            match = _EXPANSION.match(raw)
-            if match is not None:
-                line = first_line + node.start_point[0]
-                found.append(Expansion(match[1] or match[2], match[3] or "", line, within))
-        if node.type in _SCOPES:
-            within = _SCOPES[node.type]
-        for child in node.named_children:
-            visit(child, within)
-
-    visit(_tree(text).root_node, "")
-    return tuple(found)
-
-
 _SCOPES = {"function_definition": "function", "heredoc_body": "heredoc"}
 _EXPANSION = re.compile(r"\$(?:([A-Za-z_]\w*|[0-9])|\{([A-Za-z_]\w*|[0-9]+)(.*)\})", re.S)
 
 
-def quoted_lines(text: str) -> frozenset[int]:
-    """The lines, from 0, whose end or begin is within quotes or a heredoc's text."""
-    found: set[int] = set()
-
-    def visit(node: Node) -> None:
-        first, last = node.start_point[0], node.end_point[0]
-        quotes = node.type in ("string", "raw_string", "ansi_c_string") and first != last
-        if quotes or node.type == "heredoc_body":
-            found.update(range(first, last + 1))
-        for child in node.named_children:
-            visit(child)
-
-    visit(_tree(text).root_node)
-    return frozenset(found)
+_COMMANDS = frozenset({"command", "declaration_command", "unset_command"})
+_QUOTES = frozenset({"string", "raw_string", "ansi_c_string", "heredoc_body"})
+_LEAVES = frozenset(
+    {"word", "variable_name", "number", "comment", "special_variable_name", "file_descriptor",
+     "string_content", "heredoc_start", "heredoc_end", "heredoc_content", "test_operator", "regex"}
+)  # fmt: skip
 
 
 def parsed(text: str) -> Node:

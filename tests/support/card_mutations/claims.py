@@ -9,8 +9,8 @@ from tests.support.card_mutations.parts import OF_A_MODEL, SERVES, block, where
 
 
 def _other_tag(text: str) -> str | None:
-    image = re.search(r"registry\.example\.org/[\w/-]+/([\w-]+)[:@]", text)
-    return appended(f"Tested with `{image[1]}:0.0.1`.\n")(text) if image else None
+    image = re.search(r"registry\.example\.org/[\w/-]+/([\w-]+):[\w.]+@", text)
+    return appended(f"The results are those of `{image[1]}:0.0.1`.\n")(text) if image else None
 
 
 def _many_devices(match: re.Match[str]) -> str:

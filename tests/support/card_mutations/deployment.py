@@ -150,7 +150,7 @@ MUTATIONS = (
     Mutation(
         "safety-secret",
         "a private key",
-        appended(block("text", "-----BEGIN " + "PRIVATE KEY-----\nMIIB")),
+        appended(block("text", "-----BEGIN " + "PRIVATE KEY-----\n" + "MIIBq7Z9" * 8)),
     ),
     Mutation(
         "safety-piped-shell",

@@ -25,7 +25,7 @@ def _no_devices(text: str) -> str | None:
     if re.search("CPU|card|core|parallel_size", text):
         return None
     kinds = r"(?=[^\n|]{0,24}?(?:GPU|NPU|card))"
-    text = re.sub(rf"(?i)\b(?:one|two|four|eight|\d+){kinds}|(?<=在)一张", "some", text)
+    text = re.sub(rf"(?i)\b(?:one|two|four|eight|sixteen|\d+){kinds}|(?<=在)一张", "some", text)
     text = re.sub(r"--gpus (?:\d|'\"device=0\"')", "--rm", text, count=1)
     text = re.sub(r"(?:\s*\\\n)?\s*--tensor-parallel-size \d+", "", text)
     return re.sub(r"(?:--device /dev/\w+\d\s*(?:\\\n\s*)?)+", "--device /dev/accel ", text)

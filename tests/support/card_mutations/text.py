@@ -86,12 +86,12 @@ MUTATIONS = (
     Mutation(
         "python-base-url",
         "chat",
-        appended(_python('client = make(base_url="http://server.example.org/v1/chat/completions")')),
+        appended(_python('client = openai.OpenAI(base_url="http://server.example.org/v1/chat/completions")')),
     ),
     Mutation(
         "python-base-url",
         "formatted",
-        appended(_python('client = make(base_url=f"http://{host}/v1/completions/")')),
+        appended(_python('client = openai.Client(base_url=f"http://{host}/v1/completions/")')),
     ),
     Mutation(
         "python-setup-command",

@@ -17,8 +17,9 @@ _NUMBERS = {
 }  # fmt: skip
 _COUNT = re.compile(
     r"(?<!one of )(?<!any of )(?<!either of )(?<!first )(?<!last )(?<!\w)"
-    r"(two|three|four|five|six|seven|eight|nine|ten)\s+(?:`[^`]+`\s+)?(?:[a-z-]+\s+){0,2}?[a-z]+\b"
-    r"[^.:]{0,30}:\s*$|([两三四五六七八])[个项种大][^。:\uff1a]{0,20}[:\uff1a]\s*$",
+    r"(two|three|four|five|six|seven|eight|nine|ten)\s+(?:`[^`]+`\s+)?(?:[a-z-]+\s+){0,2}?[a-z]+s"
+    r"(?:\s+(?:of|in|for|to|at|below|here|that|which)\b[^.:()]{0,30})?:\s*$|"
+    r"([两三四五六七八])[个项种大][^。:\uff1a]{0,20}[:\uff1a]\s*$",
     re.I,
 )
 _ITEM = re.compile(r"^(\s*)(?:([-*+])|(\d{1,3})[.)])\s+\S")
@@ -73,7 +74,8 @@ def _count(document: Document) -> Iterator[Hit]:
             continue
         claimed = _NUMBERS[(match[1] or match[2]).lower()]
         listed = _items(lines, number)
-        if listed and listed != claimed:
+        # A list of more may be about something else, in a language without plurals.
+        if 0 < listed < claimed or (listed > claimed and match[1]):
             word = match[1] or match[2]
             yield Hit(number, f"{word!r} are announced, and {listed} are listed")
 
@@ -81,7 +83,7 @@ def _count(document: Document) -> Iterator[Hit]:
 def _items(lines: tuple[str, ...], after: int) -> int:
     """How many items the list has that begins behind a line; 0 when none begins there."""
     count, indent, blank = 0, -1, True
-    for text in lines[after:]:
+    for number, text in enumerate(lines[after:], after):
         if not text.strip():
             blank = True
             continue
@@ -89,7 +91,7 @@ def _items(lines: tuple[str, ...], after: int) -> int:
         if item is None:
             # Directly behind an item, a line that is not indented still belongs to it.
             if count == 0 or (blank and len(text) - len(text.lstrip()) <= indent):
-                break
+                return 0 if count and _goes_on(lines[number:], indent) else count
             continue
         blank = False
         if indent < 0:
@@ -98,6 +100,17 @@ def _items(lines: tuple[str, ...], after: int) -> int:
             break
         count += len(item[1]) == indent
     return count
+
+
+def _goes_on(lines: tuple[str, ...], indent: int) -> bool:
+    """Whether further items of a list follow what interrupts it, before the next heading."""
+    for text in lines[:20]:
+        item = _ITEM.match(text)
+        if text.startswith("#"):
+            return False
+        if item is not None and len(item[1]) == indent:
+            return True
+    return False
 
 
 def _numbering(document: Document) -> Iterator[Hit]:
@@ -234,6 +247,8 @@ def _sentences(document: Document) -> Iterator[tuple[int, str]]:
 
 
 def _devices(document: Document) -> Iterator[Hit]:
+    if any("ray start" in block.text for block in document.blocks):
+        return
     for call in container_calls(document):
         if not call.starts:
             continue

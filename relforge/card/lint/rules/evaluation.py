@@ -22,6 +22,7 @@ _SUBSETS = (
     ),
     (re.compile(r"aime", re.I), re.compile(r"\d\d"), "of which year"),
 )
+_HUNDRED = 100.0
 _MOST_SURE = 10_000
 """Above so many questions every value with two decimals can be reached."""
 
@@ -96,6 +97,7 @@ def _units(document: Document) -> Iterator[Hit]:
     for table in result_tables(document):
         for index in range(len(table.columns)):
             column = [(r.line, v) for r in table.rows if (v := r.values[index])]
+            column = [(line, v) for line, v in column if v.of or v.number <= _HUNDRED]
             kinds = {line: _unit(v.of, v.number, v.decimals, v.percent) for line, v in column}
             usual = Counter(kinds.values()).most_common(1)
             for line, value in column:

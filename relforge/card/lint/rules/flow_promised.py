@@ -82,7 +82,7 @@ def _has(code: str, name: str) -> bool:
     """Whether a name occurs; programs take options with hyphens and with underscores alike."""
     spelled = re.escape(name)
     if name.startswith("--"):
-        spelled = "--" + re.sub(r"[-_]", "[-_]", name[2:])
+        spelled = "--" + re.sub(r"\\?[-_]", "[-_]", re.escape(name[2:]))
     return re.search(rf"(?<![\w-]){spelled}(?![\w-])", code) is not None
 
 

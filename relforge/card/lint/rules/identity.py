@@ -19,6 +19,9 @@ _CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+|\w[\w-]*(?:\.[a-z][\w-]*)+")
 """Code spans, addresses and host names, which have a spelling of their own."""
 _CONTACT = re.compile(r"[\w.+-]+@[\w-]+\.\w|https?://|mailto:")
 _DEVICE = re.compile(r"(?<![a-z0-9])([a-z]{2,6})[-_ ]?(v?)(\d{2,4})(?![\da-z]|\.\d)", re.I)
+_WITH_V = re.compile(r"[a-z][-_ ]?v\d{2}", re.I)
+_BITS = re.compile(r"(?<![a-z0-9])w\d{1,2}a\d{1,2}(?![a-z0-9])", re.I)
+"""Bits of weights and activations."""
 _BROKEN = re.compile(r"\b([A-Za-z][\w.]*-) (\w[\w.]*(?:-\w[\w.]*)+)")
 _FEWEST_WORDS = 12
 """Shorter sections are alike by chance."""
@@ -35,25 +38,24 @@ def _spelling(document: Document) -> Iterator[Hit]:
         return
     yield from _case(document)
     yield from _digits(document)
-    plain = {bare(match[0]) for match in NAME.finditer(document.text)}
-    for line in document.prose:
-        for match in _BROKEN.finditer(line.text):
-            broken = match[0].rstrip(".")
-            if bare(broken) in plain:
-                yield Hit(line.line, f"a blank within a name: {broken!r}")
+    broken = [(p.line, m[0].rstrip(".")) for p in document.prose for m in _BROKEN.finditer(p.text)]
+    plain = {bare(m[0]) for m in NAME.finditer(document.text)} if broken else set()
+    for line, name in broken:
+        if bare(name) in plain:
+            yield Hit(line, f"a blank within a name: {name!r}")
 
 
 def _case(document: Document) -> Iterator[Hit]:
     """Parts of the card's own name that the text writes in another case."""
     own = own_name(document)
     words = {part for part in re.split(r"[^A-Za-z]+", own.text if own else "") if len(part) > 4}
+    words = {word for word in words if _varies(word, document.text)}
+    texts = [(number, _CODE.sub("", text)) for number, text in _texts(document)] if words else []
     for word in sorted(words):
         seen: Counter[str] = Counter()
         first: dict[str, int] = {}
-        for number, text in _texts(document):
-            for match in re.finditer(
-                rf"(?<![A-Za-z]){word}(?![A-Za-z])", _CODE.sub("", text), re.I
-            ):
+        for number, text in texts:
+            for match in re.finditer(rf"(?<![A-Za-z]){word}(?![A-Za-z])", text, re.I):
                 seen[match[0]] += 1
                 first.setdefault(match[0], number)
         usual = word if word in seen else ""
@@ -65,13 +67,21 @@ def _case(document: Document) -> Iterator[Hit]:
                 yield Hit(line, f"{other!r} here, {usual!r} elsewhere")
 
 
+def _varies(word: str, text: str) -> bool:
+    return text.lower().count(word.lower()) > text.count(word)
+
+
 def _is_proper(document: Document, word: str) -> bool:
-    """Whether a word has its capital letter within sentences, too."""
-    return any(re.search(rf"[a-z,] {word}(?![\w-])", line.text) for line in document.prose)
+    """Whether a word has its capital letter within sentences, and mostly."""
+    text = "\n".join(line.text for line in document.prose)
+    within = len(re.findall(rf"[a-z,] {word}(?![\w-])", text))
+    return within >= 2 and within > len(re.findall(rf"(?<![\w.@/-]){word.lower()}(?![\w-])", text))
 
 
 def _digits(document: Document) -> Iterator[Hit]:
     """``AB100`` and ``ab_V100``: alike but for a v before the number."""
+    if not _WITH_V.search(document.text):
+        return
     forms: dict[str, dict[str, tuple[int, str]]] = {}
     for number, text in enumerate(document.lines, 1):
         for match in _DEVICE.finditer(re.sub(r"https?://\S+", "", text)):
@@ -96,19 +106,22 @@ def _foreign_name(document: Document) -> Iterator[Hit]:
     own = own_name(document)
     if own is None or not is_card(document):
         return
-    text = bare(document.text)
     for table in document.tables:
         for index, header in enumerate(table.header):
             # A column of contacts is headed by whom one writes to.
-            contacts = any(_CONTACT.search(cell) for cell in table.column(index))
             proper = re.fullmatch(r"[A-Z][A-Za-z]{3,}", header) is not None
-            if contacts and proper and _written(document, header) == 1 and not _common(header):
+            if not proper or _common(header):
+                continue
+            contacts = any(_CONTACT.search(cell) for cell in table.column(index))
+            if contacts and _written(document, header) == 1:
                 yield Hit(table.line, f"a contact for {header!r}, which nothing else here names")
     for heading in document.headings:
         for match in NAME.finditer(heading.text) if heading.line != own.line else ():
             name = parts(match[0])
             kin = name[0] == own.parts[0] and any(part[0].isdigit() for part in name[1:])
-            if kin and text.count(bare(match[0])) == 1 and not known_task(match[0])[0]:
+            if not kin or known_task(match[0])[0]:
+                continue
+            if bare(document.text).count(bare(match[0])) == 1:
                 yield Hit(
                     heading.line, f"the heading names {match[0]}, which nothing else here does"
                 )
@@ -180,7 +193,7 @@ def _dropped(document: Document) -> Iterator[Hit]:
     model = bare("".join(p for p in own.parts[:2] if not PRECISION.fullmatch(p)))
     for command in all_commands(document):
         name = "" if command.program in ENGINES else _served(command.argv)
-        if name and bare(name).startswith(model) and not QUANTIZED.search(name):
+        if name and model and bare(name).startswith(model) and not QUANTIZED.search(name):
             yield Hit(command.line, f"{name} is served, without {own.quantized} in its name")
 
 
@@ -210,7 +223,7 @@ def downloaded(argv: tuple[str, ...]) -> str:
     if "download" not in argv[:3]:
         return ""
     rest = argv[argv.index("download") + 1 :]
-    for word, following in zip(rest, (*rest[1:], ""), strict=True):
+    for word, following in pairwise((*rest, "")):
         if word == "--model":
             return following
     return next((word for word in rest[:1] if re.fullmatch(r"[\w.-]+/[\w.-]+", word)), "")
@@ -229,17 +242,17 @@ def _device_kind(document: Document) -> Iterator[Hit]:
 def _foreign_precision(document: Document) -> Iterator[Hit]:
     if not is_card(document):
         return
-    about = {m[0].lower() for m in QUANTIZED.finditer(document.text)}
+    about = Counter(match[0].lower() for match in _BITS.finditer(document.text))
+    if len(about) == 1:
+        return
     for line in document.prose:
-        for match in QUANTIZED.finditer(line.text):
-            kin = re.fullmatch(r"w\d+a\d+", match[0], re.I)
-            others = about - {match[0].lower()}
-            alone = document.text.lower().count(match[0].lower()) == 1
-            if kin and alone and any(re.fullmatch(r"w\d+a\d+", other) for other in others):
+        for match in _BITS.finditer(line.text):
+            if about[match[0].lower()] == 1:
                 yield Hit(line.line, f"nothing else here speaks of {match[0]}")
 
 
 def _repeated(document: Document) -> Iterator[Hit]:
+    texts = Counter(heading.text.lower() for heading in document.headings)
     seen: dict[tuple[str, ...], list[tuple[frozenset[str], tuple[str, ...]]]] = {}
     path: list[Heading] = []
     within = 0
@@ -250,6 +263,8 @@ def _repeated(document: Document) -> Iterator[Hit]:
         if within and heading.level > within:
             continue
         within = 0
+        if texts[heading.text.lower()] == 1:
+            continue
         body = "\n".join(document.lines[heading.line : end])
         words = frozenset(re.findall(r"\w{3,}", body.lower()))
         code = tuple(b.text for b in document.blocks if heading.line < b.line <= end)

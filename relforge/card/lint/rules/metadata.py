@@ -62,6 +62,8 @@ def _front_matter(document: Document) -> Iterator[Hit]:
     if front is None:
         if is_deployment(document):
             yield Hit(1, "the card has no front matter", severity="note")
+    elif not is_card(document):
+        return
     elif front.error is not None:
         why = front.error.strip().split("\n")[0]
         yield Hit(front.first_line - 1, f"the front matter does not parse: {why}", severity="error")

@@ -62,6 +62,9 @@ def _indentation(document: Document) -> Iterator[Hit]:
 
 def _base_url(document: Document) -> Iterator[Hit]:
     for block, tree in _trees(document):
+        # Other clients take the whole address.
+        if "openai" not in block.text.lower():
+            continue
         for node in ast.walk(tree):
             if not isinstance(node, ast.keyword) or node.arg != "base_url":
                 continue

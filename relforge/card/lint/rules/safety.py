@@ -30,7 +30,8 @@ _KEY_FILE = re.compile(
 )
 _SECRET = re.compile(
     r"\bhf_[A-Za-z0-9]{30,}|\bsk-(?:proj-)?[A-Za-z0-9_-]{32,}|\bgh[pousr]_[A-Za-z0-9]{36}|"
-    r"\bAKIA[0-9A-Z]{16}\b|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----|\bxox[bp]-[0-9A-Za-z-]{20,}"
+    r"\bAKIA[0-9A-Z]{16}\b|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}|"
+    r"\bxox[bp]-[0-9A-Za-z-]{20,}"
 )
 _PIPED = re.compile(r"\b(?:curl|wget)\b[^|;&]*\|\s*(?:sudo\s+)?(?:-E\s+)?(?:ba|z|da)?sh\b")
 
@@ -136,10 +137,10 @@ def _key_path(document: Document) -> Iterator[Hit]:
 
 
 def _secret(document: Document) -> Iterator[Hit]:
-    for number, text in enumerate(document.lines, 1):
-        match = _SECRET.search(text)
-        if match and not re.search(r"(.)\1{7}|example", match[0], re.I):
-            yield Hit(number, f"{match[0][:8]}… looks like a secret that works")
+    for match in _SECRET.finditer(document.text):
+        if not re.search(r"([^-])\1{7}|example", match[0], re.I):
+            line = document.text.count("\n", 0, match.start()) + 1
+            yield Hit(line, f"{match[0][:8]}… looks like a secret that works")
 
 
 def _piped(document: Document) -> Iterator[Hit]:

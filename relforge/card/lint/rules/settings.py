@@ -15,6 +15,9 @@ from relforge.card.lint.shell import Command
 
 _OF_A_NODE = re.compile(r"rank|address|addr|host|port|name|node|local|url|ip$", re.I)
 _ID = re.compile(r"(?<![\w./:-])([A-Za-z][\w.-]*)/([A-Za-z][\w.-]*\d[\w.-]*)(?![\w/.-])")
+_RESULTS = re.compile(
+    r"\b(?:results?|tested|measured|verified|validated|evaluat\w+|accuracy)\b|结果|测试|验证", re.I
+)
 _LIST_HEADER = re.compile(r"model", re.I)
 _REQUIREMENT = re.compile(r"^([A-Za-z][\w-]*)(?:\[[^\]]*\])?(>=|~=|>)(\d[\w.]*)$")
 _FEWEST_LISTED = 5
@@ -31,8 +34,15 @@ def _version(document: Document) -> Iterator[Hit]:
 
 def _image_versions(document: Document) -> Iterator[Hit]:
     """``name:tag`` in the text, where the commands run another tag of that name."""
-    run = {image.repository.rpartition("/")[2]: image.tag for image in images(document)}
+    run = {
+        image.repository.rpartition("/")[2]: image.tag
+        for image in images(document)
+        if image.tag or not image.digest
+    }
+    about_results = {line.line for line in document.prose if _RESULTS.search(line.text)}
     for span in document.spans:
+        if span.line not in about_results:
+            continue
         name, colon, tag = span.text.partition(":")
         plain = name.rpartition("/")[2]
         versioned = colon and re.match(r"v?\d", tag)

@@ -10,7 +10,7 @@ from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.kind import container_calls, is_deployment
 
 _SYSTEM = re.compile(
-    r"^/(?:usr|etc|dev|lib|lib64|var|proc|sys|opt|tmp|root|run|bin|sbin|boot)(?:/|$)|^/$"
+    r"^/(?:usr|etc|dev|lib|lib64|var|proc|sys|opt|tmp|root|run|bin|sbin|boot|path)(?:/|$)|^/$"
 )
 _INTERFACE_NAME = re.compile(r"(?:IFNAME|NICS?|_HCA|INTERFACE|SOCKET_IF)\w*$")
 _INTERFACE = re.compile(r"^(?:[\^=]*)(?:eth|ens|enp|eno|ib|bond|mlx5_|roce)\d", re.I)

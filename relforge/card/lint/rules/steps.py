@@ -32,6 +32,7 @@ _MEETS = re.compile(
     r"POD_IPS?|data-parallel-address|mpirun|--headless|\bssh\b|kubectl|nodelist|MASTER",
     re.I,
 )
+_NOT_RUN = re.compile(r"\bnot[ -]run\b|未运行", re.I)
 _RANKS = re.compile(r"--node[_-]rank[ =](\d+)")
 _NNODES = re.compile(r"--nnodes[ =](\d+)")
 _RANK_COUNT = 2
@@ -87,9 +88,11 @@ def _nodes(document: Document) -> Iterator[Hit]:
     if not _MEETS.search(code):
         for line in document.prose:
             match = _SEVERAL.search(line.text)
-            if match:
+            if match and not _NOT_RUN.search(line.text):
                 yield Hit(line.line, f"{match[0]}, and no command says how they meet")
                 return
+    if not _NNODES.search(code):
+        return
     ranks = {int(rank) for rank in _RANKS.findall(code)}
     for command in all_commands(document):
         count = _NNODES.search(command.raw)

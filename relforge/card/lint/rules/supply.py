@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from relforge.card.lint.document import Document
-from relforge.card.lint.finding import Hit, Rule
+from relforge.card.lint.finding import Hit, Rule, Severity
 from relforge.card.lint.images import images, internal, made_here, proxied
-from relforge.card.lint.kind import all_commands, is_deployment
+from relforge.card.lint.kind import all_commands, is_card, is_deployment
 from relforge.card.lint.shell import Command
 
 _PROXY = re.compile(r"https?://[\w.:-]+/(?:[\w-]+/)?https?:/{1,2}[\w.-]+")
@@ -47,17 +48,24 @@ def _no_registry(document: Document) -> Iterator[Hit]:
         )
 
 
+def _severity(document: Document) -> Severity | None:
+    """Documentation of a registry names hosts as examples."""
+    return None if is_card(document) else "note"
+
+
 def _internal(document: Document) -> Iterator[Hit]:
     for image in images(document):
         if image.host and internal(image.host):
-            yield Hit(image.line, f"{image.host} is a host inside a private network")
+            told = f"{image.host} is a host inside a private network"
+            yield Hit(image.line, told, severity=_severity(document))
 
 
 def _proxy_registry(document: Document) -> Iterator[Hit]:
     for image in images(document):
         behind = proxied(image.reference)
         if behind:
-            yield Hit(image.line, f"{image.host} only passes on images of {behind}")
+            told = f"{image.host} only passes on images of {behind}"
+            yield Hit(image.line, told, severity=_severity(document))
 
 
 def _proxy_url(document: Document) -> Iterator[Hit]:
@@ -98,7 +106,7 @@ def _checks_out(command: Command) -> bool:
 
 
 def _after(words: tuple[str, ...], *options: str) -> str:
-    for word, following in zip(words, (*words[1:], ""), strict=True):
+    for word, following in pairwise((*words, "")):
         if word in options:
             return following
         for option in options:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from relforge.card.lint.document import Document
-from relforge.card.lint.finding import Hit, Rule
+from relforge.card.lint.finding import Hit, Rule, Severity
 from relforge.card.lint.kind import is_card
 
 _CODE = re.compile(r"`[^`]*`")
@@ -116,7 +116,8 @@ def _repeated_comment(document: Document) -> Iterator[Hit]:
                 since += bool(text)
                 continue
             bare = text.strip("#. ").lower()
-            if len(bare.split()) < 3:
+            # Commands that are commented out stand there for a choice.
+            if len(bare.split()) < 3 or re.search(r"[=/:$]|--", bare):
                 continue
             if any(_same(bare, other) and seen[other] == since for other in seen):
                 yield Hit(block.first_line + index, f"the comment {bare!r} stands here twice")
@@ -139,17 +140,22 @@ def _grammar(document: Document) -> Iterator[Hit]:
 
 
 def _directive(document: Document) -> Iterator[Hit]:
+    # Documentation in that dialect is rendered by its own tool; a card by a hub.
+    severity: Severity | None = None if is_card(document) else "note"
     for number, text in enumerate(document.lines, 1):
         if _COLONS.match(text):
-            yield Hit(number, f"a directive that Markdown shows as text: {text.strip()!r}")
+            told = f"a directive that Markdown shows as text: {text.strip()!r}"
+            yield Hit(number, told, severity=severity)
     for block in document.blocks:
         first = block.info.split()[0] if block.info else ""
         if _FENCE.match(first):
-            yield Hit(block.line, f"a directive in place of the block's language: {first}")
+            told = f"a directive in place of the block's language: {first}"
+            yield Hit(block.line, told, severity=severity)
             for index, text in enumerate(block.text.split("\n")):
                 match = _SUBSTITUTION.search(text)
                 if match:
-                    yield Hit(block.first_line + index, f"{match[0]} was never replaced")
+                    told = f"{match[0]} was never replaced"
+                    yield Hit(block.first_line + index, told, severity=severity)
 
 
 def _tree(document: Document) -> Iterator[Hit]:
