@@ -38,7 +38,7 @@ def test_the_card_of_a_shipped_release(release: str) -> None:
 @pytest.mark.parametrize("target", ["hf", "modelscope", "github"])
 def test_cards_for_other_hubs_are_as_clean(target: str) -> None:
     for release in ("deepseek-r1-int4-bi_V150", "tiny-adder-cpu_x86"):
-        text = shipped_card(release, "en", target)  # type: ignore[arg-type]
+        text = shipped_card(release, "en", target)
         # A card without a head is for a place that shows none.
         found = [f for f in lint([parse(text)]) if f.rule != "metadata-no-front-matter"]
         assert [f for f in found if f.severity != "note"] == []

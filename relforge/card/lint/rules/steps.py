@@ -76,8 +76,14 @@ def _is_model(target: str) -> bool:
 
 
 def _weights_named(document: Document) -> bool:
+    if any(re.search(r"(?:weights?|model)\b.*[\s`]/[a-z][\w/.-]+", p.text) for p in document.prose):
+        return True
+    # A section of their own that names their folder.
+    own = [h for h in document.headings if re.search(r"\bweights\b|权重", h.text, re.I)]
     return any(
-        re.search(r"(?:weights?|model)\b.*[\s`]/[a-z][\w/.-]+", p.text) for p in document.prose
+        document.section_of(c.line) in own
+        for c in document.commands
+        if any("/" in value for _, value in c.assigned)
     )
 
 
