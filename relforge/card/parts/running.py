@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterator
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from relforge.card.model import Code, Needs, Said, Step
-from relforge.card.parts.addresses import mail
+from relforge.card.parts.launching import IMAGE, WEIGHTS, launch, options_apart, other_profiles
 from relforge.card.parts.material import Material
+from relforge.card.parts.obtaining import image_step, unpatch_step
 from relforge.card.parts.variables import quoted, wrapped
 from relforge.card.parts.weights import weights_step
 from relforge.manifest.client import Ask
-from relforge.manifest.facts import UNRESOLVED
-from relforge.manifest.hosts import HostNode
-from relforge.manifest.release import Release
 from relforge.serving.commands import docker_argv
 from relforge.serving.model import LaunchSpec, Node
-from relforge.serving.spec import launch_spec
-from relforge.stages.build import image_name
-
-_WEIGHTS = "/stand-in.weights"
-_IMAGE = "stand-in.image"
-_NIC = "stand-in-nic"
-_OF_HOST = re.compile(r"\{(first_)?(address(es)?|interfaces?)[}.]")
-_PURPOSE = re.compile(r"\{interfaces\.([a-z][a-z0-9_]*)\}")
 
 
 def steps(material: Material) -> tuple[Step, ...]:
@@ -38,10 +25,10 @@ def steps(material: Material) -> tuple[Step, ...]:
 
 def _steps(material: Material) -> Iterator[Step]:
     yield weights_step(material.model, published=material.build is not None)
-    yield _image(material)
+    yield image_step(material)
     if material.sealed:
-        yield _unpatch(material)
-    spec, variables = _launch(material, profile=None)
+        yield unpatch_step(material)
+    spec, variables = launch(material, profile=None)
     yield _start(material, spec, variables)
     yield _request(material)
     yield Step(
@@ -49,198 +36,6 @@ def _steps(material: Material) -> Iterator[Step]:
         words=(Said(text="On every node, from another terminal:"),) if len(spec.nodes) > 1 else (),
         codes=(Code(text=f"docker stop {shlex.quote(spec.nodes[0].name)}", step="stop"),),
     )
-
-
-def _image(material: Material) -> Step:
-    title = "The image"
-    build, given = material.build, material.release.build.image
-    if build is not None:
-        # The image of the folder has no name in the registry: what is loaded is not what a command
-        # with the registry's name runs. So there is one way, and it is that of the start command.
-        if material.registry is not None:
-            pull = f"docker pull {material.registry}@{build.image_digest}"
-            return Step(
-                title=title,
-                words=(),
-                codes=(Code(text=pull, step="pull", needs=("network",)),),
-            )
-        load = Code(
-            text="tar -C image -c . | docker load",
-            step="load",
-            title=Said(text="From the folder that this card lies in:"),
-        )
-        return Step(title=title, words=(), codes=(load,))
-    if given is None:
-        keys = " --key-path KEYS" if material.sealed else ""
-        return Step(
-            title=title,
-            words=(
-                Said(
-                    text="It was not built here, so there is none to load or to pull. Where its "
-                    "sources can be reached, this builds it:"
-                ),
-            ),
-            codes=(
-                Code(
-                    text=f"relforge build --release {material.release.name}{keys}",
-                    step="build",
-                    needs=("network", "secret") if material.sealed else ("network",),
-                ),
-            ),
-        )
-    locked = material.locked_image
-    assert locked is not None
-    if given.on_request is not None:
-        return Step(
-            title=title,
-            words=(
-                Said(
-                    text="It is handed out on request: write to %(contact)s and ask for %(what)s. "
-                    "Its archive is loaded so:",
-                    values={
-                        "contact": given.on_request.contact,
-                        "what": given.on_request.ask_for,
-                    },
-                ),
-            ),
-            codes=(
-                Code(
-                    # Its name is its owner's, whose registry a reader may not reach.
-                    text="IMAGE=$(docker load --quiet --input image.tar | "
-                    "sed 's/^Loaded image[^:]*: //')",
-                    step="load",
-                    needs=("secret",),
-                ),
-            ),
-        )
-    if locked.digest == UNRESOLVED:
-        name = locked.reference.rpartition(":")[0]
-        template = "{{.Manifest.Digest}}"
-        return Step(
-            title=title,
-            words=(
-                Said(
-                    text="Nobody looked up yet which digest %(reference)s stands for, and a tag "
-                    "can move. Look it up, note it, and use the digest from then on:",
-                    values={"reference": f"`{locked.reference}`"},
-                ),
-            ),
-            codes=(
-                Code(
-                    text="DIGEST=$(docker buildx imagetools inspect --format "
-                    f"{shlex.quote(template)} \\\n  {shlex.quote(locked.reference)})\n"
-                    f'IMAGE={shlex.quote(name)}@$DIGEST\ndocker pull "$IMAGE"',
-                    step="pull",
-                    needs=("network",),
-                ),
-            ),
-        )
-    return Step(
-        title=title,
-        words=(),
-        codes=(
-            Code(
-                text=f"docker pull {_named(locked.reference, locked.digest)}",
-                step="pull",
-                needs=("network",),
-            ),
-        ),
-    )
-
-
-def _named(reference: str, digest: str) -> str:
-    return f"{reference.partition('@')[0]}@{digest}"
-
-
-def _unpatch(material: Material) -> Step:
-    contact = material.device.vendor.contact
-    words = [
-        Said(
-            text="Serving does not need this step. The patches of this release are sealed; whoever "
-            "has their key can read what the image was built from."
-        )
-    ]
-    if contact is not None:
-        words.append(
-            Said(text="The key is handed out by %(contact)s.", values={"contact": mail(contact)})
-        )
-    return Step(
-        title="The patched sources",
-        words=tuple(words),
-        codes=(
-            Code(
-                text=f"relforge unpatch --release {material.release.name} --key-path KEYS "
-                "--dir sources",
-                step="unpatch",
-                needs=("secret",),
-            ),
-        ),
-    )
-
-
-def _launch(material: Material, profile: str | None) -> tuple[LaunchSpec, dict[str, str]]:
-    """The launch, and what stands in it for which variable."""
-    release = material.release
-    if profile is not None:
-        serve = release.serve.model_copy(update={"profile": profile})
-        release = release.model_copy(update={"serve": serve})
-    variables = {_WEIGHTS: "WEIGHTS", _IMAGE: "IMAGE"}
-    hosts: tuple[HostNode, ...] | None = None
-    if release.serve.nodes > 1 or _names_a_host(release):
-        purposes = {p for text in _environment(release) for p in _PURPOSE.findall(text)}
-        hosts = tuple(
-            HostNode(
-                name=f"node{rank}",
-                address=f"node{rank}.stand-in",
-                interface=_NIC,
-                interfaces={purpose: (f"nic-{purpose}"[:15],) for purpose in sorted(purposes)},
-            )
-            for rank in range(release.serve.nodes)
-        )
-        variables |= {f"node{rank}.stand-in": f"NODE{rank}" for rank in range(len(hosts))}
-        variables[_NIC] = "NIC"
-        variables |= {f"nic-{p}"[:15]: f"NICS_{p.upper()}" for p in sorted(purposes)}
-    missing = [mount.name for mount in release.serve.mounts if mount.host is None]
-    mounts = {name: Path(f"/stand-in.{name}") for name in missing}
-    variables |= {f"/stand-in.{name}": _variable(name) for name in missing}
-    spec = launch_spec(
-        release,
-        material.device,
-        image=_reference(material),
-        weights=Path(_WEIGHTS),
-        name=release.name,
-        host_port=release.serve.port,
-        hosts=hosts,
-        mounts=mounts,
-    )
-    return spec, variables
-
-
-def _environment(release: Release) -> Iterator[str]:
-    yield from release.serve.env.values()
-    for group in release.serve.groups:
-        yield from group.env.values()
-
-
-def _names_a_host(release: Release) -> bool:
-    texts = (*_environment(release), *map(str, release.serve.args.values()))
-    return any(_OF_HOST.search(text) for text in texts)
-
-
-def _variable(name: str) -> str:
-    return re.sub(r"[^A-Z0-9]+", "_", name.upper()) + "_FOLDER"
-
-
-def _reference(material: Material) -> str:
-    build, locked = material.build, material.locked_image
-    if build is not None:
-        digest = build.image_digest
-        return f"{material.registry}@{digest}" if material.registry else build.image_name
-    if material.release.build.image is None or locked is None:
-        return image_name(material.release.name, material.lock_sha256)
-    if locked.digest == UNRESOLVED:
-        return _IMAGE
-    return _named(locked.reference, locked.digest)
 
 
 def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> Step:
@@ -275,7 +70,7 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
     ]
     others: list[Code] = []
     after: list[Said] = []
-    for name, other in _other_profiles(material, spec):
+    for name, other in other_profiles(material, spec):
         chosen, argv = docker_argv(spec.nodes[0]), docker_argv(other.nodes[0])
         if not several and not any("\n" in word for word in argv):
             others.append(
@@ -295,8 +90,8 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
                 text="With the launch profile `%(profile)s`, write %(new)s in place of %(old)s.",
                 values={
                     "profile": name,
-                    "new": _options_apart(argv, chosen, variables),
-                    "old": _options_apart(chosen, argv, variables),
+                    "new": options_apart(argv, chosen, variables),
+                    "old": options_apart(chosen, argv, variables),
                 },
             )
         )
@@ -320,7 +115,7 @@ def _settings(spec: LaunchSpec, variables: dict[str, str]) -> Code | None:
     words = " ".join(word for node in spec.nodes for word in docker_argv(node))
     lines = []
     for stand_in, name in variables.items():
-        if stand_in in (_WEIGHTS, _IMAGE) or stand_in not in words:
+        if stand_in in (WEIGHTS, IMAGE) or stand_in not in words:
             continue
         if name.startswith("NODE"):
             lines.append(f"{name}=192.0.2.{10 + int(name.removeprefix('NODE'))}")
@@ -340,27 +135,6 @@ def _settings(spec: LaunchSpec, variables: dict[str, str]) -> Code | None:
         ),
         step="settings",
     )
-
-
-def _other_profiles(material: Material, spec: LaunchSpec) -> Iterator[tuple[str, LaunchSpec]]:
-    """The launch with each other profile of the device that takes no privileges for it."""
-    flagscale = material.release.serve.flagscale
-    if flagscale is not None and flagscale.tree_config is not None:
-        # How many accelerators it takes stands in the image alone, and these name each of them.
-        return
-    for profile in material.device.profiles:
-        if not profile.privileged:
-            other, _ = _launch(material, profile.name)
-            if docker_argv(other.nodes[0]) != docker_argv(spec.nodes[0]):
-                yield profile.name, other
-
-
-def _options_apart(argv: tuple[str, ...], other: tuple[str, ...], variables: dict[str, str]) -> str:
-    """The options of one command that another does not have, as code."""
-    pairs = [pair for pair in pairwise(argv) if pair[0].startswith("--")]
-    theirs = set(pairwise(other))
-    words = [word for pair in pairs if pair not in theirs for word in pair]
-    return f"`{' '.join(quoted(word, variables) for word in words)}`" if words else "nothing"
 
 
 def _request(material: Material) -> Step:
