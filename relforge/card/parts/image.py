@@ -101,14 +101,22 @@ def environment_rows(material: Material) -> tuple[EnvironmentRow, ...]:
 def _environment(material: Material) -> Iterator[EnvironmentRow]:
     device, build = material.device, material.build
     stack = device.stack
+    # An image that is taken as it is has an SDK of its own, which its maker does not tell.
+    ours = material.release.build.image is None or material.release.stack is not None
     if device.accelerator:
         driver = stack.driver if stack.driver not in (UNKNOWN, "none") else None
         if driver is not None:
             yield EnvironmentRow(
-                name="Driver that the host needs", value=Said.plain(driver), read=False
+                name="Driver that the host needs" if ours else "Driver of the device's usual stack",
+                value=Said.plain(driver),
+                read=False,
             )
         if stack.sdk != UNKNOWN and stack.sdk:
-            yield EnvironmentRow(name="SDK", value=Said.plain(", ".join(stack.sdk)), read=False)
+            yield EnvironmentRow(
+                name="SDK" if ours else "SDK of the device's usual stack",
+                value=Said.plain(", ".join(stack.sdk)),
+                read=False,
+            )
     python = build.python if build else None
     if python is not None:
         yield EnvironmentRow(name="Python", value=Said.plain(python), read=True)

@@ -113,7 +113,8 @@ def unpatch_step(material: Material) -> Step:
     words = [
         Said(
             text="Serving does not need this step. The patches of this release are sealed; whoever "
-            "has their key can read what the image was built from."
+            "has their key can read what the image was built from. `KEYS` is the file of the key, "
+            "or a folder of keys."
         )
     ]
     if contact is not None:

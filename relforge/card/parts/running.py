@@ -31,11 +31,7 @@ def _steps(material: Material) -> Iterator[Step]:
     spec, variables = launch(material, profile=None)
     yield _start(material, spec, variables)
     yield _request(material)
-    yield Step(
-        title="Stop it",
-        words=(Said(text="On every node, from another terminal:"),) if len(spec.nodes) > 1 else (),
-        codes=(Code(text=f"docker stop {shlex.quote(spec.nodes[0].name)}", step="stop"),),
-    )
+    yield _stop(spec)
 
 
 def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> Step:
@@ -134,6 +130,28 @@ def _settings(spec: LaunchSpec, variables: dict[str, str]) -> Code | None:
             "These are examples:"
         ),
         step="settings",
+    )
+
+
+def _stop(spec: LaunchSpec) -> Step:
+    title = "Stop it"
+    names = dict.fromkeys(node.name for node in spec.nodes)
+    if len(names) == 1:
+        words = (Said(text="On every node, from another terminal:"),) if len(spec.nodes) > 1 else ()
+        stop = Code(text=f"docker stop {shlex.quote(next(iter(names)))}", step="stop")
+        return Step(title=title, words=words, codes=(stop,))
+    return Step(
+        title=title,
+        words=(),
+        codes=tuple(
+            Code(
+                text=f"docker stop {shlex.quote(node.name)}",
+                title=Said(text="On %(node)s:", values={"node": _place(spec, node)}),
+                step="stop",
+                needs=("hardware",),
+            )
+            for node in spec.nodes
+        ),
     )
 
 
