@@ -36,20 +36,6 @@ def test_clean_cards_side_by_side_have_no_finding() -> None:
     assert not findings, told(findings)
 
 
-@pytest.mark.parametrize("path", CLEAN, ids=lambda path: path.stem)
-def test_half_a_card_is_no_crash(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    words = text.split(" ")
-    cut = [parse(text[:end], f"cut at {end}") for end in range(0, len(text), 61)]
-    torn = [
-        parse(" ".join(words[:at] + words[at + 3 :]), f"torn at {at}")
-        for at in range(0, len(words), 23)
-    ]
-    for finding in lint([*cut, *torn]):
-        assert finding.line >= 1
-        assert finding.message
-
-
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.rule}: {m.name}")
 def test_a_planted_fault_is_found(mutation: Mutation) -> None:
     places = 0

@@ -42,7 +42,7 @@ def no_commands(block: Block) -> dict[int, Kind]:
     found: dict[int, Kind] = dict.fromkeys(_yaml(lines, quoted), "yaml")
     going_on = False
     for number, line in enumerate(lines):
-        if not going_on and number not in quoted and number not in found:
+        if not going_on and _may_be_none(line) and number not in quoted and number not in found:
             meant = repaired(line)
             stripped = meant.strip()
             if not stripped.startswith("#"):
@@ -57,6 +57,12 @@ def no_commands(block: Block) -> dict[int, Kind]:
         if number and number - 1 not in found and lines[number - 1].strip().endswith("/"):
             found[number - 1] = "tree"
     return found
+
+
+def _may_be_none(line: str) -> bool:
+    """Whether a line has to be looked at: most begin with the small letter of a program."""
+    first = line.lstrip()[:1]
+    return not line.isascii() or first in "|+" or first.isupper() or ":" in line
 
 
 def commands_only(block: Block) -> str:
@@ -120,7 +126,10 @@ def _yaml(lines: list[str], quoted: frozenset[int]) -> list[int]:
     keys = [
         number
         for number, line in enumerate(lines)
-        if number not in quoted and _KEY.match(line) and not _REMARK.match(line.strip())
+        if ":" in line
+        and number not in quoted
+        and _KEY.match(line)
+        and not _REMARK.match(line.strip())
     ]
     runs: list[list[int]] = []
     for number in keys:

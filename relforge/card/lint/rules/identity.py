@@ -15,8 +15,8 @@ from relforge.card.lint.kind import all_commands, is_card, is_deployment
 from relforge.card.lint.names import NAME, PRECISION, QUANTIZED, bare, own_name, parts
 from relforge.card.lint.results import known_task, result_tables
 
-_CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+|\w[\w-]*(?:\.[a-z][\w-]*)+")
-"""Code spans, addresses and host names, which have a spelling of their own."""
+_CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+|[\w.-]+/[\w./-]+|\w[\w-]*(?:\.[a-z][\w-]*)+")
+"""Code spans, addresses, paths and host names, which have a spelling of their own."""
 _CONTACT = re.compile(r"[\w.+-]+@[\w-]+\.\w|https?://|mailto:")
 _DEVICE = re.compile(r"(?<![a-z0-9])([a-z]{2,6})[-_ ]?(v?)(\d{2,4})(?![\da-z]|\.\d)", re.I)
 _WITH_V = re.compile(r"[a-z][-_ ]?v\d{2}", re.I)
@@ -25,8 +25,9 @@ _BITS = re.compile(r"(?<![a-z0-9])w\d{1,2}a\d{1,2}(?![a-z0-9])", re.I)
 _BROKEN = re.compile(r"\b([A-Za-z][\w.]*-) (\w[\w.]*(?:-\w[\w.]*)+)")
 _FEWEST_WORDS = 12
 """Shorter sections are alike by chance."""
-_KIND = re.compile(r"(?<![A-Za-z])([A-BD-Z]PU|MLU|DCU|GCU)s?(?![A-Za-z])")
-_DEVICE_NODE = re.compile(r"/dev/([a-bd-z]pu|mlu|dcu|gcu)[\d$]", re.I)
+_KIND = re.compile(r"(?<![A-Za-z])([A-BD-Z]PU|[A-Z][CL]U)s?(?![A-Za-z])")
+"""Kinds of accelerators: GPU, NPU and all that are formed alike; not the CPU."""
+_DEVICE_NODE = re.compile(r"/dev/([a-bd-z]pu|[a-z][cl]u)[\d$]", re.I)
 _HUB = re.compile(
     r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.(?:cn|ai)/models|hf-mirror\.com)/"
     r"([\w.-]+)/([\w.-]+)"
