@@ -25,8 +25,9 @@ _BITS = re.compile(r"(?<![a-z0-9])w\d{1,2}a\d{1,2}(?![a-z0-9])", re.I)
 _BROKEN = re.compile(r"\b([A-Za-z][\w.]*-) (\w[\w.]*(?:-\w[\w.]*)+)")
 _FEWEST_WORDS = 12
 """Shorter sections are alike by chance."""
-_KIND = re.compile(r"(?<![A-Za-z])([A-BD-Z]PU|MLU|DCU|GCU)s?(?![A-Za-z])")
-_DEVICE_NODE = re.compile(r"/dev/([a-bd-z]pu|mlu|dcu|gcu)[\d$]", re.I)
+_KIND = re.compile(r"(?<![A-Za-z])([A-BD-Z]PU|[A-Z][CL]U)s?(?![A-Za-z])")
+"""Kinds of accelerators: GPU, NPU and all that are formed alike; not the CPU."""
+_DEVICE_NODE = re.compile(r"/dev/([a-bd-z]pu|[a-z][cl]u)[\d$]", re.I)
 _HUB = re.compile(
     r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.(?:cn|ai)/models|hf-mirror\.com)/"
     r"([\w.-]+)/([\w.-]+)"

@@ -46,13 +46,13 @@ _DATE = re.compile(
 )
 _DEVICES = re.compile(
     r"\b(?:\d+|one|two|four|eight|sixteen|single)\s*[x\u00d7]?\s*(?:[A-Z][\w-]*\s+){0,3}"
-    r"(?:GPU|NPU|XPU|DCU|MLU|TPU|CPU|card|accelerator|device|core)s?\b|[一两四八]\s*(?:张|块|卡)|"
+    r"(?:[A-Z][PCL]U|card|accelerator|device|core)s?\b|[一两四八]\s*(?:张|块|卡)|"
     r"\d+\s*(?:张|块|卡)|\b\d+\s*[x\u00d7]\s*\w+|\(\d+G\s*[x\u00d7]",
     re.I,
 )
 _DEVICES_IN_COMMANDS = re.compile(
     r"tensor[_-]parallel|--tp\b|parallel_size|_VISIBLE_DEVICES=|--gpus\s+['\"]*(?:\d|device)|"
-    r"--device[= ]/dev/\w*\d|nproc_per_node|\bMP_NUM\b"
+    r"--device[= ]/dev/\w*\d|nproc_per_node"
 )
 _FIELDS = ("base_model", "license", "pipeline_tag", "library_name", "language", "tags")
 

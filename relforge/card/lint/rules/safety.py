@@ -31,6 +31,7 @@ _SECRET = re.compile(
     r"\bAKIA[0-9A-Z]{16}\b|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}|"
     r"\bxox[bp]-[0-9A-Za-z-]{20,}"
 )
+_SECRET_BEGINS = ("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "AKIA", "-----BEGIN", "xox")
 _PIPED = re.compile(r"\b(?:curl|wget)\b[^|;&]*\|\s*(?:sudo\s+)?(?:-E\s+)?(?:ba|z|da)?sh\b")
 
 
@@ -133,6 +134,9 @@ def _key_path(document: Document) -> Iterator[Hit]:
 
 
 def _secret(document: Document) -> Iterator[Hit]:
+    # Looking for the begin of each first is many times faster than looking for all forms at once.
+    if not any(begin in document.text for begin in _SECRET_BEGINS):
+        return
     for match in _SECRET.finditer(document.text):
         if not re.search(r"([^-])\1{7}|example", match[0], re.I):
             line = document.text.count("\n", 0, match.start()) + 1

@@ -29,7 +29,7 @@ _SEVERAL = re.compile(
 )
 _MEETS = re.compile(
     r"hostfile|nnodes|node[_-]?rank|ray start|dist-init-addr|master[_-]?addr|--address|--ips|"
-    r"POD_IPS?|data-parallel-address|mpirun|--headless|\bssh\b|kubectl|nodelist|MASTER",
+    r"_IPS?\b|data-parallel-address|mpirun|--headless|\bssh\b|kubectl|nodelist|MASTER",
     re.I,
 )
 _NOT_RUN = re.compile(r"\bnot[ -]run\b|未运行", re.I)
