@@ -15,8 +15,8 @@ from relforge.card.lint.kind import all_commands, is_card, is_deployment
 from relforge.card.lint.names import NAME, PRECISION, QUANTIZED, bare, own_name, parts
 from relforge.card.lint.results import known_task, result_tables
 
-_CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+|\w[\w-]*(?:\.[a-z][\w-]*)+")
-"""Code spans, addresses and host names, which have a spelling of their own."""
+_CODE = re.compile(r"`[^`]*`|https?://\S+|\S+@\S+|[\w.-]+/[\w./-]+|\w[\w-]*(?:\.[a-z][\w-]*)+")
+"""Code spans, addresses, paths and host names, which have a spelling of their own."""
 _CONTACT = re.compile(r"[\w.+-]+@[\w-]+\.\w|https?://|mailto:")
 _DEVICE = re.compile(r"(?<![a-z0-9])([a-z]{2,6})[-_ ]?(v?)(\d{2,4})(?![\da-z]|\.\d)", re.I)
 _WITH_V = re.compile(r"[a-z][-_ ]?v\d{2}", re.I)

@@ -167,7 +167,11 @@ def _relation(document: Document) -> Iterator[Hit]:
             line = _field_line(document, "base_model")
             yield Hit(line, f"{own.quantized} in the name, and no base_model_relation: quantized")
         return
-    based = [line.line for line in document.prose if _BASED_ON.search(line.text)]
+    based = [
+        line.line
+        for line in document.prose
+        if _BASED_ON.search(line.text) and re.search(r"weights?\b|权重", line.text)
+    ]
     yield Hit(based[-1] if based else 1, f"{own.quantized} in the name, and no base model declared")
 
 
