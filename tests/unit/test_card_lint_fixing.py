@@ -88,11 +88,19 @@ def test_a_last_line_without_end_is_closed() -> None:
 def test_what_is_not_certain_stays() -> None:
     for text in (
         "> ```text\n> within a quote\n",
+        "```\ngit version 2.39.2\n```\n",
+        "```\ncat: /x: No such file\nmake 4.3\n```\n",
+        "```\ngit status\nOn branch main\n```\n",
         "```\nsome output 1\nsome output 2\n```\n",
         "```\ncd /opt\nserver:\n  port: 1\n  name: two\n```\n",
         "Ligne une: déjà vu, «été» — “où”\n",
     ):
         assert fix(text) == (text, ())
+
+
+def test_a_session_is_named_one() -> None:
+    text = "```\n$ git status\nOn branch main\n```\n"
+    assert fix(text)[0] == text.replace("```\n$", "```console\n$")
 
 
 def test_what_is_ignored_stays() -> None:

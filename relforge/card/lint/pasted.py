@@ -29,6 +29,8 @@ _LITTLE = frozenset(
      "must", "will", "need", "needs", "please", "then", "before", "after", "we", "our"}
 )  # fmt: skip
 _LEAST_WORDS = 4
+_ASSIGNS = re.compile(r"[A-Za-z_]\w*=")
+_SAYS = re.compile(r"[\w.-]+\s+(?:version|is|was|are|has|v?\d)\b")
 _KEY = re.compile(r"^\s*(?:- +)?[\"']?[A-Za-z_][\w.-]*[\"']?:(?:\s.*)?$")
 _LEAST_KEYS = 3
 _BETWEEN_KEYS = re.compile(r"^\s*(?:$|#|- |[\w./-]+$)")
@@ -86,10 +88,12 @@ def is_pasted(block: Block) -> bool:
 
 
 def language_of(block: Block) -> str:
-    """``bash`` or ``yaml`` for a block whose text leaves no doubt; empty for others."""
+    """``bash``, ``console`` or ``yaml`` for a block whose text leaves no doubt; else empty."""
     lines = [line for line in block.text.split("\n") if line.strip()]
     if block.is_shell and is_pasted(block):
-        return "bash"
+        if block.typed != block.text:
+            return "console"
+        return "bash" if _all_commands(block) else ""
     keys = [line for line in lines if _KEY.match(line)]
     if len(keys) < _LEAST_KEYS or any(_IDEOGRAPH.match(line) for line in lines):
         return ""
@@ -101,6 +105,19 @@ def language_of(block: Block) -> str:
         return ""
     nested = isinstance(data, dict) and any(isinstance(one, dict | list) for one in data.values())
     return "yaml" if nested else ""
+
+
+def _all_commands(block: Block) -> bool:
+    """Whether every line begins with a well-known program; what a program wrote does not."""
+    going_on = False
+    for number, line in enumerate(block.text.split("\n")):
+        code = line.strip()
+        if code and not going_on and number not in block.others and number not in block.quoted:
+            plain = code.startswith("#") or _ASSIGNS.match(code) or looks_like_commands(code)
+            if not plain or _SAYS.match(code):
+                return False
+        going_on = line.endswith("\\")
+    return True
 
 
 def is_script(document: Document, block: Block) -> bool:

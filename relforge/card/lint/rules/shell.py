@@ -130,7 +130,7 @@ def _continuations(document: Document) -> Iterator[tuple[Block, int, str, str]]:
 def _language(document: Document) -> Iterator[Hit]:
     for block in document.blocks:
         if block.fenced and not block.info and (language := language_of(block)):
-            what = "YAML" if language == "yaml" else "commands"
+            what = {"yaml": "YAML", "console": "a session"}.get(language, "commands")
             yield Hit(
                 block.line,
                 f"the block holds {what}, and its fence does not say so",
