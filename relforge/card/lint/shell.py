@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Command:
     block_line: int
     raw: str
 
-    @property
+    @cached_property
     def argv(self) -> tuple[str, ...]:
         """The words' text."""
         return tuple(word.text for word in self.words)
