@@ -119,9 +119,9 @@ def test_a_docker_command_line_is_taken_apart() -> None:
     call = parse(words.split())
     assert call is not None
     assert (call.verb, call.image, call.operands[1:]) == ("run", "img:1", ("bash", "-c", "-it"))
-    assert call.has("--detach")
-    assert call.has("--tty")
-    assert call.values("--env") == ("A=b",)
+    assert call.has("detach")
+    assert call.has("tty")
+    assert call.values("env") == ("A=b",)
     assert call.host_ports == (8000,)
     assert not call.enters_shell
 
@@ -131,7 +131,7 @@ def test_a_variable_may_hold_options_or_nothing() -> None:
         (statement,) = script("docker run -it ${OPTIONS} --privileged img bash", 1).statements
         call = docker_call(statement.commands[0], {"OPTIONS": value})
         assert call is not None
-        assert (call.image, call.has("--privileged")) == (image, True)
+        assert (call.image, call.has("privileged")) == (image, True)
     unknown = docker_call(statement.commands[0], {})
     assert unknown is not None
     assert unknown.image == "img"

@@ -56,7 +56,7 @@ def docker_needs(call: DockerCall, there: Surroundings, folder: str) -> Iterator
     if call.verb in ("run", "create"):
         yield from _hardware(call, there)
         yield from _host(call, there, folder)
-    elif call.verb == "exec" and call.has("--privileged"):
+    elif call.verb == "exec" and call.has("privileged"):
         yield Need("host", "--privileged gives the container the whole machine")
     elif call.verb == "push":
         yield Need("network", "docker push publishes an image")
@@ -85,27 +85,27 @@ def is_container_verb(call: DockerCall) -> bool:
 
 
 def _hardware(call: DockerCall, there: Surroundings) -> Iterator[Need]:
-    for value in call.values("--device"):
+    for value in call.values("device"):
         path = value.partition(":")[0]
         if path.startswith("/") and not Path(path).exists():
             yield Need("hardware", f"--device: this host has no {path}")
-    if call.values("--gpus") and not there.gpus:
+    if call.values("gpus") and not there.gpus:
         yield Need("hardware", "--gpus: this host's engine hands out no GPUs")
-    for value in call.values("--runtime"):
+    for value in call.values("runtime"):
         if value not in there.runtimes and not value.startswith("$"):
             yield Need("hardware", f"--runtime: this host's engine has no {value}")
 
 
 def _host(call: DockerCall, there: Surroundings, folder: str) -> Iterator[Need]:
-    if call.has("--privileged"):
+    if call.has("privileged"):
         yield Need("host", "--privileged gives the container the whole machine")
-    for value in call.values("--cap-add"):
+    for value in call.values("cap-add"):
         if value.upper().removeprefix("CAP_") in _CAPABILITIES:
             yield Need("host", f"--cap-add {value} gives the container power over the machine")
-    for name in ("--pid", "--userns", "--cgroupns"):
+    for name in ("pid", "userns", "cgroupns"):
         if "host" in call.values(name):
-            yield Need("host", f"{name} host shows the container the machine's own")
-    for value in call.values("--device"):
+            yield Need("host", f"--{name} host shows the container the machine's own")
+    for value in call.values("device"):
         path = Path(value.partition(":")[0])
         if _is_disk(path):
             yield Need("host", f"--device {path} is a disk or the memory of this host")

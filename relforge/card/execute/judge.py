@@ -128,7 +128,7 @@ class Judge:
             found += statement_needs(statement, self.variables, self.there, self.folder)
             for command in statement.commands:
                 call = docker_call(command, self.variables)
-                options = ("--device", "--gpus", "--runtime")
+                options = ("device", "gpus", "runtime")
                 asks_for_devices |= call is not None and any(call.values(o) for o in options)
             inside = statement_enters(statement, self.variables)
         found = [need for need in found if not self._is_given(need)]

@@ -97,7 +97,7 @@ def known_variables(steps: Iterable[Step], given: dict[str, str]) -> dict[str, s
 
 def _docker_makes(call: DockerCall) -> Iterable[str]:
     if call.verb in ("run", "create"):
-        yield from (f"container {name}" for name in call.values("--name"))
+        yield from (f"container {name}" for name in call.values("name"))
         yield from (f"port {port}" for port in call.host_ports)
     elif call.verb in ("pull", "load", "build"):
         yield "image"

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from relforge.card.engine_words import Given
 from relforge.card.execute.docker_needs import Surroundings, docker_needs, is_container_verb
-from relforge.card.execute.docker_words import DockerCall, Option, parse
+from relforge.card.execute.docker_words import DockerCall, parse
 
 REFUSED = 126
 
@@ -76,10 +77,10 @@ def _rewritten(given: list[str], call: DockerCall, settings: dict[str, Any]) -> 
     words = list(given)
     if call.image is not None and call.verb in ("run", "create"):
         words[call.first_operand] = settings["images"].get(call.image, call.image)
-    detached = call.has("--detach") or call.verb == "create"
+    detached = call.has("detach") or call.verb == "create"
     if call.verb in ("run", "exec", "create") and not detached and not sys.stdin.isatty():
         for option in call.options:
-            if option.name == "--tty":
+            if option.name == "tty":
                 _without_tty(words, option)
     if call.verb in ("run", "create"):
         marks = [part for k, v in settings["labels"].items() for part in ("--label", f"{k}={v}")]
@@ -87,7 +88,7 @@ def _rewritten(given: list[str], call: DockerCall, settings: dict[str, Any]) -> 
     return [word for word in words if word]
 
 
-def _without_tty(words: list[str], option: Option) -> None:
+def _without_tty(words: list[str], option: Given) -> None:
     word = words[option.index]
     if word.startswith("--") or word in ("-t", "-"):
         words[option.index] = "--tty=false"

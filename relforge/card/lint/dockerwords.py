@@ -6,25 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from relforge.card.engine_words import ENGINES, options, verb_index
 from relforge.card.lint.shell import Command, Word, commands
 
-ENGINES = frozenset({"docker", "podman", "nerdctl"})
-_GLOBAL_WITH_VALUE = frozenset(
-    {"-c", "--context", "-H", "--host", "-l", "--log-level", "--config", "-n", "--namespace"}
-)
-_FLAGS = frozenset(
-    {"detach", "interactive", "tty", "publish-all", "privileged", "init", "rm", "read-only",
-     "no-healthcheck", "help", "quiet", "oom-kill-disable", "sig-proxy", "disable-content-trust",
-     "replace", "no-hosts", "rmi", "tls-verify", "http-proxy", "no-hostname", "env-host", "all",
-     "force"}
-)  # fmt: skip
-"""Long options of ``run``, ``create``, ``exec`` and ``pull`` that take no value."""
-_SHORT_WITH_VALUE = frozenset("acehlmpuvw")
-_LONG_OF_SHORT = {
-    "a": "attach", "c": "cpu-shares", "e": "env", "h": "hostname", "l": "label", "m": "memory",
-    "p": "publish", "u": "user", "v": "volume", "w": "workdir", "d": "detach", "i": "interactive",
-    "t": "tty", "P": "publish-all", "q": "quiet",
-}  # fmt: skip
 _OPTIONS_BY_NAME = re.compile(
     r"(?:OPT|OPTS|OPTIONS?|ARGS?|FLAGS?|CONFIG|PARAMS?|DEVICES?|MOUNTS?|VOLUMES?|ENVS?)$", re.I
 )
@@ -128,18 +112,20 @@ def docker(command: Command, values: Mapping[str, str] | None = None) -> Docker 
     words = list(command.started)
     if not words or words[0].text.rpartition("/")[2] not in ENGINES:
         return None
-    index = 1
-    while index < len(words) and words[index].text.startswith("-"):
-        index += 2 if words[index].text in _GLOBAL_WITH_VALUE else 1
-    if index >= len(words) or words[index].text == "compose":
+    words = words[1:]
+    texts = [word.text for word in words]
+    at = verb_index(texts)
+    if at is None or texts[at] == "compose":
         return None
-    verb = words[index].text
-    index += 1
-    if verb in ("container", "image") and index < len(words):
-        verb = words[index].text
-        index += 1
-    options, rest = _options(words[index:], values or {})
-    return Docker(command, verb, options, rest[0] if rest else None, tuple(rest[1:]))
+    if texts[at] in ("container", "image") and at + 1 < len(texts):
+        at += 1
+    held = values or {}
+    found, first = options(
+        texts, at + 1, texts[at], lambda index: _stands_for_options(words[index], held)
+    )
+    given = tuple(Option(one.name, one.value, words[one.index].line) for one in found)
+    rest = words[first:]
+    return Docker(command, texts[at], given, rest[0] if rest else None, tuple(rest[1:]))
 
 
 def inside(call: Docker) -> tuple[Command, ...]:
@@ -170,41 +156,6 @@ def inside(call: Docker) -> tuple[Command, ...]:
 def calls(commands: Iterable[Command], values: Mapping[str, str] | None = None) -> list[Docker]:
     """All calls of container engines among commands."""
     return [call for command in commands if (call := docker(command, values)) is not None]
-
-
-def _options(words: list[Word], values: Mapping[str, str]) -> tuple[tuple[Option, ...], list[Word]]:
-    found: list[Option] = []
-    index = 0
-    while index < len(words):
-        word = words[index]
-        text = word.text
-        following = words[index + 1].text if index + 1 < len(words) else ""
-        if text == "--":
-            return tuple(found), words[index + 1 :]
-        if text.startswith("--"):
-            name, equals, value = text[2:].partition("=")
-            if not equals and name not in _FLAGS:
-                value = following
-                index += 1
-            found.append(Option(name, value, word.line))
-        elif text.startswith("-") and len(text) > 1:
-            index += _short(text[1:], following, word.line, found)
-        elif not _stands_for_options(word, values):
-            return tuple(found), words[index:]
-        index += 1
-    return tuple(found), []
-
-
-def _short(letters: str, following: str, line: int, found: list[Option]) -> int:
-    """Notes the options of ``-itv x``; returns how many words more they took."""
-    for position, letter in enumerate(letters):
-        name = _LONG_OF_SHORT.get(letter, letter)
-        if letter in _SHORT_WITH_VALUE:
-            value = letters[position + 1 :].removeprefix("=")
-            found.append(Option(name, value or following, line))
-            return 0 if value else 1
-        found.append(Option(name, "", line))
-    return 0
 
 
 def _stands_for_options(word: Word, values: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from urllib.parse import unquote
 
-from relforge.card.lint.dockerwords import ENGINES
+from relforge.card.engine_words import ENGINES
 from relforge.card.lint.document import Document, Heading
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.kind import all_commands, is_card, is_deployment

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from relforge.card.lint.dockerwords import ENGINES
+from relforge.card.engine_words import ENGINES
 from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.images import images
