@@ -48,7 +48,7 @@ Options of most commands, given after the command:
   --site FILE      the site configuration
 
 Exit codes: 0 done, 1 bug, 2 usage or manifest, 3 environment, 4 source, key or patch,
-5 build, 6 gate (smoke, evaluation, benchmark), 7 publish, 130 interrupted.
+5 build, 6 gate (smoke, evaluation, benchmark, card), 7 publish, 130 interrupted.
 Start with: relforge plan --device cpu_x86
 """
 
