@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import yaml
 
-from relforge.card.lint.document import LOADER, Document
+from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.pasted import yaml_runs
+from relforge.card.lint.yamltext import LOADER
 
 _LANGUAGES = frozenset({"yaml", "yml"})
 _LEFT_OUT = re.compile(r"(?m)^\s*(?:\.\.\.|\u2026)\s*$")
