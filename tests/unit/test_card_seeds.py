@@ -75,3 +75,24 @@ def test_both_languages_say_the_same() -> None:
         for pattern in (r"^#+ ", r"^\|", r"^- ", r"[+-]?\d+\.\d\d\b"):
             counts = [len(re.findall(pattern, text, re.M)) for text in bare]
             assert counts[0] == counts[1], (release, pattern)
+
+
+@pytest.mark.parametrize("release", sorted(PROJECT.release_files))
+def test_every_container_that_is_started_is_stopped(release: str) -> None:
+    card = shipped_card(release)
+    stopped = re.findall(r"^docker stop (.+)$", card, re.M)
+    assert {name for names in stopped for name in names.split()} == set(
+        re.findall(r"--name (\S+)", card)
+    )
+
+
+def test_several_servers_are_stopped_where_they_run_and_their_accelerators_are_counted() -> None:
+    card = shipped_card("deepseek-r1-w8a8-ascend_a3-mooncake")
+    assert "| Accelerators | 64 on 4 nodes |" in card
+    name = "deepseek-r1-w8a8-ascend_a3-mooncake"
+    for node, names in enumerate(("proxy prefill-1", "prefill-2", "decode", "decode")):
+        stop = " ".join(f"{name}-{part}" for part in names.split())
+        assert (
+            f"On `node{node}`:\n\n<!-- relforge:step stop -->\n```bash\ndocker stop {stop}\n"
+            in card
+        )

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from relforge.card.model import Code, Needs, Said, Step
 from relforge.card.parts.addresses import mail
+from relforge.card.parts.afterwards import request_step, stop_step
 from relforge.card.parts.material import Material
 from relforge.card.parts.variables import quoted, wrapped
 from relforge.card.parts.weights import weights_step
-from relforge.manifest.client import Ask
 from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.hosts import HostNode
 from relforge.manifest.release import Release
@@ -43,12 +41,8 @@ def _steps(material: Material) -> Iterator[Step]:
         yield _unpatch(material)
     spec, variables = _launch(material, profile=None)
     yield _start(material, spec, variables)
-    yield _request(material)
-    yield Step(
-        title="Stop it",
-        words=(Said(text="On every node, from another terminal:"),) if len(spec.nodes) > 1 else (),
-        codes=(Code(text=f"docker stop {shlex.quote(spec.nodes[0].name)}", step="stop"),),
-    )
+    yield request_step(material)
+    yield stop_step(spec)
 
 
 def _image(material: Material) -> Step:
@@ -361,43 +355,3 @@ def _options_apart(argv: tuple[str, ...], other: tuple[str, ...], variables: dic
     theirs = set(pairwise(other))
     words = [word for pair in pairs if pair not in theirs for word in pair]
     return f"`{' '.join(quoted(word, variables) for word in words)}`" if words else "nothing"
-
-
-def _request(material: Material) -> Step:
-    release = material.release
-    sample = material.smoke.sample if material.smoke else None
-    asks = release.client.asks
-    ask = next((a for a in asks if a.by == "curl"), Ask(api="completions", text="Hello"))
-    body: dict[str, Any] = {"model": release.serve.served_name}
-    path = "/v1/completions"
-    if sample is not None:
-        body |= {"prompt": sample.prompt, "max_tokens": sample.max_tokens, "temperature": 0}
-    elif ask.api == "chat":
-        path = "/v1/chat/completions"
-        body["messages"] = [{"role": "user", "content": ask.text}]
-        body["max_tokens"] = ask.max_tokens or release.smoke.max_tokens
-        body |= {"temperature": ask.temperature} if ask.temperature is not None else {}
-    else:
-        body |= {"prompt": ask.text, "max_tokens": ask.max_tokens or release.smoke.max_tokens}
-        body["temperature"] = ask.temperature or 0
-    text = (
-        f"curl --fail --silent http://127.0.0.1:{release.serve.port}{path} \\\n"
-        "  --header 'Content-Type: application/json' \\\n"
-        f"  --data {quoted(json.dumps(body, ensure_ascii=False), {})}"
-    )
-    words = [
-        Said(
-            text="From another terminal of the first node:"
-            if release.serve.nodes > 1
-            else "From another terminal:"
-        )
-    ]
-    elsewhere = material.device.accelerator or release.serve.nodes > 1
-    needs: tuple[Needs, ...] = ("hardware",) if elsewhere else ()
-    return Step(
-        title="Ask it",
-        words=tuple(words),
-        codes=(
-            Code(text=text, step="request", needs=needs, expect=sample.text if sample else None),
-        ),
-    )
