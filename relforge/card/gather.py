@@ -15,7 +15,7 @@ from relforge.card.parts.image import (
     source_rows,
     verify_image,
 )
-from relforge.card.parts.limits import limits
+from relforge.card.parts.limits import limits, unpinned
 from relforge.card.parts.material import Material
 from relforge.card.parts.running import steps
 from relforge.card.parts.scores import reported_tables
@@ -79,6 +79,7 @@ def gather(material: Material) -> CardData:
         license_source=model.license_source,
         part_licenses=part_licenses(material),
         lock_sha256=material.lock_sha256,
+        all_pinned=not unpinned(material),
         reproduce=tuple(_reproduce(material)),
         metadata=metadata_of(material),
     )

@@ -96,3 +96,27 @@ def test_several_servers_are_stopped_where_they_run_and_their_accelerators_are_c
             f"On `node{node}`:\n\n<!-- relforge:step stop -->\n```bash\ndocker stop {stop}\n"
             in card
         )
+
+
+def test_the_image_of_another_maker_is_not_said_to_hold_the_devices_stack() -> None:
+    taken, built = shipped_card("deepseek-r1-wint8-nvidia_h100"), "deepseek-r1-int4-bi_V150"
+    assert not re.search(r"^\| (SDK|Driver that the host needs) \|", taken, re.M)
+    assert "| SDK in the device's stack | CUDA" in taken
+    assert "- The image was not looked into." in taken
+    assert re.search(r"^\| Driver that the host needs \|", shipped_card(built), re.M)
+
+
+@pytest.mark.parametrize("release", sorted(PROJECT.release_files))
+def test_a_lock_that_leaves_something_open_is_not_said_to_pin_everything(release: str) -> None:
+    card = shipped_card(release)
+    limits = card.split("## Known limits")[1].split("## ")[0]
+    open_ends = re.findall(r"not pinned yet|weights were not verified", limits)
+    assert ("Everything that went in is pinned" in card) == (not open_ends)
+    assert ("everything but what the known limits name" in card) == bool(open_ends)
+    assert ("not looked up yet" in card) == ("mage is not pinned yet" in limits)
+
+
+def test_reported_figures_are_only_announced_where_there_are_some() -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release)
+        assert ("marked as reported" in card) == ("### Reported figures" in card)
