@@ -198,11 +198,13 @@ def _served(material: Material) -> Iterator[Row]:
         yield Row(name="Start to ready", value=Said.plain(f"{report.start_to_ready_s:.0f} s"))
     if report.first_token_ms is not None:
         yield Row(
-            name="First token, one request", value=Said.plain(f"{report.first_token_ms:.0f} ms")
+            name="First token, in the smoke test",
+            value=Said.plain(f"{report.first_token_ms:.0f} ms"),
         )
     if report.tokens_per_s is not None:
         yield Row(
-            name="Tokens per second, one request", value=Said.plain(f"{report.tokens_per_s:.0f}")
+            name="Tokens per second, in the smoke test",
+            value=Said.plain(f"{report.tokens_per_s:.0f}"),
         )
     if report.memory_peak_bytes is not None:
         yield Row(name="Memory, peak", value=Said.plain(size(report.memory_peak_bytes)))

@@ -46,7 +46,7 @@ def render(
     """The card as Markdown. ``free`` is what people wrote into its free-text blocks, by name."""
 
     def worded(text: str, **values: object) -> str:
-        return words.text(text) % values
+        return words.filled(text, values)
 
     body = (
         _environment()

@@ -176,6 +176,12 @@ def test_without_an_accelerator_the_card_claims_no_share_of_operators() -> None:
     assert "%" not in section
 
 
+def test_the_rows_of_operator_coverage_are_named_in_chinese() -> None:
+    text = card(coverage=coverage("not-run (no accelerator)"), language="zh")
+    assert "| 分发的算子 | 31 operators, 612 calls |" in text
+    assert "| 接管 | " in text
+
+
 def test_a_release_that_was_not_covered_says_why_and_has_no_section() -> None:
     text = card(why_not={"coverage": "this model runs on 2 hosts"})
     assert "| Taken over" not in text

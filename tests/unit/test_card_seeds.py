@@ -120,3 +120,37 @@ def test_reported_figures_are_only_announced_where_there_are_some() -> None:
     for release in PROJECT.release_files:
         card = shipped_card(release)
         assert ("marked as reported" in card) == ("### Reported figures" in card)
+
+
+def test_what_each_node_needs_is_done_on_each() -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release)
+        weights = card.split("### 1. The weights")[1].split("```bash")[0]
+        several = PROJECT.release(release).serve.nodes > 1
+        assert ("This step and the next are done on every node" in weights) == several, release
+
+
+def test_folders_and_keys_that_a_reader_names_are_explained() -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release)
+        for name in re.findall(r"^(\w+_FOLDER)=", card, re.M):
+            assert f"`{name}` is the folder of the host that its container has at `/" in card
+        assert ("--key-path KEYS" in card) == (card.count("`KEYS` is the file of your key") == 1)
+    mooncake = shipped_card("deepseek-r1-w8a8-ascend_a3-mooncake")
+    assert "comes from `vllm-project/vllm-ascend:examples/" in mooncake
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_contact_can_be_clicked(language: str) -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release, "zh" if language == "zh" else "en")
+        bare = re.findall(r"(?<![<\w.-])[\w.-]+@[\w-]+\.[a-z]+", card.split("\n---\n", 1)[1])
+        assert bare == [], release
+
+
+@pytest.mark.parametrize("release", sorted(PROJECT.release_files))
+def test_no_blank_stands_between_chinese_words(release: str) -> None:
+    assert (
+        re.findall(r"[\u3001-\u9fff\uff0c] +[\u3001-\u9fff\uff0c]", shipped_card(release, "zh"))
+        == []
+    )

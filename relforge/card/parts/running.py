@@ -26,6 +26,7 @@ _WEIGHTS = "/stand-in.weights"
 _IMAGE = "stand-in.image"
 _NIC = "stand-in-nic"
 _OF_HOST = re.compile(r"\{(first_)?(address(es)?|interfaces?)[}.]")
+_KEYS = Said(text="`KEYS` is the file of your key, or the folder that it lies in.")
 _PURPOSE = re.compile(r"\{interfaces\.([a-z][a-z0-9_]*)\}")
 
 
@@ -35,7 +36,14 @@ def steps(material: Material) -> tuple[Step, ...]:
 
 
 def _steps(material: Material) -> Iterator[Step]:
-    yield weights_step(material.model, published=material.build is not None)
+    weights = weights_step(material.model, published=material.build is not None)
+    if material.release.serve.nodes > 1:
+        everywhere = Said(
+            text="This step and the next are done on every node, in the terminals in which its "
+            "servers are started."
+        )
+        weights = weights.model_copy(update={"words": (*weights.words, everywhere)})
+    yield weights
     yield _image(material)
     if material.sealed:
         yield _unpatch(material)
@@ -69,10 +77,9 @@ def _image(material: Material) -> Step:
         return Step(
             title=title,
             words=(
-                Said(
-                    text="It was not built here, so there is none to load or to pull. Where its "
-                    "sources can be reached, this builds it:"
-                ),
+                Said(text="It was not built here, so there is none to load or to pull."),
+                *((_KEYS,) if material.sealed else ()),
+                Said(text="Where its sources can be reached, this builds it:"),
             ),
             codes=(
                 Code(
@@ -92,7 +99,7 @@ def _image(material: Material) -> Step:
                     text="It is handed out on request: write to %(contact)s and ask for %(what)s. "
                     "Its archive is loaded so:",
                     values={
-                        "contact": given.on_request.contact,
+                        "contact": mail(given.on_request.contact),
                         "what": given.on_request.ask_for,
                     },
                 ),
@@ -154,6 +161,8 @@ def _unpatch(material: Material) -> Step:
             "has their key can read what the image was built from."
         )
     ]
+    if material.build is not None:
+        words.append(_KEYS)
     if contact is not None:
         words.append(
             Said(text="The key is handed out by %(contact)s.", values={"contact": mail(contact)})
@@ -265,7 +274,8 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
             if several
             else "It is ready when `%(address)s` answers.",
             values={"address": ready},
-        )
+        ),
+        *_folders(material.release),
     ]
     others: list[Code] = []
     after: list[Said] = []
@@ -302,6 +312,23 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
             )
         )
     return Step(title="Start it", words=tuple(words), codes=(*codes, *others), after=tuple(after))
+
+
+def _folders(release: Release) -> Iterator[Said]:
+    """What belongs into the folders of the host that a reader has to name."""
+    proxy = release.serve.proxy
+    for mount in release.serve.mounts:
+        if mount.host is not None:
+            continue
+        yield Said(
+            text="`%(variable)s` is the folder of the host that its container has at `%(path)s`.",
+            values={"variable": _variable(mount.name), "path": mount.container},
+        )
+        if proxy is not None and proxy.mount == mount.name:
+            yield Said(
+                text="The program in it comes from `%(source)s` (repository, path and commit).",
+                values={"source": str(proxy.source)},
+            )
 
 
 def _place(spec: LaunchSpec, node: Node) -> str:
