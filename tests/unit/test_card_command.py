@@ -119,6 +119,17 @@ def test_a_card_that_is_no_utf8_is_left_alone(
     assert path.read_bytes() == written
 
 
+def test_outside_of_a_project_nothing_is_written_into_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert dispatch("card", ["--release", RELEASE]) == 2
+    assert "there is no project here to write into" in capsys.readouterr().err
+    assert not (builtin_root() / "cards").exists()
+    assert dispatch("card", ["--release", RELEASE, "--out", "cards"]) == 0
+    assert (tmp_path / "cards" / RELEASE / "README.md").is_file()
+
+
 def test_a_stale_card_is_shown_line_by_line_and_exits_6(
     card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
