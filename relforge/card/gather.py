@@ -91,10 +91,13 @@ def _features(material: Material) -> Iterator[Said]:
     versions = {name.replace("-", "_").casefold(): v for name, v in packages.items()}
     engine = ENGINES[release.engine]
     version = versions.get({"flagscale": "flag_scale"}.get(release.engine, release.engine))
-    yield Said(
-        text="%(engine)s serves the model, with an API like OpenAI's.",
-        values={"engine": f"{engine} {version}" if version else engine},
-    )
+    if release.engine == "command":
+        yield Said(text="A server of its own serves the model, with an API like OpenAI's.")
+    else:
+        yield Said(
+            text="%(engine)s serves the model, with an API like OpenAI's.",
+            values={"engine": f"{engine} {version}" if version else engine},
+        )
     if build is not None:
         yield Said(text="A prebuilt image, identified by its digest.")
     elif release.build.image is not None:

@@ -33,6 +33,8 @@ def _environment() -> Environment:
         autoescape=False,  # noqa: S701 - the output is Markdown
     )
     environment.filters["size"] = size
+    # A bar ends a cell, also in a code span.
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
     return environment
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,20 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "Start to ready" not in text
     assert "Memory" not in text
     assert "None" not in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_bar_in_what_a_manifest_says_does_not_end_a_cell(language: Language) -> None:
+    project = find_project(ROOT)
+    model = project.model("tiny-adder").model_copy(update={"title": "tiny | adder"})
+    built = build().model_copy(update={"licenses": {"one": "MIT | Apache-2.0"}})
+    data = card_of(model=model, build=built)
+    rows = [
+        line
+        for line in render(data, words_of(language)).splitlines()
+        if "tiny \\| adder" in line or "MIT \\| Apache-2.0" in line
+    ]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [3, 3]
 
 
 def test_several_tasks_and_what_is_only_reported() -> None:
