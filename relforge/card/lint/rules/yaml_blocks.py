@@ -46,7 +46,9 @@ def _syntax(document: Document) -> Iterator[Hit]:
 
 
 def _duplicate(document: Document) -> Iterator[Hit]:
-    for first_line, text in _texts(document):
+    front = document.front_matter
+    head = [(front.first_line, front.text)] if front is not None else []
+    for first_line, text in (*head, *_texts(document)):
         try:
             roots = list(yaml.compose_all(_prepared(text), Loader=LOADER))
         except yaml.YAMLError:
