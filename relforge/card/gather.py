@@ -15,7 +15,7 @@ from relforge.card.parts.image import (
     source_rows,
     verify_image,
 )
-from relforge.card.parts.limits import limits
+from relforge.card.parts.limits import limits, unpinned
 from relforge.card.parts.material import Material
 from relforge.card.parts.running import steps
 from relforge.card.parts.scores import reported_tables
@@ -79,6 +79,7 @@ def gather(material: Material) -> CardData:
         license_source=model.license_source,
         part_licenses=part_licenses(material),
         lock_sha256=material.lock_sha256,
+        all_pinned=not unpinned(material),
         reproduce=tuple(_reproduce(material)),
         metadata=metadata_of(material),
     )
@@ -90,10 +91,13 @@ def _features(material: Material) -> Iterator[Said]:
     versions = {name.replace("-", "_").casefold(): v for name, v in packages.items()}
     engine = ENGINES[release.engine]
     version = versions.get({"flagscale": "flag_scale"}.get(release.engine, release.engine))
-    yield Said(
-        text="%(engine)s serves the model, with an API like OpenAI's.",
-        values={"engine": f"{engine} {version}" if version else engine},
-    )
+    if release.engine == "command":
+        yield Said(text="A server of its own serves the model, with an API like OpenAI's.")
+    else:
+        yield Said(
+            text="%(engine)s serves the model, with an API like OpenAI's.",
+            values={"engine": f"{engine} {version}" if version else engine},
+        )
     if build is not None:
         yield Said(text="A prebuilt image, identified by its digest.")
     elif release.build.image is not None:
@@ -197,11 +201,13 @@ def _served(material: Material) -> Iterator[Row]:
         yield Row(name="Start to ready", value=Said.plain(f"{report.start_to_ready_s:.0f} s"))
     if report.first_token_ms is not None:
         yield Row(
-            name="First token, one request", value=Said.plain(f"{report.first_token_ms:.0f} ms")
+            name="First token, in the smoke test",
+            value=Said.plain(f"{report.first_token_ms:.0f} ms"),
         )
     if report.tokens_per_s is not None:
         yield Row(
-            name="Tokens per second, one request", value=Said.plain(f"{report.tokens_per_s:.0f}")
+            name="Tokens per second, in the smoke test",
+            value=Said.plain(f"{report.tokens_per_s:.0f}"),
         )
     if report.memory_peak_bytes is not None:
         yield Row(name="Memory, peak", value=Said.plain(size(report.memory_peak_bytes)))

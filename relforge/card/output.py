@@ -10,6 +10,7 @@ from relforge.card.metadata import eval_results
 from relforge.card.model import CardData, Language, Target
 from relforge.card.render import render
 from relforge.card.words import Words, words_of
+from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -68,12 +69,28 @@ def card_files(
 def kept_texts(
     folder: Path, languages: Iterable[Language] = LANGUAGES
 ) -> dict[Language, dict[str, str]]:
-    """What people wrote into the cards of a folder. Raises RelforgeError (GATE)."""
+    """What people wrote into the cards of a folder, by language and block.
+
+    Raises RelforgeError (GATE) where it cannot be told, so that no text is lost.
+    """
     found: dict[Language, dict[str, str]] = {}
     for language in languages:
         path = folder / card_name(language)
         if path.is_file():
-            texts = free_texts(path.read_text(encoding="utf-8"), str(path))
+            texts = free_texts(_read(path), str(path))
             if texts:
                 found[language] = texts
     return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RelforgeError(
+            "the card that is there is not UTF-8, and what people wrote into it would be lost",
+            code=ExitCode.GATE,
+            where=str(path),
+            why=f"byte {error.start}: {error.reason}",
+            hint="convert it (iconv -f CURRENT -t UTF-8), or move the card away",
+        ) from error

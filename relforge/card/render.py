@@ -33,6 +33,8 @@ def _environment() -> Environment:
         autoescape=False,  # noqa: S701 - the output is Markdown
     )
     environment.filters["size"] = size
+    # A bar ends a cell, also in a code span.
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
     return environment
 
 
@@ -44,10 +46,9 @@ def render(
     free: Mapping[str, str] | None = None,
 ) -> str:
     """The card as Markdown. ``free`` is what people wrote into its free-text blocks, by name."""
-    kept = dict(free or {})
 
     def worded(text: str, **values: object) -> str:
-        return words.text(text) % values
+        return words.filled(text, values)
 
     body = (
         _environment()
@@ -59,10 +60,13 @@ def render(
             prose=words.prose_of,
             known=words.maybe,
             code=lambda block: code_block(block, words),
-            free=lambda name: free_block(name, kept.get(name, "")),
+            free=lambda name: free_block(name, ""),
         )
     )
     body = tidy(body)
+    # Only now: what people wrote keeps its lines, whatever they are.
+    for name, text in (free or {}).items():
+        body = body.replace(free_block(name, ""), free_block(name, text))
     return front_matter(card, target) + body
 
 

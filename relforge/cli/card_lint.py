@@ -104,19 +104,21 @@ def _read(
 
 
 def _each(files: Sequence[Path]) -> Iterator[Path]:
+    """The files, those below folders included; a folder without any stands for itself."""
     for path in files:
         if not path.is_dir():
             yield path
             continue
-        below = (
+        below = [
             one
             for one in sorted(path.rglob("*.md"))
             if not any(
                 part.startswith(".") or part == "node_modules"
                 for part in one.relative_to(path).parts
             )
-        )
-        yield from (one for one in below if one.is_file())
+            and one.is_file()
+        ]
+        yield from below or [path]
 
 
 def _text(path: Path) -> str:
@@ -126,6 +128,15 @@ def _text(path: Path) -> str:
         where = str(path)
         try:
             data = path.read_bytes()
+        except IsADirectoryError as error:
+            # "Nothing found" would be true, and would hide that the wrong folder was named.
+            raise RelforgeError(
+                "there is no card in the folder",
+                code=ExitCode.USAGE,
+                where=where,
+                why="no *.md lies in it or below it, but in hidden folders and node_modules",
+                hint="check the path, or name the files",
+            ) from error
         except OSError as error:
             raise RelforgeError(
                 "a card cannot be read",

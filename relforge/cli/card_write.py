@@ -12,7 +12,7 @@ from relforge.card.gather import gather
 from relforge.card.metadata import accepted_by_hub
 from relforge.card.model import Language, Target
 from relforge.card.output import CardOutput, CardsOutput, card_files, card_name, kept_texts
-from relforge.cli.common import print_json, select, to_stderr, workplace
+from relforge.cli.common import own_project, print_json, select, to_stderr, workplace
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import write_atomic
@@ -48,6 +48,8 @@ def write_cards(
             hint="leave out --validate, or write the card with --target hf",
         )
     place = workplace(project, site)
+    if out is None and not check:
+        own_project(place, project)
     chosen = select(
         place.project, devices=devices, releases=releases, models=models, everything=everything
     )

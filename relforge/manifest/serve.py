@@ -232,7 +232,9 @@ class Serve(Frozen):
 
     @property
     def accelerators(self) -> int:
-        """Ranks of all nodes together, each on an accelerator of its own."""
+        """Ranks of all nodes and servers together, each on an accelerator of its own."""
+        if self.groups:
+            return sum(self.of_group(group).accelerators for group in self.groups)
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
     @model_validator(mode="after")

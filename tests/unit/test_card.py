@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,20 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "None" not in text
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_bar_in_what_a_manifest_says_does_not_end_a_cell(language: Language) -> None:
+    project = find_project(ROOT)
+    model = project.model("tiny-adder").model_copy(update={"title": "tiny | adder"})
+    built = build().model_copy(update={"licenses": {"one": "MIT | Apache-2.0"}})
+    data = card_of(model=model, build=built)
+    rows = [
+        line
+        for line in render(data, words_of(language)).splitlines()
+        if "tiny \\| adder" in line or "MIT \\| Apache-2.0" in line
+    ]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [3, 3]
+
+
 def test_several_tasks_and_what_is_only_reported() -> None:
     figure = FIGURES.model_copy(
         update={
@@ -174,6 +189,12 @@ def test_without_an_accelerator_the_card_claims_no_share_of_operators() -> None:
     section = text.split("### Triton operators")[1].split("\n##")[0]
     assert "| Taken over | not-run (no accelerator) |" in section
     assert "%" not in section
+
+
+def test_the_rows_of_operator_coverage_are_named_in_chinese() -> None:
+    text = card(coverage=coverage("not-run (no accelerator)"), language="zh")
+    assert "| 分发的算子 | 31 operators, 612 calls |" in text
+    assert "| 接管 | " in text
 
 
 def test_a_release_that_was_not_covered_says_why_and_has_no_section() -> None:

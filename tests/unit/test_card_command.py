@@ -65,6 +65,71 @@ def test_text_of_people_survives_and_the_rest_is_written_anew(card: Card, tmp_pa
     assert card("--check") == 0, "edits in the blocks are not stale"
 
 
+WRITTEN = [
+    "One sentence a line.\nThe next one, with a hard break.  \nAnd a third.",
+    "\nBlank lines around.\n\n\nAnd two between.\n",
+    "~~~text\nOne line.\nAnother.\n\n\nAfter two blanks.\n~~~",
+    "````markdown\n```bash\nls.\n```\n\nStill code.\nStill.\n````",
+    "    Code by its indent.\n    More of it.",
+    "```markdown\n<!-- relforge:free running -->\n<!-- relforge:end limits -->\n```\n\nMore.",
+    "~~~\n<!-- relforge:end limits -->\n```\n<!-- relforge:end running -->\n~~~",
+    "A separator\u2028in the middle of a line.",
+]
+
+
+@pytest.mark.parametrize("mine", WRITTEN)
+def test_every_line_that_people_wrote_is_kept_as_it_is(
+    card: Card, tmp_path: Path, mine: str
+) -> None:
+    card("--lang", "en")
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    begin = "<!-- relforge:free limits -->\n"
+    written = path.read_text().replace(begin, f"{begin}{mine}\n")
+    path.write_text(written)
+    assert card("--lang", "en", "--check") == 0
+    path.write_text(written.replace("256 tokens", "4096 tokens"))
+    assert card("--lang", "en") == 0
+    assert path.read_text() == written
+
+
+def test_fenced_code_that_does_not_end_is_refused(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card("--lang", "en")
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    begin = "<!-- relforge:free limits -->\n"
+    written = path.read_text().replace(begin, f"{begin}```bash\nls\n")
+    path.write_text(written)
+    assert card("--lang", "en") == 6
+    said = capsys.readouterr().err
+    assert "the block 'limits' does not end" in said
+    assert "within fenced code they are text" in " ".join(said.split())
+    assert path.read_text() == written
+
+
+def test_a_card_that_is_no_utf8_is_left_alone(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card("--lang", "en")
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    written = path.read_bytes().replace(b"Known limits", b"Known \xfcber limits")
+    path.write_bytes(written)
+    assert card("--lang", "en") == 6
+    assert "is not UTF-8" in capsys.readouterr().err
+    assert path.read_bytes() == written
+
+
+def test_outside_of_a_project_nothing_is_written_into_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert dispatch("card", ["--release", RELEASE]) == 2
+    assert "there is no project here to write into" in capsys.readouterr().err
+    assert not (builtin_root() / "cards").exists()
+    assert dispatch("card", ["--release", RELEASE, "--out", "cards"]) == 0
+    assert (tmp_path / "cards" / RELEASE / "README.md").is_file()
+
+
 def test_a_stale_card_is_shown_line_by_line_and_exits_6(
     card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

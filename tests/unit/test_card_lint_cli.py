@@ -123,6 +123,27 @@ def test_a_folder_is_every_card_below_it(
     assert err.startswith("2 cards: ")
 
 
+def test_a_folder_without_cards_is_no_clean_card(
+    capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory, card: Path
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("folder")
+    (tmp_path / "e.txt").write_text(FAULTY)
+    (tmp_path / "folder.md").mkdir()
+    status, out, err = run(capsys, tmp_path)
+    assert (status, out) == (2, "")
+    assert "there is no card in the folder" in err
+    status, out, _ = run(capsys, tmp_path, card, "--json")
+    assert status == 2
+    assert {one["file"] for one in json.loads(out)} == {str(card)}, "the others are linted"
+
+
+def test_a_key_that_stands_twice_in_the_front_matter_is_found() -> None:
+    text = "---\nlicense: mit\ntags: [a]\nlicense: apache-2.0\n---\n\n# Card\n"
+    (found,) = [one for one in lint([parse(text)]) if one.rule == "yaml-repeated-key"]
+    assert found.line == 4
+    assert found.message == "the key `license` stands in line 2 already"
+
+
 def test_many_cards_are_linted_as_each_alone() -> None:
     cards = [
         Card(f"{number}.md", FAULTY.replace("One", f"Card {number}"), None) for number in range(120)

@@ -37,3 +37,12 @@ def test_cards_that_were_cut_and_mixed_up_are_linted(seed: int) -> None:
             assert finding.remedy
         repaired, _ = fix(text)
         assert fix(repaired) == (repaired, ())
+
+
+@pytest.mark.parametrize(
+    "value", ["2024-02-31", "!!timestamp x", "!!int ''", "!!bool maybe", "!!float x", "{? [a] : b}"]
+)
+def test_yaml_that_parses_and_has_no_data_is_linted_like_any_other(value: str) -> None:
+    text = f"---\nlicense: mit\nreleased: {value}\n---\n# A card\n\n```bash\nvllm serve x\n```\n"
+    document = parse(text + f"\n```yaml\nmodel: x\nreleased: {value}\n```\n")
+    assert "metadata-front-matter" in {finding.rule for finding in lint([document])}

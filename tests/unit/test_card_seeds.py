@@ -75,3 +75,82 @@ def test_both_languages_say_the_same() -> None:
         for pattern in (r"^#+ ", r"^\|", r"^- ", r"[+-]?\d+\.\d\d\b"):
             counts = [len(re.findall(pattern, text, re.M)) for text in bare]
             assert counts[0] == counts[1], (release, pattern)
+
+
+@pytest.mark.parametrize("release", sorted(PROJECT.release_files))
+def test_every_container_that_is_started_is_stopped(release: str) -> None:
+    card = shipped_card(release)
+    stopped = re.findall(r"^docker stop (.+)$", card, re.M)
+    assert {name for names in stopped for name in names.split()} == set(
+        re.findall(r"--name (\S+)", card)
+    )
+
+
+def test_several_servers_are_stopped_where_they_run_and_their_accelerators_are_counted() -> None:
+    card = shipped_card("deepseek-r1-w8a8-ascend_a3-mooncake")
+    assert "| Accelerators | 64 on 4 nodes |" in card
+    name = "deepseek-r1-w8a8-ascend_a3-mooncake"
+    for node, names in enumerate(("proxy prefill-1", "prefill-2", "decode", "decode")):
+        stop = " ".join(f"{name}-{part}" for part in names.split())
+        assert (
+            f"On `node{node}`:\n\n<!-- relforge:step stop -->\n```bash\ndocker stop {stop}\n"
+            in card
+        )
+
+
+def test_the_image_of_another_maker_is_not_said_to_hold_the_devices_stack() -> None:
+    taken, built = shipped_card("deepseek-r1-wint8-nvidia_h100"), "deepseek-r1-int4-bi_V150"
+    assert not re.search(r"^\| (SDK|Driver that the host needs) \|", taken, re.M)
+    assert "| SDK in the device's stack | CUDA" in taken
+    assert "- The image was not looked into." in taken
+    assert re.search(r"^\| Driver that the host needs \|", shipped_card(built), re.M)
+
+
+@pytest.mark.parametrize("release", sorted(PROJECT.release_files))
+def test_a_lock_that_leaves_something_open_is_not_said_to_pin_everything(release: str) -> None:
+    card = shipped_card(release)
+    limits = card.split("## Known limits")[1].split("## ")[0]
+    open_ends = re.findall(r"not pinned yet|weights were not verified", limits)
+    assert ("Everything that went in is pinned" in card) == (not open_ends)
+    assert ("everything but what the known limits name" in card) == bool(open_ends)
+    assert ("not looked up yet" in card) == ("mage is not pinned yet" in limits)
+
+
+def test_reported_figures_are_only_announced_where_there_are_some() -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release)
+        assert ("marked as reported" in card) == ("### Reported figures" in card)
+
+
+def test_what_each_node_needs_is_done_on_each() -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release)
+        weights = card.split("### 1. The weights")[1].split("```bash")[0]
+        several = PROJECT.release(release).serve.nodes > 1
+        assert ("This step and the next are done on every node" in weights) == several, release
+
+
+def test_folders_and_keys_that_a_reader_names_are_explained() -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release)
+        for name in re.findall(r"^(\w+_FOLDER)=", card, re.M):
+            assert f"`{name}` is the folder of the host that its container has at `/" in card
+        assert ("--key-path KEYS" in card) == (card.count("`KEYS` is the file of your key") == 1)
+    mooncake = shipped_card("deepseek-r1-w8a8-ascend_a3-mooncake")
+    assert "comes from `vllm-project/vllm-ascend:examples/" in mooncake
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_contact_can_be_clicked(language: str) -> None:
+    for release in PROJECT.release_files:
+        card = shipped_card(release, "zh" if language == "zh" else "en")
+        bare = re.findall(r"(?<![<\w.-])[\w.-]+@[\w-]+\.[a-z]+", card.split("\n---\n", 1)[1])
+        assert bare == [], release
+
+
+@pytest.mark.parametrize("release", sorted(PROJECT.release_files))
+def test_no_blank_stands_between_chinese_words(release: str) -> None:
+    assert (
+        re.findall(r"[\u3001-\u9fff\uff0c] +[\u3001-\u9fff\uff0c]", shipped_card(release, "zh"))
+        == []
+    )

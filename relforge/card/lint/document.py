@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from relforge.card.lint.yamltext import load_yaml
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
@@ -277,11 +279,7 @@ def _front_matter(text: str) -> FrontMatter | None:
         return None
     data, error = None, None
     try:
-        data = yaml.load(match[1], Loader=LOADER)  # noqa: S506 - a safe loader
+        data = load_yaml(match[1])
     except yaml.YAMLError as problem:
         error = str(problem)
     return FrontMatter(text=match[1], first_line=2, data=data, error=error)
-
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""PyYAML's safe loader, the fast one where there is one."""

@@ -7,9 +7,10 @@ from typing import Literal
 
 import yaml
 
-from relforge.card.lint.document import LOADER, Block, Document
+from relforge.card.lint.document import Block, Document
 from relforge.card.lint.mojibake import repaired
 from relforge.card.lint.shell import looks_like_commands
+from relforge.card.lint.yamltext import load_yaml
 
 Kind = Literal["prose", "tree", "table", "yaml"]
 
@@ -100,7 +101,7 @@ def language_of(block: Block) -> str:
     if not all(_KEY.match(line) or _BETWEEN_KEYS.match(line) or line[0] == " " for line in lines):
         return ""
     try:
-        data = yaml.load(block.text, Loader=LOADER)  # noqa: S506 - a safe loader
+        data = load_yaml(block.text)
     except yaml.YAMLError:
         return ""
     nested = isinstance(data, dict) and any(isinstance(one, dict | list) for one in data.values())

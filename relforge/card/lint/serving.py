@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from relforge.card.lint.document import LOADER, Document
+from relforge.card.lint.document import Document
 from relforge.card.lint.pasted import yaml_runs
 from relforge.card.lint.shell import Command, Word
 from relforge.card.lint.steps import Step, option
 from relforge.card.lint.variables import expand
+from relforge.card.lint.yamltext import load_yaml
 
 _LOCAL = r"(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]|\$\{?\w+\}?|<[^<>]+>|\d+\.\d+\.\d+\.\d+)"
 _URL = re.compile(rf"(?:^|[\s'\"=,(])(?:https?://)?({_LOCAL})(?::(\$\{{?\w+\}}?|\d+))?(/[\w./-]*)?")
@@ -59,7 +60,7 @@ def servers(document: Document) -> tuple[Server, ...]:
             found.append(server)
     for first_line, text in _yaml(document):
         try:
-            data = yaml.load(text, Loader=LOADER)  # noqa: S506 - a safe loader
+            data = load_yaml(text)
         except yaml.YAMLError:
             continue
         for arguments in _engine_arguments(data):

@@ -94,33 +94,35 @@ def verify_image(material: Material) -> Code | None:
 
 
 def environment_rows(material: Material) -> tuple[EnvironmentRow, ...]:
-    """Driver, SDK, Python and packages: read back from the image where there is one."""
+    """Driver, SDK, Python and packages: read back from the image where there is one.
+
+    Of an image that its maker built nothing is known; the device's stack is named as what it is.
+    """
     return tuple(_environment(material))
 
 
 def _environment(material: Material) -> Iterator[EnvironmentRow]:
     device, build = material.device, material.build
     stack = device.stack
-    # An image that is taken as it is has an SDK of its own, which its maker does not tell.
-    ours = material.release.build.image is None or material.release.stack is not None
+    ours = material.release.build.image is None
     if device.accelerator:
         driver = stack.driver if stack.driver not in (UNKNOWN, "none") else None
         if driver is not None:
             yield EnvironmentRow(
-                name="Driver that the host needs" if ours else "Driver of the device's usual stack",
+                name="Driver that the host needs" if ours else "Driver in the device's stack",
                 value=Said.plain(driver),
                 read=False,
             )
         if stack.sdk != UNKNOWN and stack.sdk:
             yield EnvironmentRow(
-                name="SDK" if ours else "SDK of the device's usual stack",
+                name="SDK" if ours else "SDK in the device's stack",
                 value=Said.plain(", ".join(stack.sdk)),
                 read=False,
             )
     python = build.python if build else None
     if python is not None:
         yield EnvironmentRow(name="Python", value=Said.plain(python), read=True)
-    elif stack.python != UNKNOWN and material.release.build.image is None:
+    elif stack.python != UNKNOWN and ours:
         yield EnvironmentRow(name="Python", value=Said.plain(stack.python), read=False)
     if build is not None and build.python_packages:
         canonical = {_canonical(name): v for name, v in build.python_packages.items()}
@@ -128,7 +130,7 @@ def _environment(material: Material) -> Iterator[EnvironmentRow]:
             version = next((canonical[s] for s in spellings if s in canonical), None)
             if version:
                 yield EnvironmentRow(name=name, value=Said.plain(version), read=True)
-    elif material.release.build.image is None:
+    elif ours:
         pinned = {
             "PyTorch": () if stack.torch == UNKNOWN else stack.torch,
             "Triton": () if stack.triton in (UNKNOWN, "none") else (stack.triton,),

@@ -52,7 +52,7 @@ def launch(material: Material, profile: str | None) -> tuple[LaunchSpec, dict[st
         variables |= {f"nic-{p}"[:15]: f"NICS_{p.upper()}" for p in sorted(purposes)}
     missing = [mount.name for mount in release.serve.mounts if mount.host is None]
     mounts = {name: Path(f"/stand-in.{name}") for name in missing}
-    variables |= {f"/stand-in.{name}": _variable(name) for name in missing}
+    variables |= {f"/stand-in.{name}": folder_variable(name) for name in missing}
     spec = launch_spec(
         release,
         material.device,
@@ -77,7 +77,7 @@ def _names_a_host(release: Release) -> bool:
     return any(_OF_HOST.search(text) for text in texts)
 
 
-def _variable(name: str) -> str:
+def folder_variable(name: str) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", name.upper()) + "_FOLDER"
 
 

@@ -11,7 +11,12 @@ from relforge.manifest.facts import UNRESOLVED
 
 def limits(material: Material) -> tuple[Said, ...]:
     """One sentence each."""
-    return tuple(_limits(material))
+    return (*_limits(material), *unpinned(material))
+
+
+def unpinned(material: Material) -> tuple[Said, ...]:
+    """What goes into the release and is not tied to its content: it may be another tomorrow."""
+    return tuple(_unpinned(material))
 
 
 def _limits(material: Material) -> Iterator[Said]:
@@ -25,17 +30,31 @@ def _limits(material: Material) -> Iterator[Said]:
             yield _not_run(probe.name, probe.reason)
     for stage, reason in material.why_not.items():
         yield _not_run(stage, reason)
-    weights = material.model.weights
-    if getattr(weights, "revision", None) == UNRESOLVED:
-        yield Said(text="The revision of the weights is not pinned yet: the hub's newest is taken.")
-    elif not weights.files:
-        yield Said(text="The weights were not verified: nobody told the hashes of their files.")
+    if material.build is None and material.release.build.image is not None:
+        yield Said(
+            text="The image was not looked into. Its maker says which driver it needs and what it "
+            "holds; the device's stack may differ."
+        )
     packages = material.build.packages if material.build else ()
     if not material.device.accelerator and any(p.distribution == "flag_gems" for p in packages):
         yield Said(
             text="FlagGems is installed and not used: its operators need an accelerator, and this "
             "device is a processor."
         )
+
+
+def _unpinned(material: Material) -> Iterator[Said]:
+    locked = material.locked_image
+    if material.build is None and locked is not None and locked.digest == UNRESOLVED:
+        if material.release.build.image is None:
+            yield Said(text="The base image is not pinned yet: its tag can move.")
+        else:
+            yield Said(text="The image is not pinned yet: nobody looked up its digest.")
+    weights = material.model.weights
+    if getattr(weights, "revision", None) == UNRESOLVED:
+        yield Said(text="The revision of the weights is not pinned yet: the hub's newest is taken.")
+    elif not weights.files:
+        yield Said(text="The weights were not verified: nobody told the hashes of their files.")
 
 
 def _not_run(what: str, reason: str) -> Said:

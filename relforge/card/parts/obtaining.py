@@ -10,6 +10,8 @@ from relforge.card.parts.launching import by_digest
 from relforge.card.parts.material import Material
 from relforge.manifest.facts import UNRESOLVED
 
+_KEYS = Said(text="`KEYS` is the file of your key, or the folder that it lies in.")
+
 
 def image_step(material: Material) -> Step:
     title = "The image"
@@ -35,10 +37,9 @@ def image_step(material: Material) -> Step:
         return Step(
             title=title,
             words=(
-                Said(
-                    text="It was not built here, so there is none to load or to pull. Where its "
-                    "sources can be reached, this builds it:"
-                ),
+                Said(text="It was not built here, so there is none to load or to pull."),
+                *((_KEYS,) if material.sealed else ()),
+                Said(text="Where its sources can be reached, this builds it:"),
             ),
             codes=(
                 Code(
@@ -58,7 +59,7 @@ def image_step(material: Material) -> Step:
                     text="It is handed out on request: write to %(contact)s and ask for %(what)s. "
                     "Its archive is loaded so:",
                     values={
-                        "contact": given.on_request.contact,
+                        "contact": mail(given.on_request.contact),
                         "what": given.on_request.ask_for,
                     },
                 ),
@@ -113,10 +114,11 @@ def unpatch_step(material: Material) -> Step:
     words = [
         Said(
             text="Serving does not need this step. The patches of this release are sealed; whoever "
-            "has their key can read what the image was built from. `KEYS` is the file of the key, "
-            "or a folder of keys."
+            "has their key can read what the image was built from."
         )
     ]
+    if material.build is not None:
+        words.append(_KEYS)
     if contact is not None:
         words.append(
             Said(text="The key is handed out by %(contact)s.", values={"contact": mail(contact)})

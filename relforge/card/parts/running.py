@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator
-from typing import Any
 
 from relforge.card.model import Code, Needs, Said, Step
-from relforge.card.parts.launching import IMAGE, WEIGHTS, launch, options_apart, other_profiles
+from relforge.card.parts.afterwards import request_step, stop_step
+from relforge.card.parts.launching import (
+    IMAGE,
+    WEIGHTS,
+    folder_variable,
+    launch,
+    options_apart,
+    other_profiles,
+)
 from relforge.card.parts.material import Material
 from relforge.card.parts.obtaining import image_step, unpatch_step
-from relforge.card.parts.variables import quoted, wrapped
+from relforge.card.parts.variables import wrapped
 from relforge.card.parts.weights import weights_step
-from relforge.manifest.client import Ask
+from relforge.manifest.release import Release
 from relforge.serving.commands import docker_argv
 from relforge.serving.model import LaunchSpec, Node
 
@@ -24,14 +29,21 @@ def steps(material: Material) -> tuple[Step, ...]:
 
 
 def _steps(material: Material) -> Iterator[Step]:
-    yield weights_step(material.model, published=material.build is not None)
+    weights = weights_step(material.model, published=material.build is not None)
+    if material.release.serve.nodes > 1:
+        everywhere = Said(
+            text="This step and the next are done on every node, in the terminals in which its "
+            "servers are started."
+        )
+        weights = weights.model_copy(update={"words": (*weights.words, everywhere)})
+    yield weights
     yield image_step(material)
     if material.sealed:
         yield unpatch_step(material)
     spec, variables = launch(material, profile=None)
     yield _start(material, spec, variables)
-    yield _request(material)
-    yield _stop(spec)
+    yield request_step(material)
+    yield stop_step(spec)
 
 
 def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> Step:
@@ -62,7 +74,8 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
             if several
             else "It is ready when `%(address)s` answers.",
             values={"address": ready},
-        )
+        ),
+        *_folders(material.release),
     ]
     others: list[Code] = []
     after: list[Said] = []
@@ -101,6 +114,23 @@ def _start(material: Material, spec: LaunchSpec, variables: dict[str, str]) -> S
     return Step(title="Start it", words=tuple(words), codes=(*codes, *others), after=tuple(after))
 
 
+def _folders(release: Release) -> Iterator[Said]:
+    """What belongs into the folders of the host that a reader has to name."""
+    proxy = release.serve.proxy
+    for mount in release.serve.mounts:
+        if mount.host is not None:
+            continue
+        yield Said(
+            text="`%(variable)s` is the folder of the host that its container has at `%(path)s`.",
+            values={"variable": folder_variable(mount.name), "path": mount.container},
+        )
+        if proxy is not None and proxy.mount == mount.name:
+            yield Said(
+                text="The program in it comes from `%(source)s` (repository, path and commit).",
+                values={"source": str(proxy.source)},
+            )
+
+
 def _place(spec: LaunchSpec, node: Node) -> str:
     name = node.host or spec.name_of(node)
     return f"`{name}`" + (f" ({node.role})" if node.role else "")
@@ -130,66 +160,4 @@ def _settings(spec: LaunchSpec, variables: dict[str, str]) -> Code | None:
             "These are examples:"
         ),
         step="settings",
-    )
-
-
-def _stop(spec: LaunchSpec) -> Step:
-    title = "Stop it"
-    names = dict.fromkeys(node.name for node in spec.nodes)
-    if len(names) == 1:
-        words = (Said(text="On every node, from another terminal:"),) if len(spec.nodes) > 1 else ()
-        stop = Code(text=f"docker stop {shlex.quote(next(iter(names)))}", step="stop")
-        return Step(title=title, words=words, codes=(stop,))
-    return Step(
-        title=title,
-        words=(),
-        codes=tuple(
-            Code(
-                text=f"docker stop {shlex.quote(node.name)}",
-                title=Said(text="On %(node)s:", values={"node": _place(spec, node)}),
-                step="stop",
-                needs=("hardware",),
-            )
-            for node in spec.nodes
-        ),
-    )
-
-
-def _request(material: Material) -> Step:
-    release = material.release
-    sample = material.smoke.sample if material.smoke else None
-    asks = release.client.asks
-    ask = next((a for a in asks if a.by == "curl"), Ask(api="completions", text="Hello"))
-    body: dict[str, Any] = {"model": release.serve.served_name}
-    path = "/v1/completions"
-    if sample is not None:
-        body |= {"prompt": sample.prompt, "max_tokens": sample.max_tokens, "temperature": 0}
-    elif ask.api == "chat":
-        path = "/v1/chat/completions"
-        body["messages"] = [{"role": "user", "content": ask.text}]
-        body["max_tokens"] = ask.max_tokens or release.smoke.max_tokens
-        body |= {"temperature": ask.temperature} if ask.temperature is not None else {}
-    else:
-        body |= {"prompt": ask.text, "max_tokens": ask.max_tokens or release.smoke.max_tokens}
-        body["temperature"] = ask.temperature or 0
-    text = (
-        f"curl --fail --silent http://127.0.0.1:{release.serve.port}{path} \\\n"
-        "  --header 'Content-Type: application/json' \\\n"
-        f"  --data {quoted(json.dumps(body, ensure_ascii=False), {})}"
-    )
-    words = [
-        Said(
-            text="From another terminal of the first node:"
-            if release.serve.nodes > 1
-            else "From another terminal:"
-        )
-    ]
-    elsewhere = material.device.accelerator or release.serve.nodes > 1
-    needs: tuple[Needs, ...] = ("hardware",) if elsewhere else ()
-    return Step(
-        title="Ask it",
-        words=tuple(words),
-        codes=(
-            Code(text=text, step="request", needs=needs, expect=sample.text if sample else None),
-        ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +12,8 @@ from relforge.card.model import Language, Said
 from relforge.manifest.loader import load
 from relforge.manifest.translations import Translations
 
+# No blank stands beside Chinese text, but where Latin text begins or ends.
+_GAP = re.compile(r"(?<=[\u3001-\u9fff\uff01-\uff5e]) +(?=[\u3001-\u9fff\uff01-\uff5e])")
 _FOLDER = Path(__file__).parent
 
 
@@ -57,7 +60,12 @@ class Words:
         }
         if said.text == "%(value)s":
             return str(values["value"])
-        return self.text(said.text) % values
+        return self.filled(said.text, values)
+
+    def filled(self, text: str, values: Mapping[str, object]) -> str:
+        """A wording of ours with its values in it."""
+        filled = self.text(text) % values
+        return filled if self.language == "en" else _GAP.sub("", filled)
 
 
 def words_of(language: Language, prose: Mapping[str, str] | None = None) -> Words:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import yaml
 
-from relforge.card.lint.document import LOADER, Document
+from relforge.card.lint.document import Document
 from relforge.card.lint.finding import Hit, Rule
 from relforge.card.lint.pasted import yaml_runs
+from relforge.card.lint.yamltext import LOADER
 
 _LANGUAGES = frozenset({"yaml", "yml"})
 _LEFT_OUT = re.compile(r"(?m)^\s*(?:\.\.\.|\u2026)\s*$")
@@ -45,7 +46,9 @@ def _syntax(document: Document) -> Iterator[Hit]:
 
 
 def _duplicate(document: Document) -> Iterator[Hit]:
-    for first_line, text in _texts(document):
+    front = document.front_matter
+    head = [(front.first_line, front.text)] if front is not None else []
+    for first_line, text in (*head, *_texts(document)):
         try:
             roots = list(yaml.compose_all(_prepared(text), Loader=LOADER))
         except yaml.YAMLError:
