@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from relforge.engine.layout import blob_path
 from relforge.engine.layout import verify as verify_layout
 from relforge.errors import RelforgeError
 from relforge.files import sha256_file
@@ -46,7 +47,9 @@ def _run(name: str, check: Callable[[Path], Iterator[str]], folder: Path) -> Fin
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else "a file"
         return Finding(check=name, verdict="fail", reason=f"{missing} is not there")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        return Finding(check=name, verdict="fail", reason=f"cannot be read: {error} is missing")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return Finding(check=name, verdict="fail", reason=f"cannot be read: {error}")
     except RelforgeError as error:
         what = ": ".join(part for part in (error.what, error.why) if part)
@@ -66,9 +69,8 @@ def _contents(folder: Path) -> Iterator[str]:
     for name in bad:
         yield f"{name} is not the file that was published"
     known = {*listed, "contents.json", "release.json"}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in known and not name.startswith("image/"):
+    for name in _names(folder):
+        if name not in known and not name.startswith("image/"):
             bad.append(name)
             yield f"{name} was not published"
     if not bad:
@@ -76,12 +78,18 @@ def _contents(folder: Path) -> Iterator[str]:
 
 
 def _image(folder: Path) -> Iterator[str]:
-    """Every blob of the layout has its digest, and the whole is the image of the contents."""
-    facts = verify_layout(folder / "image")
+    """Every blob of the layout has its digest, the whole is the image of the contents, and nothing
+    else is there."""
+    layout = folder / "image"
+    facts = verify_layout(layout)
     wanted = _json(folder / "contents.json")["image_digest"]
+    known = {blob_path(layout, digest).relative_to(layout).as_posix() for digest in facts.blobs}
+    strays = [name for name in _names(layout) if name not in {*known, "oci-layout", "index.json"}]
+    for name in strays:
+        yield f"image/{name} is no part of the image"
     if facts.digest != wanted:
         yield f"the layout holds {facts.digest}, contents.json names {wanted}"
-    else:
+    elif not strays:
         yield f"{_GOOD}{facts.digest}, {len(facts.blobs)} blobs"
 
 
@@ -148,7 +156,8 @@ def _card(folder: Path) -> Iterator[str]:
         wrong = True
         yield f"the card has a hash that the record does not know: {digest}"
     if not wrong:
-        yield f"{_GOOD}digest, lock and {len(tasks)} scores are those of record and evidence"
+        scores = "1 score" if len(tasks) == 1 else f"{len(tasks)} scores"
+        yield f"{_GOOD}digest, lock and {scores} are those of record and evidence"
 
 
 def _counted(folder: Path, task: str) -> tuple[int, int] | None:
@@ -169,6 +178,13 @@ _CHECKS = (
     ("record", _record),
     ("card", _card),
 )
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Everything below it that is no folder: links, pipes and devices, too."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(folder).as_posix()
 
 
 def _is(path: Path, digest: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_what_was_published_passes(folder: Path) -> None:
     assert verdicts(folder) == dict.fromkeys(("contents", "image", "record", "card"), "pass")
     reasons = {check.check: check.reason for check in report.checks}
     assert reasons["contents"] == "3 files have the hashes that contents.json lists"
-    assert reasons["card"] == "digest, lock and 1 scores are those of record and evidence"
+    assert reasons["card"] == "digest, lock and 1 score are those of record and evidence"
 
 
 def again(folder: Path) -> None:
@@ -109,6 +110,17 @@ def other_record(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], N
         (replaced("README.md", "lock", f"base {'f' * 64}, lock"), True, "card", "f" * 64),
         (layer_altered, False, "image", "sha256:"),
         (stray, False, "contents", "extra.sh was not published"),
+        (lambda f: (f / "image/run.sh").write_text("x"), False, "image", "image/run.sh is no part"),
+        (lambda f: (f / "image/blobs/sha256" / ("0" * 64)).write_text("x"), False, "image",
+         "0000 is no part of the image"),
+        (lambda f: (f / "evidence/linked").symlink_to("/tmp"), False, "contents",
+         "evidence/linked was not published"),
+        (lambda f: os.mkfifo(f / "evidence/pipe"), False, "contents",
+         "evidence/pipe was not published"),
+        (lambda f: (f / "contents.json").write_text("{}"), False, "contents",
+         "'files' is missing"),
+        (lambda f: (f / "contents.json").write_text('{"files": []}'), False, "contents",
+         "cannot be read"),
         (lambda f: (f / "README.md").unlink(), False, "contents", "README.md is not the file"),
         (lambda f: (f / "release.json").unlink(), False, "record", "release.json is not there"),
         (lambda f: (f / "release.json").write_text("{"), False, "record", "cannot be read"),
