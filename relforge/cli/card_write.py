@@ -40,7 +40,10 @@ def write_cards(
     validate: bool,
     as_json: bool,
 ) -> int:
-    """Exit code 0, or 6 where ``check`` finds a stale card. Raises RelforgeError."""
+    """Exit code 0, or 6 where ``check`` finds a stale card.
+
+    Raises RelforgeError, of the last release that failed, when all are through.
+    """
     if validate and target != "hf":
         raise RelforgeError(
             f"--validate asks the Hugging Face Hub, and the card is for {target}",
@@ -54,18 +57,24 @@ def write_cards(
         place.project, devices=devices, releases=releases, models=models, everything=everything
     )
     store = Store(place.home)
-    cards = []
+    cards: list[CardOutput] = []
+    failed: list[RelforgeError] = []
     for release in chosen:
-        plan = make_plan(subject(place.project, release, place.site), STAGES, store)
-        folder = (out or place.project.root / FOLDER) / release.name
-        published = place.dist / release.name
-        if check and not (folder / card_name(languages[0])).is_file() and published.is_dir():
-            folder = published
-        files = _files(plan, folder, place.project, languages, target)
-        if validate:
-            for language in languages:
-                text = files[card_name(language)].decode()
-                accepted_by_hub(text, place.site.hubs.huggingface.endpoint)
+        # One that fails must not hide the others.
+        try:
+            plan = make_plan(subject(place.project, release, place.site), STAGES, store)
+            folder = (out or place.project.root / FOLDER) / release.name
+            published = place.dist / release.name
+            if check and not (folder / card_name(languages[0])).is_file() and published.is_dir():
+                folder = published
+            files = _files(plan, folder, place.project, languages, target)
+            if validate:
+                for language in languages:
+                    text = files[card_name(language)].decode()
+                    accepted_by_hub(text, place.site.hubs.huggingface.endpoint)
+        except RelforgeError as error:
+            failed.append(error)
+            continue
         stale = tuple(name for name, data in files.items() if _read(folder / name) != data)
         cards.append(
             CardOutput(
@@ -85,6 +94,10 @@ def write_cards(
                 _say(folder, files, stale)
     if as_json:
         print_json(CardsOutput(cards=tuple(cards)).model_dump(mode="json"))
+    if failed:
+        for failure in failed[:-1]:
+            to_stderr(f"error: {failure}")
+        raise failed[-1]
     return int(ExitCode.GATE) if check and any(card.stale for card in cards) else 0
 
 

@@ -130,6 +130,26 @@ def test_outside_of_a_project_nothing_is_written_into_the_program(
     assert (tmp_path / "cards" / RELEASE / "README.md").is_file()
 
 
+def test_a_card_that_cannot_be_written_does_not_hide_the_others(
+    tmp_path: Path, card: Card, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = "deepseek-r1-int4-bi_V150", "deepseek-r1-nvidia_h100-vllm"
+    both = ("--release", first, "--release", second, "--lang", "en")
+    assert card(*both) == 0
+    for name in (first, second):
+        path = tmp_path / "cards" / name / "README.md"
+        path.write_text(path.read_text() + "<!-- relforge:free limits -->\n")
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    path.write_text(path.read_text().replace("256 tokens", "4096 tokens"))
+    capsys.readouterr()
+    assert card(*both, "--check", "--json") == 6
+    said = capsys.readouterr()
+    assert [one["release"] for one in json.loads(said.out)["cards"]] == [RELEASE]
+    assert "+| Longest context | 256 tokens |" in said.err
+    for name in (first, second):
+        assert f"cards/{name}/README.md:" in said.err
+
+
 def test_a_stale_card_is_shown_line_by_line_and_exits_6(
     card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
