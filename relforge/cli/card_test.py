@@ -109,6 +109,9 @@ def _show(plan: Plan, as_json: bool) -> None:
     from relforge.card.execute.run import title
 
     rulings = foreseen(plan)
+    would = sum(ruling.kind == "run" for _, ruling in rulings)
+    steps = "1 step" if len(rulings) == 1 else f"{len(rulings)} steps"
+    to_stderr(f"{steps}, {would} would run" if rulings else "the card has no step")
     if as_json:
         print_json(
             [

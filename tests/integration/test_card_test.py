@@ -137,7 +137,11 @@ def test_a_dry_run_shows_all_and_runs_nothing(folder: Path) -> None:
     assert f"    cp README.md {mark}\n" in done.stdout
     assert "line 4: C: run\n" in done.stdout
     assert "line 8: C: not run: needs the network outside" in done.stdout
+    assert "2 steps, 1 would run\n" in done.stderr
     assert not mark.exists()
+    none = tried(folder, "# C\n\nNothing to type.\n", "--dry-run")
+    assert (none.code, none.stdout) == (0, "")
+    assert "the card has no step\n" in none.stderr
     listed = json.loads(tried(folder, card, "--dry-run", "--json").stdout)
     assert [step["run"] for step in listed] == [True, False]
 
