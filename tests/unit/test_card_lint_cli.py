@@ -144,6 +144,17 @@ def test_a_key_that_stands_twice_in_the_front_matter_is_found() -> None:
     assert found.message == "the key `license` stands in line 2 already"
 
 
+def test_front_matter_that_does_not_end_is_found_and_a_rule_is_none() -> None:
+    def found(text: str) -> list[tuple[int, str]]:
+        hits = lint([parse(text)])
+        return [(one.line, one.severity) for one in hits if one.rule == "metadata-front-matter"]
+
+    assert found("---\nlicense: mit\ntags: [a]\n\n# Card\n") == [(1, "error")]
+    assert found("\ufeff---\nbase_model: a/b\n# Card\n") == [(1, "error")]
+    assert found("---\n\n# Card\n\nNote: this is text.\n") == []
+    assert found("---\nlicense: mit\n---\n\n# Card\n") == []
+
+
 def test_many_cards_are_linted_as_each_alone() -> None:
     cards = [
         Card(f"{number}.md", FAULTY.replace("One", f"Card {number}"), None) for number in range(120)

@@ -57,10 +57,15 @@ _DEVICES_IN_COMMANDS = re.compile(
 _FIELDS = ("base_model", "license", "pipeline_tag", "library_name", "language", "tags")
 
 
+_BEGUN = re.compile(rf"\A\ufeff?---[ \t]*\n(?:{'|'.join(_FIELDS)}):", re.M)
+
+
 def _front_matter(document: Document) -> Iterator[Hit]:
     front = document.front_matter
     if front is None:
-        if is_deployment(document):
+        if _BEGUN.match(document.text):
+            yield Hit(1, "the front matter begins here, and no line --- ends it", severity="error")
+        elif is_deployment(document):
             yield Hit(1, "the card has no front matter", severity="note")
     elif not is_card(document):
         return
