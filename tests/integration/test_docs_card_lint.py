@@ -24,6 +24,11 @@ def test_the_rules_are_those_of_the_program() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.support.card_lint_docs"
 
 
+def test_the_page_names_no_folder_of_the_machine_that_wrote_it() -> None:
+    assert str(ROOT) not in page()
+    assert not re.search(r"stands? in /|round in /", PAGE.read_text(encoding="utf-8"))
+
+
 def test_the_table_of_repairs_is_whole() -> None:
     text = PAGE.read_text(encoding="utf-8")
     table = text.split("| rule | repair |\n|---|---|\n")[1].split("\n\n")[0]

@@ -54,7 +54,9 @@ def _one(rule: Rule) -> str:
     shown = _HIDDEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", text[: expected.start()])
     fence = "`" * max(4, 1 + max((len(run) for run in re.findall(r"`+", shown)), default=0))
     finding = next(f for f in rule.findings((read(path), *_beside(path))) if f.file == str(path))
-    said = _HIDDEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", finding.message)
+    # Cards beside each other are named by their paths, which differ from checkout to checkout.
+    message = finding.message.replace(f"{CARDS}/", "")
+    said = _HIDDEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", message)
     return (
         f"{words}\n\n{fence}markdown\n{shown.rstrip()}\n{fence}\n\n"
         f"{fence}text\n{path.name}:{finding.line}: {finding.severity} {rule.id}: {said}\n{fence}"
