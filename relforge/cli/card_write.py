@@ -141,6 +141,9 @@ def _show(folder: Path, stale: Mapping[str, bytes]) -> None:
         if there is None:
             to_stderr(f"{path}: is not there")
             continue
+        if there.splitlines() == data.splitlines():
+            to_stderr(f"{path}: differs in its line ends alone; relforge card writes them anew")
+            continue
         difference = difflib.unified_diff(
             there.decode(errors="replace").splitlines(),
             data.decode(errors="replace").splitlines(),

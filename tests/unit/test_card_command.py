@@ -130,6 +130,20 @@ def test_outside_of_a_project_nothing_is_written_into_the_program(
     assert (tmp_path / "cards" / RELEASE / "README.md").is_file()
 
 
+def test_other_line_ends_are_said_to_be_all_that_differs(
+    card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card("--lang", "en")
+    path = tmp_path / "cards" / RELEASE / "README.md"
+    written = path.read_bytes()
+    path.write_bytes(written.replace(b"\n", b"\r\n"))
+    capsys.readouterr()
+    assert card("--lang", "en", "--check") == 6
+    assert f"{path}: differs in its line ends alone" in capsys.readouterr().err
+    assert card("--lang", "en") == 0
+    assert path.read_bytes() == written
+
+
 def test_a_card_that_cannot_be_written_does_not_hide_the_others(
     tmp_path: Path, card: Card, capsys: pytest.CaptureFixture[str]
 ) -> None:
