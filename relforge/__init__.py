@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PROJECT = "https://github.com/flagos-ai/relforge"
+"""Where the program comes from."""
+
 
 def __getattr__(name: str) -> str:
     # Reading the installed version costs milliseconds that `relforge --help` should not pay.

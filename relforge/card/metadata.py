@@ -35,7 +35,8 @@ def metadata_of(material: Material) -> Metadata:
     require_consistent(model)
     declared = release.evaluation.each if release.evaluation is not None else ()
     datasets = {task.task: task.datasets for task in declared}
-    tags = ["relforge", release.engine, material.device.name]
+    tags = ["relforge", *([] if release.engine == "command" else [release.engine])]
+    tags.append(material.device.name)
     if material.device.accelerator:
         tags.append(material.device.vendor.name)
     if any(name.startswith(("USE_FLAGGEMS", "VLLM_USE_FLAGGEMS")) for name in release.serve.env):

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relforge import PROJECT
 from relforge.card.metadata import front_matter
 from relforge.card.model import CardData, Code, Target
 from relforge.card.words import Words
@@ -55,6 +56,7 @@ def render(
         .get_template("card.md.j2")
         .render(
             card=card,
+            project=PROJECT,
             _=worded,
             say=words.say,
             prose=words.prose_of,

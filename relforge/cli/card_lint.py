@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relforge.cli.common import JsonOption, print_json, to_stderr
+from relforge.cli.common import print_json, to_stderr
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def lint(
         str | None,
         typer.Option("--explain", help="Say what a rule is for.", metavar="RULE"),
     ] = None,
-    json_: JsonOption = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list of findings on stdout.")
+    ] = False,
 ) -> None:
     """Finds mistakes in model cards: commands that fail, steps that do not fit, broken text.
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from relforge import __version__
+from relforge import PROJECT, __version__
 from relforge.card.lint.finding import Finding, Rule
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-_HOME = "https://github.com/flagos-ai/relforge"
 
 
 def sarif(findings: Iterable[Finding], rules: Iterable[Rule]) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def sarif(findings: Iterable[Finding], rules: Iterable[Rule]) -> dict[str, Any]:
                     "driver": {
                         "name": "relforge card lint",
                         "version": __version__,
-                        "informationUri": _HOME,
+                        "informationUri": PROJECT,
                         "rules": [_rule(rule) for rule in rules],
                     }
                 },
@@ -44,7 +43,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.why},
         "help": {"text": f"{rule.why} Remedy: {rule.remedy}."},
-        "helpUri": f"{_HOME}/blob/main/docs/card-lint.md#{rule.id}",
+        "helpUri": f"{PROJECT}/blob/main/docs/card-lint.md#{rule.id}",
         "defaultConfiguration": {"level": rule.severity},
     }
 

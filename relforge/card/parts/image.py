@@ -172,7 +172,7 @@ def source_rows(material: Material) -> tuple[SourceRow, ...]:
 
 
 _NATIVE = {
-    "compiled": "compiled in this build",
+    "compiled": "compiled in the build",
     "precompiled": "precompiled elsewhere",
     "prebuilt": "prebuilt wheel, packed again",
     "scripts": "built by the tree's own scripts",
