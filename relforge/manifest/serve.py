@@ -13,6 +13,7 @@ from relforge.manifest.common import (
     Name,
     Port,
     PositiveInt,
+    Reason,
     RelativePath,
     Seconds,
 )
@@ -39,13 +40,14 @@ class ServeMount(Frozen):
     """A path of the host inside the container, beside the weights.
 
     Without ``host`` the path is the site's: ``--mount NAME=PATH``, or ``mounts`` of the node in the
-    nodes file.
+    nodes file; ``holds`` then says in cards what belongs there.
     """
 
     name: Name
     container: ContainerPath
     host: AbsolutePath | None = None
     read_only: bool = True
+    holds: Reason | None = Field(default=None, exclude_if=lambda holds: holds is None)
 
 
 class Tmpfs(Frozen):

@@ -124,6 +124,8 @@ def _folders(release: Release) -> Iterator[Said]:
             text="`%(variable)s` is the folder of the host that its container has at `%(path)s`.",
             values={"variable": folder_variable(mount.name), "path": mount.container},
         )
+        if mount.holds is not None:
+            yield Said(text="It holds %(what)s.", values={"what": mount.holds})
         if proxy is not None and proxy.mount == mount.name:
             yield Said(
                 text="The program in it comes from `%(source)s` (repository, path and commit).",
