@@ -90,7 +90,7 @@ def test_on_a_cpu_no_share_is_claimed_anywhere(
     assert evidence.shares == NotRun(not_run="no accelerator")
     assert all(operator.device is None for operator in evidence.main.operators)
     card = (quickstart_dist / "README.md").read_text()
-    section = card.split("\n## Operator coverage\n")[1].split("\n## ")[0]
+    section = card.split("\n### Triton operators\n")[1].split("\n##")[0]
     operators, calls = len(evidence.main.operators), sum(o.calls for o in evidence.main.operators)
     assert f"| Dispatched | {operators} operators, {calls} calls |" in section
     assert "| Taken over | not-run (no accelerator) |" in section

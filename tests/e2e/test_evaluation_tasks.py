@@ -87,7 +87,8 @@ def test_each_task_has_its_verdict_and_evidence(hello: Hello) -> None:
         assert evidence["result"]["correct"] == task["result_correct"]
     card = (folder / "README.md").read_text()
     for task in record["tasks"]:
-        assert f"| {task['task']} | {task['n']} | {task['reference_percent']:.2f} %" in card
+        named = f"| {task['task']} ({task['metric']}) | {task['n']} |"
+        assert f"{named} {task['reference_percent']:.2f} %" in card
 
 
 def test_one_inferior_task_fails_the_release(hello: Hello) -> None:
