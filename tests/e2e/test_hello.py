@@ -32,7 +32,7 @@ def test_the_whole_release_from_git_to_folder(hello: Hello) -> None:
 
 def test_a_python_edit_does_not_compile_again(hello: Hello, tmp_path: Path) -> None:
     assert hello.run("build").code == 0
-    commit = edited_source(tmp_path, "hello_server/__init__.py", "# edited\n")
+    commit = edited_source(tmp_path, "hello_server/__init__.py", f"# {time.time_ns()}\n")
     pin(hello, commit)
     done = hello.run("build", "--json")
     assert done.code == 0, done.stderr
@@ -46,7 +46,7 @@ def test_a_python_edit_does_not_compile_again(hello: Hello, tmp_path: Path) -> N
 
 def test_a_native_edit_compiles_again(hello: Hello, tmp_path: Path) -> None:
     assert hello.run("build").code == 0
-    commit = edited_source(tmp_path, "csrc/_adder.cpp", "\n// edited\n")
+    commit = edited_source(tmp_path, "csrc/_adder.cpp", f"\n// {time.time_ns()}\n")
     pin(hello, commit)
     done = hello.run("build")
     assert done.code == 0, done.stderr
