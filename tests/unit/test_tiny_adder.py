@@ -6,35 +6,21 @@ None of this needs torch: it reads the files and the training script's split rul
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import struct
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from tiny_adder.model import Config
+from tiny_adder.questions import held_out_rows, split
+from tiny_adder.tokens import EOS, decode, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "examples" / "tiny-adder"
 SCRIPT = ROOT / "scripts" / "train_tiny_adder.py"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_tiny_adder", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their own module up by name while the class is made
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules[spec.name]
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +93,15 @@ def test_reference_covers_exactly_the_held_out_questions(
     assert measured == [(row["id"], row["question"], row["answer"]) for row in held_out]
 
 
-def test_no_held_out_pair_was_trained_on_in_either_order(
-    script: ModuleType, held_out: list[dict[str, str]]
-) -> None:
-    training, kept = script.split()
+def test_no_held_out_pair_was_trained_on_in_either_order(held_out: list[dict[str, str]]) -> None:
+    training, kept = split()
     trained = set(training)
     assert len(training) + len(kept) == 90 * 90
     for row in held_out:
         a, b = operands(row["question"])
         assert (a, b) not in trained
         assert (b, a) not in trained
-    assert held_out == script.held_out_rows()
+    assert held_out == held_out_rows()
 
 
 def test_first_questions_are_a_fair_sample(reference: dict[str, Any]) -> None:
@@ -127,7 +111,7 @@ def test_first_questions_are_a_fair_sample(reference: dict[str, Any]) -> None:
     assert first == pytest.approx(result["accuracy"], abs=0.03)
 
 
-def test_weights_are_a_float32_decoder_of_head_size_64(script: ModuleType) -> None:
+def test_weights_are_a_float32_decoder_of_head_size_64() -> None:
     config, found = read("config.json"), tensors()
     assert config["architectures"] == ["Qwen2ForCausalLM"]
     assert config["hidden_size"] // config["num_attention_heads"] == config["head_dim"] == 64
@@ -135,19 +119,19 @@ def test_weights_are_a_float32_decoder_of_head_size_64(script: ModuleType) -> No
     rows = found["model.layers.0.self_attn.q_proj.weight"]["shape"][0]
     assert rows == config["num_attention_heads"] * 64
     shapes = {name: tuple(entry["shape"]) for name, entry in found.items()}
-    assert shapes == script.Config.read(MODEL).shapes()
+    assert shapes == Config.read(MODEL).shapes()
 
 
-def test_tokenizer_has_the_ids_that_the_model_was_trained_with(script: ModuleType) -> None:
+def test_tokenizer_has_the_ids_that_the_model_was_trained_with() -> None:
     vocab = read("tokenizer.json")["model"]["vocab"]
     config, special = read("config.json"), read("special_tokens_map.json")
     assert sorted(vocab.values()) == list(range(config["vocab_size"]))
-    assert [vocab[symbol] for symbol in "48+76="] == script.encode("48+76=")
+    assert [vocab[symbol] for symbol in "48+76="] == encode("48+76=")
     for name in ("eos", "pad", "bos"):
         assert vocab[special[f"{name}_token"]] == config[f"{name}_token_id"]
         assert read("generation_config.json")[f"{name}_token_id"] == config[f"{name}_token_id"]
     text = "12+34=46\n für 数"
-    assert script.decode([*script.encode(text), script.EOS]) == text
+    assert decode([*encode(text), EOS]) == text
 
 
 def test_greedy_texts_fit_the_outcomes(reference: dict[str, Any]) -> None:
@@ -193,7 +177,7 @@ def test_folder_stays_small() -> None:
 def test_script_refuses_before_it_writes(arguments: list[str], said: str, tmp_path: Path) -> None:
     before = sha256("model.safetensors")
     done = subprocess.run(
-        [sys.executable, "-I", str(SCRIPT), *arguments],
+        [sys.executable, "-Es", str(SCRIPT), *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,

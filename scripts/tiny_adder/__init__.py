@@ -1,0 +1,1 @@
+"""tiny-adder, a real model small enough to be trained in minutes: the parts of its script."""
