@@ -20,26 +20,9 @@ import pytest
 
 from relforge.engine.cli import DockerCli
 from tests.engine.conftest import Registry, docker, free_port
+from tests.support.card_tests import START, Tried
 
 ANSWER = {"object": "text_completion", "choices": [{"text": "124", "finish_reason": "stop"}]}
-
-
-@dataclass(frozen=True)
-class Tried:
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def report(self) -> Any:
-        return json.loads(self.stdout)
-
-    @property
-    def verdicts(self) -> list[str]:
-        return [step["verdict"] for step in self.report["steps"]]
-
-    def reason(self, number: int) -> str:
-        return str(self.report["steps"][number - 1]["reason"])
 
 
 @dataclass(frozen=True)
@@ -62,7 +45,7 @@ class Bench:
         return path
 
     def words(self, *options: str | Path) -> list[str]:
-        start = [sys.executable, "-c", "from relforge.cli import main; main()", "card", "test"]
+        start = [sys.executable, *START]
         return [*start, str(self.folder), "--site", str(self.site), *map(str, options)]
 
     def test(self, text: str, *options: str | Path) -> Tried:

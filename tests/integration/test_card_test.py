@@ -8,29 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-
-@dataclass(frozen=True)
-class Tried:
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def report(self) -> Any:
-        return json.loads(self.stdout)
-
-    @property
-    def verdicts(self) -> list[str]:
-        return [step["verdict"] for step in self.report["steps"]]
-
-    def step(self, number: int) -> Any:
-        return self.report["steps"][number - 1]
+from tests.support.card_tests import START, Tried
 
 
 @pytest.fixture
@@ -42,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def words(folder: Path, *options: str) -> list[str]:
-    start = [sys.executable, "-c", "from relforge.cli import main; main()", "card", "test"]
+    start = [sys.executable, *START]
     return [*start, str(folder), "--site", str(folder.parent / "site.yaml"), *options]
 
 

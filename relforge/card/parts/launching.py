@@ -25,11 +25,13 @@ _PURPOSE = re.compile(r"\{interfaces\.([a-z][a-z0-9_]*)\}")
 
 
 def by_digest(reference: str, digest: str) -> str:
+    """The reference with the digest, which from then on decides which image it is."""
     return f"{reference.partition('@')[0]}@{digest}"
 
 
 def launch(material: Material, profile: str | None) -> tuple[LaunchSpec, dict[str, str]]:
-    """The launch, and what stands in it for which variable."""
+    """The launch with a profile of the device, the release's own for None; and which stand-ins in
+    it stand for which variables of a reader's shell."""
     release = material.release
     if profile is not None:
         serve = release.serve.model_copy(update={"profile": profile})
@@ -78,6 +80,7 @@ def _names_a_host(release: Release) -> bool:
 
 
 def folder_variable(name: str) -> str:
+    """What a reader calls the folder of a mount that the site gives."""
     return re.sub(r"[^A-Z0-9]+", "_", name.upper()) + "_FOLDER"
 
 

@@ -103,7 +103,14 @@ def _row(row: Reported, reference: ReferenceFigures | None) -> ReportedRow:
             interval = compared.interval_points
         except RelforgeError as error:
             if error.code is ExitCode.ENVIRONMENT:
-                raise  # What a card says must not depend on what is installed.
+                # What a card says must not depend on what is installed.
+                raise RelforgeError(
+                    "a card with reported figures needs statistics for their intervals",
+                    code=error.code,
+                    where=f"{row.task} of {row.source}",
+                    why=error.why or error.what,
+                    hint=error.hint,
+                ) from error
             # Else it is no share of right answers, or not of that many questions.
     return ReportedRow(
         task=row.task,
