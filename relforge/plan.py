@@ -88,6 +88,7 @@ class ReleasePlan:
     stages: tuple[PlannedStage, ...]
     inputs: Mapping[str, StageInputs]
     reused: Mapping[str, StageResult]
+    skips: Mapping[str, Skip]
 
     @property
     def name(self) -> str:
@@ -156,7 +157,7 @@ def make_plan(
             )
             for stage, line in zip(stages, lines, strict=True)
         )
-    return ReleasePlan(subject, lines, inputs, reused)
+    return ReleasePlan(subject, lines, inputs, reused, skips)
 
 
 def _decide(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from relforge.card.parts.material import Material
 from relforge.card.parts.scores import references_of
@@ -19,8 +18,6 @@ from relforge.stages.evaluate import EvaluateResult
 from relforge.stages.smoke import SmokeResult
 from relforge.stages.unpatch import UnpatchResult
 
-# How a plan begins the reason of a stage that it skips.
-_KIND = re.compile("^(" + "|".join(get_args(Skip.model_fields["kind"].annotation)) + "): ")
 _MEASURED = ("smoke", "evaluate", "bench", "coverage")
 
 
@@ -88,17 +85,12 @@ def material_of(plan: ReleasePlan) -> Material:
     found = dict(plan.reused)
     if "build" not in found:
         found = {name: result for name, result in found.items() if name not in _MEASURED}
-    built = "build" in found
-    why_not = {
-        stage.name: _KIND.sub("", stage.because)
-        for stage in plan.stages
-        if stage.status == "skip"
-        and (
-            stage.name in (*_MEASURED, *subject.release.skip)
-            or (built and stage.because.startswith("not-built-yet: "))
-        )
-    }
-    if built:
+    skips = plan.skips
+    if "build" not in found:
+        # Of an image that is not there, what relforge cannot do yet is no limit.
+        skips = {n: s for n, s in skips.items() if s.kind != "not-built-yet" or n in _MEASURED}
+    why_not = skipped(skips, subject.release.skip)
+    if "build" in found:
         why_not |= {
             stage.name: "it was not run on this image"
             for stage in plan.stages

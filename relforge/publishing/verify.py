@@ -21,13 +21,12 @@ class Finding(Frozen):
     """One check with what it found."""
 
     check: str
-    verdict: Literal["pass", "fail", "not-run"]
+    verdict: Literal["pass", "fail"]
     reason: str
 
 
 class VerifyReport(Frozen):
-    """What ``relforge verify --json`` prints; stable. It passes when no check fails and at least
-    one ran."""
+    """What ``relforge verify --json`` prints; stable. It passes when every check does."""
 
     folder: str
     verdict: Literal["pass", "fail"]
@@ -37,8 +36,8 @@ class VerifyReport(Frozen):
 def verify_folder(folder: Path) -> VerifyReport:
     """Reads everything and asks nobody; never raises for what is wrong with the folder."""
     checks = tuple(_run(name, check, folder) for name, check in _CHECKS)
-    failed = any(c.verdict == "fail" for c in checks) or all(c.verdict == "not-run" for c in checks)
-    return VerifyReport(folder=str(folder), verdict="fail" if failed else "pass", checks=checks)
+    good = all(check.verdict == "pass" for check in checks)
+    return VerifyReport(folder=str(folder), verdict="pass" if good else "fail", checks=checks)
 
 
 def _run(name: str, check: Callable[[Path], Iterator[str]], folder: Path) -> Finding:
