@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLEAN = sorted((ROOT / "tests" / "cards" / "clean").glob("*.md"))
 BLOCK = re.compile(r"^```bash\n.*?^```$", re.M | re.S)
 SHELL_BLOCKS = 8
+ALLOWED_S_PER_CARD = 0.01
 
 
 def made(number: int) -> str:
@@ -42,7 +43,7 @@ def made(number: int) -> str:
     return BLOCK.sub(distinct, text.replace("Larkspur", f"Larkspur{number}"))
 
 
-def main() -> None:
+def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count):
@@ -64,7 +65,12 @@ def main() -> None:
         f" ({used.ru_utime + used.ru_stime:.1f} s of processor time,"
         f" {used.ru_maxrss // 1024} MiB at most); {done.stderr.strip().splitlines()[-1]}"
     )
+    allowed = ALLOWED_S_PER_CARD * count
+    if count >= 100 and seconds > allowed:
+        print(f"missed: {seconds:.1f} s, allowed {allowed:.1f} s")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
