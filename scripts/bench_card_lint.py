@@ -66,7 +66,7 @@ def main() -> int:
         f" {used.ru_maxrss // 1024} MiB at most); {done.stderr.strip().splitlines()[-1]}"
     )
     allowed = ALLOWED_S_PER_CARD * count
-    if count >= 100 and seconds > allowed:
+    if count >= 1000 and seconds > allowed:
         print(f"missed: {seconds:.1f} s, allowed {allowed:.1f} s")
         return 1
     return 0
