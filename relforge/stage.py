@@ -69,6 +69,10 @@ class StageResult(Frozen):
     reason: str = ""
     outputs: tuple[Output, ...] = ()
 
+    def evidence(self) -> dict[str, Path]:
+        """Files to publish, by their names below ``evidence/`` of a release's folder."""
+        return {}
+
 
 class StageInputs(Frozen):
     """What decides a stage's result: content and hashes only, never a path of this machine."""

@@ -18,7 +18,7 @@ from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
-EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage")
+EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage", "sbom", "scan")
 """Stages whose outputs are evidence."""
 
 
@@ -97,6 +97,7 @@ def write_record(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "relforge": __version__,
         "project": revision.model_dump() if revision else None,
+        "names": names_of(plan),
         "lock_sha256": content_key(lock),
         "lock": lock.model_dump(mode="json", exclude={"wheels", "build_wheels"}),
         "timings": _timings(plan, store),
@@ -123,6 +124,18 @@ def write_record(
     }
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
     return path
+
+
+def names_of(plan: ReleasePlan) -> dict[str, str]:
+    """Values of the placeholders that publishing targets may use."""
+    release = plan.subject.release
+    return {
+        "release": release.name,
+        "model": release.model,
+        "device": release.device,
+        "vendor": plan.subject.device.vendor.name,
+        "variant": release.variant or "default",
+    }
 
 
 def _timings(plan: ReleasePlan, store: Store) -> dict[str, float]:

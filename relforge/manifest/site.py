@@ -17,6 +17,7 @@ from pydantic import AfterValidator, PrivateAttr, StringConstraints, model_valid
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name, PositiveInt
+from relforge.manifest.publishing import PublishSite
 from relforge.manifest.source import carries_no_secret
 
 
@@ -199,6 +200,7 @@ class Site(Frozen):
     """Nodes files of releases that several hosts serve, by the release's or the device's name."""
     images: dict[str, Path] = {}
     """Archives (of ``docker save``) of images on request, by the reference in the manifest."""
+    publish: PublishSite = PublishSite()
 
     _file: Path | None = PrivateAttr(None)
 
@@ -210,7 +212,7 @@ class Site(Frozen):
     def read_from(self, file: Path) -> Site:
         """The same, and it knows its file.
 
-        The paths of ``hubs``, ``weights``, ``nodes`` and ``images`` are absolute.
+        The paths of ``hubs``, ``weights``, ``nodes``, ``images`` and ``publish`` are absolute.
         """
 
         def at(path: Path) -> Path:
@@ -229,6 +231,7 @@ class Site(Frozen):
                 "weights": {name: at(path) for name, path in self.weights.items()},
                 "nodes": {name: at(path) for name, path in self.nodes.items()},
                 "images": {name: at(path) for name, path in self.images.items()},
+                "publish": self.publish.at(at),
             }
         )
         known._file = file

@@ -28,6 +28,9 @@ class PublishInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    sbom_key: str | None
+    scan_key: str | None
+    attest_key: str | None
     card_key: str
     local_weights: dict[str, str]
     """The hash of each file of a model that lies in the project; other models have a hub."""
@@ -47,10 +50,11 @@ class Publish(Stage[PublishInputs, PublishResult]):
     """An OCI layout folder with card and evidence; with ``--registry`` also a push by digest."""
 
     name = "publish"
-    revision = 2
+    revision = 3
     title = "publication"
     needs = (
-        "weights", "unpatch", "render", "build", "smoke", "evaluate", "bench", "coverage", "card",
+        "weights", "unpatch", "render", "build", "smoke", "evaluate", "bench", "coverage", "sbom",
+        "scan", "attest", "card",
     )  # fmt: skip
     result_type = PublishResult
 
@@ -62,6 +66,9 @@ class Publish(Stage[PublishInputs, PublishResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            sbom_key=planning.keys.get("sbom"),
+            scan_key=planning.keys.get("scan"),
+            attest_key=planning.keys.get("attest"),
             card_key=planning.key("card"),
             local_weights=weights.files if isinstance(weights, LocalWeights) else {},
             registry=planning.subject.registry,
@@ -95,6 +102,9 @@ class Publish(Stage[PublishInputs, PublishResult]):
             evidence |= _bench_evidence(bench)
         if (covered := job.upstream.get("coverage")) is not None:
             evidence["coverage.json"] = covered.outputs[0].path
+        for stage in ("sbom", "scan"):
+            if (result := job.upstream.get(stage)) is not None:
+                evidence |= result.evidence()
         evidence |= _logs(job, evidence)
         # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None

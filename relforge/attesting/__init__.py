@@ -1,0 +1,1 @@
+"""Who says what about a digest: in-toto statements, signatures, how they lie beside an image."""

@@ -1,0 +1,167 @@
+"""Where releases go and who signs them: the part of the site configuration that publishing reads.
+
+Names in targets may hold ``{release}``, ``{model}``, ``{device}``, ``{vendor}`` and ``{variant}``,
+in lower case where the target asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from relforge.frozen import Frozen
+from relforge.manifest.common import Line, Name
+from relforge.manifest.source import carries_no_secret
+
+PLACEHOLDERS = ("release", "model", "device", "vendor", "variant")
+_BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
+
+
+def _known_placeholders(text: str) -> str:
+    for found in _BRACES.finditer(text):
+        if found[1] not in PLACEHOLDERS:
+            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            raise ValueError(f"{found[0]} is no placeholder; there are {known}")
+    return text
+
+
+Pattern = Annotated[
+    str, StringConstraints(min_length=1, max_length=512), AfterValidator(_known_placeholders)
+]
+HttpUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
+    AfterValidator(carries_no_secret),
+]
+
+
+class RegistryTarget(Frozen):
+    """An OCI registry. Logins are Docker's own: ``docker login``, credential helpers."""
+
+    kind: Literal["registry"]
+    release: Pattern
+    """``HOST/NAME`` of the repository that people pull from."""
+    candidate: Pattern | None = None
+    """``HOST/NAME`` that images wait in until they are promoted; None: the release repository,
+    where a candidate has no tag."""
+    plain_http: bool = False
+    """For a registry on this host, or behind a tunnel; loopback addresses need no word."""
+    mutable_tags: tuple[Line, ...] = ()
+    """Tags that move with each promotion, such as ``latest``; all others never move."""
+
+
+class FolderTarget(Frozen):
+    """A folder that gets each release as a folder of its own."""
+
+    kind: Literal["folder"]
+    path: Path
+
+
+class TarTarget(Frozen):
+    """A folder that gets each release as one tar: an OCI layout that ``docker load`` reads."""
+
+    kind: Literal["tar"]
+    path: Path
+
+
+class HubTarget(Frozen):
+    """A model repository of Hugging Face Hub or ModelScope; endpoint and token: ``hubs``."""
+
+    kind: Literal["huggingface", "modelscope"]
+    repository: Pattern
+    """``NAMESPACE/NAME``."""
+    draft: bool = True
+    """A candidate is a pull request (Hugging Face) or a branch (ModelScope) first."""
+    weights: bool = False
+    """Also uploads the model's weights, where the project holds them."""
+    private: bool = False
+
+
+class GithubSite(Frozen):
+    """A GitHub release on top of a git target."""
+
+    repository: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")]
+    token_file: Path
+    api: HttpUrl = "https://api.github.com"
+
+
+class GitTarget(Frozen):
+    """A git remote that gets cards, record and evidence as a commit, and a tag."""
+
+    kind: Literal["git"]
+    url: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
+    branch: Line = "main"
+    path: Pattern = "{release}"
+    """The folder in the repository."""
+    github: GithubSite | None = None
+
+
+Target = Annotated[
+    RegistryTarget | FolderTarget | TarTarget | HubTarget | GitTarget, Field(discriminator="kind")
+]
+
+
+class SigningSite(Frozen):
+    """The key that signs images and attestations: ECDSA P-256 or Ed25519, PEM or cosign's form."""
+
+    key: Path
+    passphrase_file: Path | None = None
+
+
+class LicensePolicy(Frozen):
+    """Which licences an image may not hold, as SPDX identifiers or words of a package's licence."""
+
+    forbidden: tuple[Line, ...] = ()
+    allowed_packages: dict[Line, Line] = {}
+    """Packages that may have one all the same, each with the reason."""
+
+
+class ContentPolicy(Frozen):
+    """What must not be in layers, cards and evidence, beside secrets and private keys."""
+
+    deny_hosts: tuple[Line, ...] = ()
+    """Host names and domains of the maker's own network; a domain is also everything below it."""
+    deny_words: tuple[Line, ...] = ()
+    allowed: dict[Line, Line] = {}
+    """Paths in the image, as ``fnmatch`` patterns, that may hold what looks like a secret, each
+    with the reason."""
+
+
+class PublishSite(Frozen):
+    """Targets by name, the signing key, and what must not be published."""
+
+    targets: dict[Name, Target] = {}
+    signing: SigningSite | None = None
+    licenses: LicensePolicy = LicensePolicy()
+    content: ContentPolicy = ContentPolicy()
+    policy: Path | None = None
+    """What a release must have before it is promoted (docs/verify.md); None: the built-in one."""
+    vulnerability_scanner: Name | None = None
+    """``grype`` or ``trivy``; None: whichever is found with its data."""
+
+    def at(self, where: Callable[[Path], Path]) -> PublishSite:
+        """The same with every path as ``where`` makes it."""
+
+        def target(one: Target) -> Target:
+            if isinstance(one, (FolderTarget, TarTarget)):
+                return one.model_copy(update={"path": where(one.path)})
+            if isinstance(one, GitTarget) and one.github is not None:
+                github = one.github.model_copy(update={"token_file": where(one.github.token_file)})
+                return one.model_copy(update={"github": github})
+            return one
+
+        signing = self.signing and SigningSite(
+            key=where(self.signing.key),
+            passphrase_file=self.signing.passphrase_file and where(self.signing.passphrase_file),
+        )
+        return self.model_copy(
+            update={
+                "targets": {name: target(one) for name, one in self.targets.items()},
+                "signing": signing,
+                "policy": self.policy and where(self.policy),
+            }
+        )
