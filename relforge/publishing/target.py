@@ -79,9 +79,8 @@ class Target(Protocol):
     def name(self) -> str:
         """The target's name in the site configuration."""
 
-    @property
-    def place(self) -> str:
-        """Where it is, for people."""
+    def place(self, published: Published) -> str:
+        """Where the release goes there, for people."""
 
     def plan(self, published: Published, step: Step) -> TargetPlan:
         """Asks the target; changes nothing. Raises RelforgeError (PUBLISH, ENVIRONMENT)."""
