@@ -40,7 +40,7 @@ class Attachment:
         return own.model_copy(update={"annotations": tagged})
 
 
-class Attached(Frozen):
+class AttachedBlobs(Frozen):
     """What a layout has beside its image. ``blobs`` are digests and sizes in bytes of all of it,
     the index included."""
 
@@ -54,7 +54,7 @@ def is_attachments(entry: Mapping[str, Any]) -> bool:
     return entry.get("artifactType") == ATTACHMENTS
 
 
-def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attached:
+def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> AttachedBlobs:
     """Lists it; index and manifests are hashed, other blobs looked at for their size.
 
     Nothing attached: empty. Raises RelforgeError with ``code`` when a blob is missing or altered,
@@ -63,7 +63,7 @@ def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attache
     entries = read_json(layout, layout / "index.json", code).get("manifests") or []
     found = next((entry for entry in entries if is_attachments(entry)), None)
     if found is None:
-        return Attached()
+        return AttachedBlobs()
     try:
         return _attached(layout, entries[0]["digest"], found, code)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -71,7 +71,7 @@ def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attache
         raise damaged(layout, why, code) from error
 
 
-def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -> Attached:
+def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -> AttachedBlobs:
     index = Descriptor.read(found)
     blobs = {index.digest: index.size}
     listed = json.loads(small_blob(layout, found, code))["manifests"]
@@ -87,10 +87,12 @@ def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -
         for blob in (manifest["config"], *manifest["layers"]):
             check_size(layout, blob, code)
             blobs[blob["digest"]] = blob["size"]
-    return Attached(index=index, manifests=tuple(map(Descriptor.read, listed)), blobs=blobs)
+    return AttachedBlobs(index=index, manifests=tuple(map(Descriptor.read, listed)), blobs=blobs)
 
 
-def write_attached(layout: Path, attachments: Sequence[Attachment], *, keep: set[str]) -> Attached:
+def write_attached(
+    layout: Path, attachments: Sequence[Attachment], *, keep: set[str]
+) -> AttachedBlobs:
     """Makes these the only attachments of the layout's image; none: there is no index of them.
 
     ``keep`` are the image's own blobs; every other blob that no attachment names is removed.
