@@ -7,9 +7,9 @@ DSSE envelope, with the annotations below.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from relforge.attesting.attachments import (
     COSIGN_ATTESTATIONS,
@@ -18,11 +18,11 @@ from relforge.attesting.attachments import (
     attestations_tag,
     signature_tag,
 )
-from relforge.attesting.signing import SigningKey
 from relforge.attesting.simple import MEDIA_TYPE as SIMPLE_SIGNING
-from relforge.attesting.simple import SIGNATURE_ANNOTATION, SimpleSigning
+from relforge.attesting.simple import SIGNATURE_ANNOTATION
 from relforge.engine.attached import Attachment
 from relforge.evidence.dsse import Envelope
+from relforge.files import sha256_file
 from relforge.oci.store import EMPTY_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 
 DSSE = "application/vnd.dsse.envelope.v1+json"
@@ -31,10 +31,10 @@ TITLE = "org.opencontainers.image.title"
 CREATED = "org.opencontainers.image.created"
 
 
-def signature_attachment(image: Descriptor, reference: str, key: SigningKey) -> Attachment:
-    """cosign's signature of an image. ``reference`` is the name that the signature gives it."""
-    payload = SimpleSigning(digest=image.digest, reference=reference).to_json()
-    annotations = {SIGNATURE_ANNOTATION: base64.b64encode(key.sign_bytes(payload)).decode()}
+def signature_attachment(image: Descriptor, payload: bytes, signature: str) -> Attachment:
+    """cosign's signature of an image. ``payload`` is a ``SimpleSigning`` text, ``signature`` that
+    of it in base64."""
+    annotations = {SIGNATURE_ANNOTATION: signature}
     layer = Descriptor.of(SIMPLE_SIGNING, payload, annotations=annotations)
     return _attachment(COSIGN_SIGNATURE, image, [(layer, payload)], tag=signature_tag(image.digest))
 
@@ -42,15 +42,24 @@ def signature_attachment(image: Descriptor, reference: str, key: SigningKey) -> 
 def attestations_attachment(image: Descriptor, envelopes: Sequence[Envelope]) -> Attachment:
     """All envelopes in one manifest, as cosign looks for them. Raises ValueError for a payload
     that is no in-toto statement."""
-    layers = []
-    for envelope in envelopes:
-        data = envelope.to_json()
-        annotations = {
-            # The signature is inside; cosign wants the annotation to be there, empty.
-            SIGNATURE_ANNOTATION: "",
-            PREDICATE_TYPE: str(json.loads(envelope.payload)["predicateType"]),
-        }
-        layers.append((Descriptor.of(DSSE, data, annotations=annotations), data))
+    return envelopes_attachment(image, [envelope_layer(envelope) for envelope in envelopes])
+
+
+def envelope_layer(envelope: Envelope) -> tuple[Descriptor, bytes]:
+    """One layer of such a manifest."""
+    data = envelope.to_json()
+    annotations = {
+        # The signature is inside; cosign wants the annotation to be there, empty.
+        SIGNATURE_ANNOTATION: "",
+        PREDICATE_TYPE: str(json.loads(envelope.payload)["predicateType"]),
+    }
+    return Descriptor.of(DSSE, data, annotations=annotations), data
+
+
+def envelopes_attachment(
+    image: Descriptor, layers: Sequence[tuple[Descriptor, bytes | Path]]
+) -> Attachment:
+    """The manifest of layers that ``envelope_layer`` made."""
     return _attachment(COSIGN_ATTESTATIONS, image, layers, tag=attestations_tag(image.digest))
 
 
@@ -61,20 +70,29 @@ def file_attachment(image: Descriptor, artifact_type: str, name: str, data: byte
 
 
 def release_attachment(
-    image: Descriptor, files: Mapping[str, bytes], annotations: Mapping[str, str]
+    image: Descriptor, files: Mapping[str, bytes | Path], annotations: Mapping[str, str]
 ) -> Attachment:
-    """Record, cards and evidence, each by its path in the release's folder."""
-    layers = [
-        (Descriptor.of(_media_type(name), data, annotations={TITLE: name}), data)
-        for name, data in sorted(files.items())
-    ]
+    """Record, cards and evidence, each by its path in the release's folder. Raises OSError."""
+    layers = [(_described(name, content), content) for name, content in sorted(files.items())]
     return _attachment(RELEASE, image, layers, annotations=annotations)
+
+
+def _described(name: str, content: bytes | Path) -> Descriptor:
+    kind = _media_type(name)
+    if isinstance(content, bytes):
+        return Descriptor.of(kind, content, annotations={TITLE: name})
+    return Descriptor(
+        media_type=kind,
+        digest=f"sha256:{sha256_file(content)}",
+        size=content.stat().st_size,
+        annotations={TITLE: name},
+    )
 
 
 def _attachment(
     artifact_type: str,
     image: Descriptor,
-    layers: Sequence[tuple[Descriptor, bytes]],
+    layers: Sequence[tuple[Descriptor, bytes | Path]],
     *,
     tag: str | None = None,
     annotations: Mapping[str, str] | None = None,
@@ -90,7 +108,8 @@ def _attachment(
     }
     if annotations:
         value["annotations"] = dict(annotations)
-    blobs = {config.digest: b"{}", **{layer.digest: data for layer, data in layers}}
+    blobs: dict[str, bytes | Path] = {config.digest: b"{}"}
+    blobs |= {layer.digest: content for layer, content in layers}
     return Attachment(Manifest.make(OCI_MANIFEST, value), blobs, tag)
 
 

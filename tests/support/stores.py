@@ -65,7 +65,8 @@ class MemoryStore:
 
     def take(self, attachment: Attachment) -> None:
         """Attaches it, with its blobs and its tag."""
-        self.blobs |= attachment.blobs
+        for digest, content in attachment.blobs.items():
+            self.blobs[digest] = content if isinstance(content, bytes) else content.read_bytes()
         self.attach(attachment.manifest)
         if attachment.tag:
             self.tagged[attachment.tag] = attachment.manifest.descriptor.digest

@@ -101,7 +101,7 @@ def test_what_is_attached_is_found_again(key: SigningKey, trusted: tuple[Trusted
     kinds = (predicates.PROVENANCE, predicates.TEST_RESULT)
     envelopes = [key.sign_statement(statement(kind=kind)) for kind in kinds]
     for one in (
-        signature_attachment(IMAGE, "hello", key),
+        signature_attachment(IMAGE, *key.sign_image(IMAGE.digest, "hello")),
         attestations_attachment(IMAGE, envelopes),
         file_attachment(IMAGE, SPDX, "sbom.spdx.json", b"{}"),
         file_attachment(IMAGE, CYCLONEDX, "sbom.cdx.json", b"[]"),
@@ -131,7 +131,7 @@ def test_what_is_attached_is_found_again(key: SigningKey, trusted: tuple[Trusted
 
 def test_cosigns_tags_are_enough(key: SigningKey) -> None:
     store = MemoryStore()
-    store.take(signature_attachment(IMAGE, "hello", key))
+    store.take(signature_attachment(IMAGE, *key.sign_image(IMAGE.digest, "hello")))
     store.take(attestations_attachment(IMAGE, [key.sign_statement(statement())]))
     both = read_attachments(store, IMAGE.digest)
     store.listed.clear()
@@ -145,7 +145,7 @@ def test_a_signature_of_another_image_or_key_is_none(
     key: SigningKey, trusted: tuple[TrustedSigner]
 ) -> None:
     store = MemoryStore()
-    store.take(signature_attachment(IMAGE, "hello", key))
+    store.take(signature_attachment(IMAGE, *key.sign_image(IMAGE.digest, "hello")))
     (signature,) = read_attachments(store, IMAGE.digest).signatures
     with pytest.raises(RelforgeError, match="of another image"):
         verify_signature(signature, OTHER.digest, trusted)
