@@ -132,8 +132,8 @@ def _replayed(files: Files, statement: Newest) -> str | None:
     for older in statement.older:
         if dict(_hashes([older.get("record")])).get(RECORD) == found:
             return (
-                f"{RECORD} is an older one, played back: it is that of serial {_serial(older)}, the "
-                f"newest statement has {statement.serial}"
+                f"{RECORD} is an older one, played back: it is that of serial {_serial(older)}, "
+                f"and the newest statement has {statement.serial}"
             )
     return None
 
@@ -172,5 +172,3 @@ def _made(statement: Newest) -> str:
 def _when(one: Statement) -> str:
     created = one.predicate.get("created")
     return f" on {created}" if created else ""
-
-

@@ -79,7 +79,9 @@ def results(
             if name in wanted and wanted[name] == statement.predicate:
                 continue
             if name in wanted and record.get("relforge") == __version__:
-                lines = differences(wanted[name], statement.predicate, "the record", "the statement")
+                lines = differences(
+                    wanted[name], statement.predicate, "the record", "the statement"
+                )
                 problems += [f"{name}: {line}" for line in lines]
             else:
                 lines = _of_result(record, name, statement, files)
@@ -88,7 +90,6 @@ def results(
 
 
 def sbom(
-    record: Mapping[str, Any],
     files: Files,
     store: ImageStore,
     attached: Attached,
@@ -256,5 +257,3 @@ def _of_result(
         passed = [p["name"] for p in at(result, "report", "probes") if p["verdict"] == "pass"]
         if predicate.get("passedTests") != passed:
             yield "it names other probes as passed than the record"
-
-
