@@ -93,9 +93,9 @@ def _dependencies(
     for name in lock.patches:
         yield from _patch_set(name, lock, opened.get(name, Opened()))
     for wheel in lock.wheels.wheels:
-        yield _wheel(wheel, "image")
+        yield _wheel("wheel", wheel)
     for wheel in lock.build_wheels.wheels:
-        yield _wheel(wheel, "build")
+        yield _wheel("build-wheel", wheel)
 
 
 def _base(lock: Lock, build: BuildResult) -> dict[str, Any]:
@@ -152,12 +152,11 @@ def _patch_set(name: str, lock: Lock, opened: Opened) -> Iterator[dict[str, Any]
         yield {"name": f"patch/{name}/{file}", "digest": {"sha256": sha256}}
 
 
-def _wheel(wheel: LockedWheel, use: str) -> dict[str, Any]:
+def _wheel(use: str, wheel: LockedWheel) -> dict[str, Any]:
     return {
-        "name": wheel.file_name,
+        "name": f"{use}/{wheel.file_name}",
         "uri": purl(wheel.name, wheel.version, wheel.file_name),
         "digest": {"sha256": wheel.sha256},
-        "annotations": {"use": use},
     }
 
 
