@@ -76,8 +76,9 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     def run(self, job: Job[PublishInputs], ctx: StageContext) -> PublishResult:
         from relforge.network import for_children
+        from relforge.oci.reference import Repository
         from relforge.publishing.folder import publish_folder
-        from relforge.publishing.registry import Repository, push
+        from relforge.publishing.registry import push
 
         env = job.env
         build = cast(BuildResult, job.upstream["build"])
