@@ -87,7 +87,8 @@ class _Run:
         self.check("contents", lambda: contents(place, _there(files, why_files)))
         self.check("image", lambda: self._image(attached, seen, why_image, why_attached, files))
         self.check("record", lambda: records.record(
-            _there(files, why_files), _there(record, why_record), _there(seen, why_image)))  # fmt: skip
+            _there(files, why_files), _there(record, why_record), _there(seen, why_image),
+        ))  # fmt: skip
         if record is not None and files is not None:
             self._about(files, record, seen, why_image)
         expected = statements.expected(record or {})
