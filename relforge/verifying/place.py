@@ -26,7 +26,7 @@ from relforge.verifying.files import (
     json_object,
     walk,
 )
-from relforge.verifying.image import strays
+from relforge.verifying.image import blob_fault, strays
 from relforge.verifying.report import Kind, Outcome, judged
 from relforge.verifying.sealed import Newest
 
@@ -182,7 +182,9 @@ def _altered(files: Files, name: str, digest: object) -> str | None:
     return None if found == digest else f"{name} is not the file that was published"
 
 
-def beside(place: Place, attached: Attached, image_blobs: set[str]) -> Iterator[str]:
+def beside(
+    place: Place, attached: Attached, image_blobs: set[str], *, whole: bool
+) -> Iterator[str]:
     """What is wrong with all that lies beside the image: attachments that are not whole, and, in a
     folder, what belongs to nothing."""
     known = set(image_blobs)
@@ -197,8 +199,8 @@ def beside(place: Place, attached: Attached, image_blobs: set[str]) -> Iterator[
             yield f"{descriptor.digest} is attached to {subject.digest}"
         for blob in manifest.blobs:
             known.add(blob.digest)
-            if not place.store.has_blob(blob.digest):
-                yield f"{blob.digest}, a part of what is attached, is not there"
+            if (why := blob_fault(place.store, blob, whole=whole)) is not None:
+                yield f"{why}; it is a part of what is attached"
     yield from attached.unreadable
     if place.layout is None:
         return

@@ -91,7 +91,8 @@ class _Run:
         ))  # fmt: skip
         if record is not None and files is not None:
             self._about(files, record, seen, why_image)
-        expected = statements.expected(record or {})
+        expected, _ = _attempt(lambda: statements.expected(record or {}))
+        expected = expected or ()
         demanded = wanted.demanded or bool(expected)
         signatures = signed.signatures(attached, self.keys, demanded=demanded)
         self.add("signature", signatures.outcome)
@@ -135,7 +136,9 @@ class _Run:
         whole = place.kind != "registry" or self.wanted.full
         outcome = images.image(place.store, image, wanted, whole=whole)
         known = {one.digest for one in (*image.manifests, *image.blobs)}
-        problems = [why_attached] if why_attached else list(beside(place, attached, known))
+        problems = (
+            [why_attached] if why_attached else list(beside(place, attached, known, whole=whole))
+        )
         if problems:
             before = [outcome.reason] if outcome.verdict == "fail" else []
             return failed([*before, *problems])

@@ -34,7 +34,11 @@ class MemoryStore:
         return io.BytesIO(self.blobs[descriptor.digest])
 
     def put_blob(
-        self, descriptor: Descriptor, open_: Callable[[], IO[bytes]], *, mount_from: str | None
+        self,
+        descriptor: Descriptor,
+        open_: Callable[[], IO[bytes]],
+        *,
+        mount_from: str | None = None,
     ) -> Sent:
         with open_() as stream:
             data = stream.read()
@@ -57,11 +61,15 @@ class MemoryStore:
     def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         return tuple(self.listed.get(digest, ()))
 
-    def attach(self, manifest: Manifest) -> None:
-        self.put_manifest(manifest)
-        subject = manifest.subject
-        assert subject is not None
-        self.listed.setdefault(subject.digest, []).append(manifest.descriptor)
+    def attach(self, *manifests: Manifest) -> None:
+        for manifest in manifests:
+            self.put_manifest(manifest)
+            subject = manifest.subject
+            assert subject is not None
+            self.listed.setdefault(subject.digest, []).append(manifest.descriptor)
+
+    def commit(self) -> None:
+        """Nothing waits."""
 
     def take(self, attachment: Attachment) -> None:
         """Attaches it, with its blobs and its tag."""
