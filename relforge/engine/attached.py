@@ -18,6 +18,7 @@ from relforge.engine.blobs import blob_path, check_size, damaged, read_json, sma
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder, write_atomic
 from relforge.frozen import Frozen, canonical_json
+from relforge.oci.layout_format import is_attachments
 from relforge.oci.store import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 
 
@@ -47,11 +48,6 @@ class Attached(Frozen):
     index: Descriptor | None = None
     manifests: tuple[Descriptor, ...] = ()
     blobs: dict[str, int] = {}
-
-
-def is_attachments(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry of index.json is the index of attachments."""
-    return entry.get("artifactType") == ATTACHMENTS
 
 
 def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attached:
