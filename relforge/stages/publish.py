@@ -83,9 +83,10 @@ class Publish(Stage[PublishInputs, PublishResult]):
         from relforge.attesting.attaching import attachments_of, image_of
         from relforge.engine.layout import describe
         from relforge.network import for_children
+        from relforge.oci.reference import Repository
         from relforge.publishing.evidencefiles import evidence_of
         from relforge.publishing.folder import publish_folder
-        from relforge.publishing.registry import Repository, push
+        from relforge.publishing.registry import push
 
         env = job.env
         build = cast(BuildResult, job.upstream["build"])

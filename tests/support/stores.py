@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
-from relforge.engine.attached import Attachment, read_attached
-from relforge.engine.blobs import blob_path
-from relforge.engine.layout import describe
+from relforge.engine.attached import Attachment
 from relforge.oci.store import Descriptor, Manifest, Sent
 
 
@@ -34,7 +31,11 @@ class MemoryStore:
         return io.BytesIO(self.blobs[descriptor.digest])
 
     def put_blob(
-        self, descriptor: Descriptor, open_: Callable[[], IO[bytes]], *, mount_from: str | None
+        self,
+        descriptor: Descriptor,
+        open_: Callable[[], IO[bytes]],
+        *,
+        mount_from: str | None = None,
     ) -> Sent:
         with open_() as stream:
             data = stream.read()
@@ -57,11 +58,12 @@ class MemoryStore:
     def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         return tuple(self.listed.get(digest, ()))
 
-    def attach(self, manifest: Manifest) -> None:
-        self.put_manifest(manifest)
-        subject = manifest.subject
-        assert subject is not None
-        self.listed.setdefault(subject.digest, []).append(manifest.descriptor)
+    def attach(self, *manifests: Manifest) -> None:
+        for manifest in manifests:
+            self.put_manifest(manifest)
+            subject = manifest.subject
+            assert subject is not None
+            self.listed.setdefault(subject.digest, []).append(manifest.descriptor)
 
     def take(self, attachment: Attachment) -> None:
         """Attaches it, with its blobs and its tag."""
@@ -71,13 +73,5 @@ class MemoryStore:
         if attachment.tag:
             self.tagged[attachment.tag] = attachment.manifest.descriptor.digest
 
-
-def from_layout(layout: Path) -> MemoryStore:
-    """The image of a layout and what is attached to it."""
-    store = MemoryStore()
-    facts, attached = describe(layout), read_attached(layout)
-    for digest in {**facts.blobs, **attached.blobs}:
-        store.blobs[digest] = blob_path(layout, digest).read_bytes()
-    for descriptor in attached.manifests:
-        store.attach(Manifest(descriptor=descriptor, data=store.blobs[descriptor.digest]))
-    return store
+    def commit(self) -> None:
+        """Everything lasts as long as the object."""
