@@ -32,10 +32,3 @@ class Scan(_Later):
 
     name = "scan"
     title = "content scan"
-
-
-class Sign(_Later):
-    """Signed attestations beside the image."""
-
-    name = "attest"
-    title = "attestation"
