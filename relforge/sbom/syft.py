@@ -104,7 +104,7 @@ def scan(
     outputs = {form: area / f"{form}.json" for form in ("syft", "spdx", "cyclonedx")}
     temporary = area / "tmp"
     temporary.mkdir()
-    words = [str(syft.path), "scan", f"oci-dir:{layout}", "--quiet", "--scope", "squashed"]
+    words = [str(syft.path), "scan", f"oci-dir:{layout}", "--scope", "squashed"]
     words += ["--source-name", name]
     for form, path in outputs.items():
         words += ["--output", f"{form}-json={path}"]
@@ -118,6 +118,7 @@ def scan(
             "HOME": str(area),
             "XDG_CONFIG_HOME": str(area),
             "TMPDIR": str(temporary),
+            "NO_COLOR": "1",
             "SYFT_CACHE_DIR": str(area / "cache"),
             "SYFT_CHECK_FOR_APP_UPDATE": "false",
             "SYFT_FILE_CONTENT_GLOBS": ",".join(_CONTENTS),
