@@ -46,7 +46,7 @@ class SourceRow(Frozen):
 
 
 class Licences(Frozen):
-    """The whole table. ``unknown``: packages whose licence is not all SPDX identifiers."""
+    """The whole table."""
 
     format: Literal["relforge.licenses/1"] = "relforge.licenses/1"
     release: str
@@ -59,7 +59,10 @@ class Licences(Frozen):
     """Packages by kind."""
     licences: int
     """Different licences in all packages."""
-    unknown: int
+    unstated: int
+    """Packages that state no licence."""
+    unidentified: int
+    """Packages that state one, not all of it by SPDX identifiers."""
     policy: LicensePolicy
     hits: tuple[Hit, ...]
 
@@ -85,7 +88,10 @@ def table(facts: Facts, policy: LicensePolicy, layers: dict[str, str]) -> Licenc
         texts=dict(sorted(texts.items())),
         counts=dict(sorted(Counter(one.kind for one in facts.packages).items())),
         licences=len(names),
-        unknown=sum(one.licence is None or not one.licence.identified for one in facts.packages),
+        unstated=sum(one.licence is None for one in facts.packages),
+        unidentified=sum(
+            one.licence is not None and not one.licence.identified for one in facts.packages
+        ),
         policy=policy,
         hits=Rules(policy).hits(_holders(facts, layers)),
     )

@@ -24,7 +24,7 @@ class Package(Frozen):
     version: str
     purl: str
     path: str
-    """The file in the image that shows that it is installed."""
+    """The file in the image that states its licence, else that it is installed."""
     layer: str
     """The layer that the file is in: the digest of its unpacked tar."""
     licence: Licence | None
@@ -56,6 +56,8 @@ def packages_of(scanned: Scanned) -> tuple[Package, ...]:
 def _package(artifact: Mapping[str, Any], contents: Mapping[str, bytes]) -> Package:
     locations = artifact["locations"]
     shown = [at for at in locations if at.get("annotations", {}).get("evidence") == "primary"]
+    if artifact["type"] == "deb":
+        shown = [at for at in locations if at["path"].endswith("/copyright")] or shown
     where = (shown or locations or [{"path": "", "layerID": ""}])[0]
     found = _stated(artifact, contents)
     return Package(

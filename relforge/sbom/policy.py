@@ -44,8 +44,10 @@ class Hit(Frozen):
 
     name: str
     version: str
-    expression: str
-    forbidden: str
+    licences: tuple[str, ...]
+    """The forbidden ones of its licence expression."""
+    forbidden: tuple[str, ...]
+    """The entries of the policy that forbid them."""
     where: str
     allowed: str | None
 
@@ -76,8 +78,8 @@ class Rules:
             Hit(
                 name=one.name,
                 version=one.version,
-                expression=one.licence.expression,
-                forbidden=", ".join(found),
+                licences=tuple(sorted({name for name, _ in found})),
+                forbidden=tuple(sorted({entry for _, entry in found})),
                 where=one.where,
                 allowed=allowed.get(canonical(one.name)),
             )
@@ -85,14 +87,13 @@ class Rules:
             if (found := self.forbids(one.licence))
         )
 
-    def forbids(self, licence: Licence) -> tuple[str, ...]:
-        """The entries of the policy that together forbid a licence; empty: it is permitted."""
+    def forbids(self, licence: Licence) -> frozenset[tuple[str, str]]:
+        """Parts of a licence with an entry of the policy that forbids them; empty: permitted."""
         if not self.rules:
-            return ()
-        found = self._forbids(expressions.parse(licence.expression), licence.refs)
-        return tuple(rule.text for rule in self.rules if rule.text in found)
+            return frozenset()
+        return frozenset(self._forbids(expressions.parse(licence.expression), licence.refs))
 
-    def _forbids(self, tree: Any, refs: dict[str, str]) -> set[str]:
+    def _forbids(self, tree: Any, refs: dict[str, str]) -> set[tuple[str, str]]:
         if isinstance(tree, licensing().AND):
             return set().union(*(self._forbids(side, refs) for side in tree.args))
         if isinstance(tree, licensing().OR):
@@ -100,7 +101,7 @@ class Rules:
             return set().union(*sides) if all(sides) else set()
         key = str(tree.render())
         # Each version that may be chosen has to be forbidden, be it by entries of their own.
-        found: set[str] = set()
+        found: set[tuple[str, str]] = set()
         for choice in _choices(key):
             # An exception gives more rights; whoever forbids the licence has not asked for it.
             plain = choice.partition(" WITH ")[0]
@@ -112,7 +113,7 @@ class Rules:
             }
             if not by:
                 return set()
-            found |= by
+            found |= {(key, entry) for entry in by}
         return found
 
 

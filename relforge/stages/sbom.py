@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,8 +47,10 @@ class SbomResult(StageResult):
     packages: dict[str, int] = {}
     """How many there are of each kind: ``deb``, ``python``, and what else syft knows."""
     licences: int = 0
-    unknown: int = 0
-    """Packages whose licence is not all SPDX identifiers."""
+    unstated: int = 0
+    """Packages that state no licence."""
+    unidentified: int = 0
+    """Packages that state one, not all of it by SPDX identifiers."""
     python_licences: dict[str, str] = {}
     """For the card, of each installed distribution: an SPDX expression, or its own words."""
 
@@ -144,10 +145,16 @@ class Sbom(Stage[SbomInputs, SbomResult]):
             tool=f"syft {syft.version}",
             packages=licences.counts,
             licences=licences.licences,
-            unknown=licences.unknown,
+            unstated=licences.unstated,
+            unidentified=licences.unidentified,
             python_licences=_python_licences(packages),
             outputs=outputs,
         )
+
+
+def count(number: int, what: str) -> str:
+    """``1 package``, ``2 packages``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _layers(image: ImageFacts) -> dict[str, str]:
@@ -156,7 +163,13 @@ def _layers(image: ImageFacts) -> dict[str, str]:
 
 def _counted(licences: Licences) -> str:
     packages = sum(licences.counts.values())
-    return f"{packages} packages, {licences.licences} licences, {licences.unknown} unknown"
+    counted = f"{count(packages, 'package')}, {count(licences.licences, 'licence')}"
+    gaps = []
+    if licences.unstated:
+        gaps.append(f"{count(licences.unstated, 'package')} without a statement")
+    if licences.unidentified:
+        gaps.append(f"{count(licences.unidentified, 'package')} in words that SPDX does not know")
+    return "; ".join((counted, *gaps))
 
 
 def _absent(build: BuildResult, packages: tuple[Package, ...]) -> str | None:
@@ -177,7 +190,7 @@ def _absent(build: BuildResult, packages: tuple[Package, ...]) -> str | None:
     if not absent:
         return None
     return (
-        f"the bill of materials lacks {len(absent)} packages that the image lists: "
+        f"the bill of materials lacks {count(len(absent), 'package')} of the image's own list: "
         f"{', '.join(absent[:_SHOWN])}"
     )
 
@@ -186,10 +199,11 @@ def _forbidden(licences: Licences, site: Path | None) -> str | None:
     hits = licences.forbidden
     if not hits:
         return None
-    lines = [f"{len(hits)} times a licence that the site forbids"]
+    names = len({(hit.name, hit.version) for hit in hits})
+    lines = [f"{count(names, 'package')} with a licence that the site forbids"]
     lines += [
-        f"{hit.name} {hit.version}: {textwrap.shorten(hit.expression, 120)} "
-        f"(forbidden: {hit.forbidden}), {hit.where}"
+        f"{hit.name} {hit.version}: {', '.join(hit.licences)} "
+        f"(forbidden: {', '.join(hit.forbidden)}), {hit.where}"
         for hit in hits[:_SHOWN]
     ]
     if len(hits) > _SHOWN:

@@ -107,7 +107,8 @@ def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def test_every_package_has_the_licence_that_it_states(run: Run) -> None:
     result, files = run()
-    assert (result.verdict, result.reason) == ("pass", "6 packages, 8 licences, 1 unknown")
+    assert result.verdict == "pass"
+    assert result.reason == ("6 packages, 8 licences; 1 package in words that SPDX does not know")
     assert result.packages == {"deb": 3, "python": 3}
     rows = by_name(files["licenses.json"]["packages"])
     assert {name: (row["licence"], row["basis"]) for name, row in rows.items()} == {
@@ -204,7 +205,7 @@ def test_a_forbidden_licence_fails_and_says_where_and_how_to_allow_it(run: Run) 
     result, files = run(policy=LicensePolicy(forbidden=("AGPL-3.0-only",)))
     assert result.verdict == "fail"
     first, hit, allow = result.reason.splitlines()
-    assert first == "1 times a licence that the site forbids"
+    assert first == "1 package with a licence that the site forbids"
     assert hit.startswith("beta 0.2: AGPL-3.0-or-later (forbidden: AGPL-3.0-only), /opt/venv/")
     assert files["licenses.json"]["packages"][4]["layer"] in hit
     assert "allowed_packages: {beta: REASON}" in allow
@@ -217,7 +218,7 @@ def test_a_forbidden_licence_fails_and_says_where_and_how_to_allow_it(run: Run) 
 def test_a_package_that_the_image_lists_and_syft_does_not_find_fails(run: Run) -> None:
     result, _ = run(python={"alpha-server": "1.0", "gamma": "3"})
     assert result.verdict == "fail"
-    assert "lacks 1 packages that the image lists: gamma 3" in result.reason
+    assert "lacks 1 package of the image's own list: gamma 3" in result.reason
 
 
 def test_syft_needs_no_network(layout: Path, tmp_path: Path) -> None:
@@ -280,13 +281,13 @@ def test_a_syft_that_fails_is_named_with_what_it_said(run: Run, tmp_path: Path) 
     broken = tmp_path / "broken"
     layout_of(broken, SYSTEM)
     (layer,) = describe(broken).layers
-    path, tar = broken / "blobs" / "sha256" / layer.digest.removeprefix("sha256:"), layer.diff_id
+    path = broken / "blobs" / "sha256" / layer.digest.removeprefix("sha256:")
     path.write_bytes(b"\x00" * path.stat().st_size)
     with pytest.raises(RelforgeError) as caught:
         run(broken)
     assert caught.value.code is ExitCode.ENVIRONMENT
     assert "syft could not read the image" in caught.value.what
-    assert f"failed to read layer=\"{tar}\"" in (caught.value.why or "")
+    assert "failed to read layer" in (caught.value.why or "")
     assert "\x1b" not in (caught.value.why or ""), "colours"
 
 
