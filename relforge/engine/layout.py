@@ -30,12 +30,8 @@ from relforge.errors import ExitCode
 from relforge.files import cannot_write, remove_tree, sync_folder
 from relforge.frozen import Frozen, canonical_json
 from relforge.leftovers import REPLACED, owned_folder
+from relforge.oci.store import INDEXES, MANIFESTS, OCI_INDEX
 
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -50,7 +46,11 @@ class LayerFacts(Frozen):
 
 
 class ImageFacts(Frozen):
-    """What a layout says about its image. Sizes are bytes, compressed, each blob counted once."""
+    """What a layout says about its image. Sizes are bytes, compressed, each blob counted once.
+
+    Of an image for several architectures ``digest`` and ``manifest_bytes`` are those of its index,
+    and everything else is the architecture's that stands first; ``others`` are the rest.
+    """
 
     digest: str
     config_digest: str
@@ -62,13 +62,26 @@ class ImageFacts(Frozen):
     labels: dict[str, str]
     layers: tuple[LayerFacts, ...]
     size_bytes: int
+    """Of this architecture: manifest, config and layers."""
+    own: tuple[str, int] | None = None
+    """Digest and bytes of the manifest that stands first in the index; None without an index."""
+    others: tuple[ImageFacts, ...] = ()
 
     @property
     def blobs(self) -> dict[str, int]:
-        """Every blob of the image: digest and size."""
+        """Every blob of the image, of all its architectures: digest and size."""
         layers = {layer.digest: layer.size_bytes for layer in self.layers}
-        config = self.size_bytes - self.manifest_bytes - sum(layers.values())
-        return {self.digest: self.manifest_bytes, self.config_digest: config, **layers}
+        manifest, manifest_bytes = self.own or (self.digest, self.manifest_bytes)
+        config = self.size_bytes - manifest_bytes - sum(layers.values())
+        found = {manifest: manifest_bytes, self.config_digest: config, **layers}
+        for other in self.others:
+            found |= other.blobs
+        return {self.digest: self.manifest_bytes, **found}
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """``os/architecture`` of each."""
+        return tuple(f"{one.os}/{one.architecture}" for one in (self, *self.others))
 
 
 def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
@@ -84,15 +97,34 @@ def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
         len(images) != 1
         or images[0] is not entries[0]
         or len(entries) > 2
-        or images[0].get("mediaType") not in _MANIFESTS
+        or images[0].get("mediaType") not in (*MANIFESTS, *INDEXES)
     ):
         raise damaged(
             layout,
-            f"index.json names {len(entries)} entries, wanted is one image manifest, and after it "
-            "at most one index of what is attached to it",
+            f"index.json names {len(entries)} entries, wanted is one image, and after it at most "
+            "one index of what is attached to it",
             code,
         )
     entry = entries[0]
+    if entry["mediaType"] not in INDEXES:
+        return _describe(layout, entry, code)
+    listed = json.loads(small_blob(layout, entry, code)).get("manifests") or []
+    if not listed or any(one.get("mediaType") not in MANIFESTS for one in listed):
+        raise damaged(layout, f"the image's index {entry['digest']} names no images", code)
+    first, *rest = (_describe(layout, one, code) for one in listed)
+    return first.model_copy(
+        update={
+            "own": (first.digest, first.manifest_bytes),
+            "digest": entry["digest"],
+            "media_type": entry["mediaType"],
+            "manifest_bytes": entry["size"],
+            "others": tuple(rest),
+        }
+    )
+
+
+def _describe(layout: Path, entry: dict[str, Any], code: ExitCode) -> ImageFacts:
+    """The image of one architecture."""
     manifest = json.loads(small_blob(layout, entry, code))
     config = json.loads(small_blob(layout, manifest["config"], code))
     diff_ids = config.get("rootfs", {}).get("diff_ids", [])
@@ -151,12 +183,7 @@ def normalise(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
     """
     facts = describe(layout, code=code)
     remove_tree(layout / "ingest")
-    entry = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "platform": {"architecture": facts.architecture, "os": facts.os},
-    }
+    entry = _root(facts)
     try:
         (layout / "oci-layout").write_bytes(_LAYOUT_FILE)
         (layout / "index.json").write_bytes(_index(entry))
@@ -200,12 +227,7 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
     (dst / "blobs" / "sha256").mkdir(parents=True)
     for digest in facts.blobs:
         link_or_copy(blob_path(src, digest), blob_path(dst, digest))
-    entry: dict[str, Any] = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "platform": {"architecture": facts.architecture, "os": facts.os},
-    }
+    entry = _root(facts)
     if ref_name:
         entry["annotations"] = _names(ref_name)
     (dst / "oci-layout").write_bytes(_LAYOUT_FILE)
@@ -305,5 +327,17 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
     return entry
 
 
+def _root(facts: ImageFacts) -> dict[str, Any]:
+    """The image's entry in index.json; one for several architectures has no platform of its own."""
+    entry: dict[str, Any] = {
+        "mediaType": facts.media_type,
+        "digest": facts.digest,
+        "size": facts.manifest_bytes,
+    }
+    if facts.own is None:
+        entry["platform"] = {"architecture": facts.architecture, "os": facts.os}
+    return entry
+
+
 def _index(entry: dict[str, Any]) -> bytes:
-    return canonical_json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]})
+    return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]})
