@@ -20,13 +20,6 @@ class _Later(Stage[StageInputs, StageResult]):
         raise RelforgeError(f"{self.name} cannot run", code=ExitCode.BUG)
 
 
-class Sbom(_Later):
-    """The bill of materials of the image."""
-
-    name = "sbom"
-    title = "bill of materials"
-
-
 class Scan(_Later):
     """The look for secrets and undeclared sealed content before a publish."""
 
