@@ -108,7 +108,7 @@ def search_file(path: str, stream: IO[bytes], size: int, found: Found) -> None:
     """Searches a file, and what is in it where it is an archive."""
     head = stream.read(_HEAD)
     if not _is_archive(head):
-        found.file(path, _Joined(head, stream), size)
+        found.file(path, cast("IO[bytes]", _Joined(head, stream)), size)
         return
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
         copy.write(head)
@@ -145,22 +145,21 @@ def _search_archive(path: str, head: bytes, file: IO[bytes], found: Found) -> No
     with _unpacked(head, file) as plain:
         buffered = io.BufferedReader(cast("io.RawIOBase", plain), _HEAD)
         if buffered.peek(_HEAD)[257:262] != b"ustar":
-            spool = cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
-            with spool:
+            with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
                 size = 0
                 while block := buffered.read(BLOCK):
                     if not left.takes(len(block)):
                         break
                     size += spool.write(block)
                 spool.seek(0)
-                found.file(f"{path}!", spool, size)
+                found.file(f"{path}!", cast("IO[bytes]", spool), size)
             return
-        with _tar(cast("IO[bytes]", buffered)) as archive:
-            for member in archive:
-                if member.isreg() and left.takes(member.size):
-                    content = archive.extractfile(member)
+        with _tar(buffered) as inner:
+            for one in inner:
+                if one.isreg() and left.takes(one.size):
+                    content = inner.extractfile(one)
                     assert content is not None
-                    found.file(f"{path}!{member.name}", content, member.size)
+                    found.file(f"{path}!{one.name}", content, one.size)
 
 
 class _Limit:
@@ -198,18 +197,18 @@ def _unpacked(head: bytes, stream: IO[bytes] | io.BufferedReader) -> Iterator[IO
     if head.startswith(_ZSTD):
         decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31)
         with decoder.stream_reader(stream, read_size=1 << 20, read_across_frames=True) as plain:
-            yield cast("IO[bytes]", plain)
+            yield plain
     elif head.startswith(_GZIP):
         with gzip.GzipFile(fileobj=stream, mode="rb") as plain_gzip:
             yield cast("IO[bytes]", plain_gzip)
     elif head.startswith(_BZIP2):
         with bz2.BZ2File(cast("IO[bytes]", stream)) as plain_bz2:
-            yield cast("IO[bytes]", plain_bz2)
+            yield plain_bz2
     elif head.startswith(_XZ):
         with lzma.LZMAFile(cast("IO[bytes]", stream)) as plain_xz:
-            yield cast("IO[bytes]", plain_xz)
+            yield plain_xz
     else:
-        yield cast("IO[bytes]", stream)
+        yield stream
 
 
 def _unreadable(blob: Path, digest: str, why: str) -> RelforgeError:

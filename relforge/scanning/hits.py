@@ -7,8 +7,8 @@ from typing import Literal
 from relforge.frozen import Frozen
 
 Kind = Literal[
-    "secret", "private-key", "known-value", "credential-file", "sealed", "home-path", "host", "word",
-    "leftover",
+    "secret", "private-key", "known-value", "credential-file", "sealed", "home-path", "host",
+    "word", "leftover",
 ]  # fmt: skip
 
 
@@ -73,7 +73,7 @@ class LayerReport(Frozen):
 
 
 class ContentReport(Frozen):
-    """``content-scan.json`` (``relforge.content-scan/1``): the same for the same content and policy.
+    """``content-scan.json`` (``relforge.content-scan/1``): the same for one content and policy.
 
     ``detectors`` are the programs that recognise things, by name and version; ``looked_for`` says
     how many values of this site were compared, by where they are configured, never which.

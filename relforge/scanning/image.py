@@ -10,18 +10,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from relforge.engine.layout import ImageFacts, LayerFacts, blob_path, describe
+from relforge.engine.blobs import blob_path
+from relforge.engine.layout import ImageFacts, LayerFacts, describe
 from relforge.errors import ExitCode
 from relforge.files import write_atomic
 from relforge.scanning.archives import search_layer
 from relforge.scanning.hits import Hit, LayerReport, Searched
 from relforge.scanning.seeking import Finder, Found
 
-_SECRET_NAME = r"[A-Z0-9_]*(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|API_?KEY|ACCESS_KEY)(?:_[A-Z]+)?"
-_VARIABLE = re.compile(rf"({_SECRET_NAME})=(.*)", re.IGNORECASE | re.DOTALL)
+_WORDS = "TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|API_?KEY|ACCESS_KEY"
+_NAME = rf"[A-Z0-9_]*(?:{_WORDS})(?:_[A-Z]+)?"
+_VARIABLE = re.compile(rf"({_NAME})=(.*)", re.IGNORECASE | re.DOTALL)
 # BuildKit writes the build arguments that a step saw in front of it.
 _ARGUMENTS = re.compile(r"(?:RUN )?\|\d+ (?P<arguments>.*?)(?= /bin/| sh | bash |$)", re.DOTALL)
-_ASSIGNED = re.compile(rf"(?:^|\s)({_SECRET_NAME})=(\S+)", re.IGNORECASE)
+_ASSIGNED = re.compile(rf"(?:^|\s)({_NAME})=(\S+)", re.IGNORECASE)
 _NO_VALUE = re.compile(r"|[\"']{2}|[\"']?\$.*|none|false|true|0|1|/.*", re.IGNORECASE | re.DOTALL)
 
 
@@ -85,7 +87,7 @@ def search_config(layout: Path, finder: Finder, facts: ImageFacts) -> Searched:
     config = json.loads(blob_path(layout, facts.config_digest).read_bytes())
     found.files = 2
     for where, value in (*_texts("manifest", manifest), *_texts("config", config)):
-        found.bytes += len(value)
+        found.size += len(value)
         found.text(where, value.encode())
         for name in _variables(where, value):
             found.note("secret", "variable", f"a value of the variable {name}", where)

@@ -30,7 +30,9 @@ from relforge.scanning.rules import Rule
 from relforge.scanning.urls import URL_LOGIN
 
 _LONGEST = 1024
-_EXAMPLE = re.compile(r"example|sample|placeholder|dummy|redacted|changeme|your[_-]?", re.IGNORECASE)
+_EXAMPLE = re.compile(
+    r"example|sample|placeholder|dummy|redacted|changeme|your[_-]?", re.IGNORECASE
+)
 _RUN = re.compile(r"(.)\1{6}|0123456789|1234567890|abcdefghij", re.IGNORECASE)
 
 

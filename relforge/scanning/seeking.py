@@ -41,7 +41,7 @@ class Found:
     lines_needed: int = 3
     """Lines of sealed source in one file that make it a copy of it."""
     files: int = 0
-    bytes: int = 0
+    size: int = 0
     archives: int = 0
     _hits: dict[tuple[str, ...], Hit] = field(default_factory=dict)
     _let: dict[tuple[Kind, str, str, str], int] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Found:
         """The result, in an order that content alone decides."""
         return Searched(
             files=self.files,
-            bytes=self.bytes,
+            bytes=self.size,
             archives=self.archives,
             hits=tuple(sorted(self._hits.values(), key=lambda h: (h.path, h.line or 0, h.rule))),
             let=tuple(
@@ -69,7 +69,7 @@ class Found:
         self, kind: Kind, rule: str, what: str, path: str, *, line: int | None = None,
         final: bool = False,
     ) -> None:  # fmt: skip
-        """A hit, or what is let through when a pattern of the policy or a built-in one allows it."""
+        """A hit, or what is let through where the policy or a built-in pattern allows it."""
         reason = None if final else _allowed(self.finder.policy, kind, path)
         if reason is not None:
             key = (kind, rule, path, reason)
@@ -106,7 +106,7 @@ class Found:
     def file(self, path: str, stream: IO[bytes], size: int) -> None:
         """Searches one file. ``path`` is as in the archive, without a slash in front."""
         self.files += 1
-        self.bytes += size
+        self.size += size
         shown = f"/{path}"
         inside = path.rpartition("!")[2].lstrip("/")
         if (left := names.leftover(inside)) is not None and size:

@@ -18,12 +18,14 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from relforge import redact
 from relforge.files import write_atomic
 from relforge.frozen import canonical_json
+from relforge.manifest.publishing import ContentPolicy
 from relforge.manifest.site import Site
 from relforge.scanning.rules import Rule
 
@@ -57,11 +59,16 @@ class Values:
             if (forms := {form for value in values for form in _forms(value)})
         )  # fmt: skip
 
-    def fingerprint(self, home: Path, *, whole: bool) -> str:
-        """Stands for the values of the site, or with ``whole`` for all of them."""
+    def fingerprint(self, home: Path, policy: ContentPolicy, *, whole: bool) -> str:
+        """Stands for the values of the site, or with ``whole`` for all of them, and the policy."""
         known = {**(self.of_host if whole else {}), **self.of_site}
-        data = canonical_json({name: sorted(values) for name, values in known.items()})
-        return hashlib.scrypt(data, salt=_salt(home), n=1 << 14, r=8, p=1, dklen=16).hex()
+        values = {name: sorted(found) for name, found in known.items()}
+        return _stands_for(canonical_json({"values": values, "policy": policy}), _salt(home))
+
+
+@lru_cache(maxsize=16)
+def _stands_for(data: bytes, salt: bytes) -> str:
+    return hashlib.scrypt(data, salt=salt, n=1 << 14, r=8, p=1, dklen=16).hex()
 
 
 def values_of(site: Site, environment: dict[str, str], person: Path) -> Values:
@@ -108,9 +115,14 @@ def _of_host(
     config = site.engine.config_dir or Path(environment.get("DOCKER_CONFIG") or person / ".docker")
     yield "docker's config.json", _docker(config / "config.json")
     yield ".netrc", _netrc(Path(environment.get("NETRC") or person / ".netrc"))
-    yield ".git-credentials", {
-        value for line in _lines(person / ".git-credentials", shortest=0) for value in _of_url(line)
-    }
+    yield (
+        ".git-credentials",
+        {
+            value
+            for line in _lines(person / ".git-credentials", shortest=0)
+            for value in _of_url(line)
+        },
+    )
     cache = Path(environment.get("HF_HOME") or person / ".cache" / "huggingface")
     yield "Hugging Face's token", _lines(cache / "token")
     yield "what was registered for redaction", {v for v in redact.values() if _random(v)}

@@ -28,8 +28,8 @@ def _host(host: bytes) -> Rule:
             return False
         return longer.match(data, at + len(host)) is None
 
-    name = host.decode()
-    return Rule("host", name, f"the host name {name} or one below it", (host,), confirm, True)
+    what = f"the host name {host.decode()} or one below it"
+    return Rule("host", "denied-host", what, (host,), confirm, True)
 
 
 def _word(word: str) -> Rule:
@@ -42,4 +42,6 @@ def _word(word: str) -> Rule:
         before = at > 0 and inside.match(data, at - 1) and inside.match(text)
         return not before and not (inside.match(text[-1:]) and inside.match(data, end))
 
-    return Rule("word", word, f"the word {word!r} of the deny list", (text,), confirm, True)
+    return Rule(
+        "word", "denied-word", f"the word {word!r} of the deny list", (text,), confirm, True
+    )

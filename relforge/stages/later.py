@@ -27,13 +27,6 @@ class Sbom(_Later):
     title = "bill of materials"
 
 
-class Scan(_Later):
-    """The look for secrets and undeclared sealed content before a publish."""
-
-    name = "scan"
-    title = "content scan"
-
-
 class Sign(_Later):
     """Signed attestations beside the image."""
 
