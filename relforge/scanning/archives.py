@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import re
 import tarfile
 import tempfile
 import zipfile
@@ -23,7 +24,7 @@ from typing import IO, cast
 import zstandard
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.scanning.seeking import BLOCK, Found
+from relforge.scanning.seeking import Found
 
 _HEAD = 264
 _DEEPEST_BYTES = 8 << 30
@@ -36,6 +37,8 @@ _BROKEN = (
     OSError, EOFError, NotImplementedError, RuntimeError,
 )  # fmt: skip
 _IN_MEMORY = 64 << 20
+_PIECE = 1 << 20
+_GIT_OBJECT = re.compile(r"(?:.*/)?objects/[0-9a-f]{2}/(?:[0-9a-f]{38}|[0-9a-f]{62})")
 
 
 class _Checked(io.RawIOBase):
@@ -107,12 +110,12 @@ def _members(archive: tarfile.TarFile, found: Found) -> None:
 def search_file(path: str, stream: IO[bytes], size: int, found: Found) -> None:
     """Searches a file, and what is in it where it is an archive."""
     head = stream.read(_HEAD)
-    if not _is_archive(head):
+    if not _is_archive(path, head):
         found.file(path, cast("IO[bytes]", _Joined(head, stream)), size)
         return
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
         copy.write(head)
-        while block := stream.read(BLOCK):
+        while block := stream.read(_PIECE):
             copy.write(block)
         copy.seek(0)
         found.archives += 1
@@ -125,8 +128,13 @@ def search_file(path: str, stream: IO[bytes], size: int, found: Found) -> None:
         found.file(path, cast("IO[bytes]", copy), size)
 
 
-def _is_archive(head: bytes) -> bool:
-    return head.startswith((*_PACKED, _ZIP)) or head[257:262] == b"ustar"
+def _is_archive(path: str, head: bytes) -> bool:
+    known = head.startswith((*_PACKED, _ZIP)) or head[257:262] == b"ustar"
+    return known or _is_git_object(path, head)
+
+
+def _is_git_object(path: str, head: bytes) -> bool:
+    return head.startswith(b"x") and _GIT_OBJECT.fullmatch(path) is not None
 
 
 def _search_archive(path: str, head: bytes, file: IO[bytes], found: Found) -> None:
@@ -142,17 +150,28 @@ def _search_archive(path: str, head: bytes, file: IO[bytes], found: Found) -> No
                 with archive.open(entry) as member:
                     found.file(f"{path}!{entry.filename}", member, entry.file_size)
         return
+    if _is_git_object(path, head):
+        decoder = zlib.decompressobj()
+        content = decoder.decompress(file.read(), 4 * _IN_MEMORY)
+        found.file(f"{path}!", io.BytesIO(content), len(content))
+        return
     with _unpacked(head, file) as plain:
-        buffered = io.BufferedReader(cast("io.RawIOBase", plain), _HEAD)
+        _search_packed(path, plain, left, found)
+
+
+def _search_packed(path: str, plain: IO[bytes], left: _Limit, found: Found) -> None:
+    buffered = io.BufferedReader(cast("io.RawIOBase", plain), _HEAD)
+    try:
         if buffered.peek(_HEAD)[257:262] != b"ustar":
             with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
                 size = 0
-                while block := buffered.read(BLOCK):
-                    if not left.takes(len(block)):
-                        break
-                    size += spool.write(block)
-                spool.seek(0)
-                found.file(f"{path}!", cast("IO[bytes]", spool), size)
+                try:
+                    while (block := buffered.read(_PIECE)) and left.takes(len(block)):
+                        size += spool.write(block)
+                finally:
+                    # Of a file that is cut short what could be read counts.
+                    spool.seek(0)
+                    found.file(f"{path}!", cast("IO[bytes]", spool), size)
             return
         with _tar(buffered) as inner:
             for one in inner:
@@ -160,6 +179,8 @@ def _search_archive(path: str, head: bytes, file: IO[bytes], found: Found) -> No
                     content = inner.extractfile(one)
                     assert content is not None
                     found.file(f"{path}!{one.name}", content, one.size)
+    finally:
+        buffered.detach()  # else it closes what others still read
 
 
 class _Limit:
@@ -196,16 +217,18 @@ def _unpacked(head: bytes, stream: IO[bytes] | io.BufferedReader) -> Iterator[IO
     """The content of a compressed stream, or the stream as it is."""
     if head.startswith(_ZSTD):
         decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        with decoder.stream_reader(stream, read_size=1 << 20, read_across_frames=True) as plain:
+        with decoder.stream_reader(
+            stream, read_size=1 << 20, read_across_frames=True, closefd=False
+        ) as plain:
             yield plain
     elif head.startswith(_GZIP):
         with gzip.GzipFile(fileobj=stream, mode="rb") as plain_gzip:
             yield cast("IO[bytes]", plain_gzip)
     elif head.startswith(_BZIP2):
-        with bz2.BZ2File(cast("IO[bytes]", stream)) as plain_bz2:
+        with bz2.BZ2File(stream) as plain_bz2:
             yield plain_bz2
     elif head.startswith(_XZ):
-        with lzma.LZMAFile(cast("IO[bytes]", stream)) as plain_xz:
+        with lzma.LZMAFile(stream) as plain_xz:
             yield plain_xz
     else:
         yield stream

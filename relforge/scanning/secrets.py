@@ -1,10 +1,11 @@
 """Tokens and passwords by their well-known formats.
 
 Most formats are those of the library detect-secrets (its plugins' expressions); the others are
-documented by those who hand out the tokens: Hugging Face (``hf_``), GitLab (``glpat-``), Docker Hub
-(``dckr_pat_``), PyPI (macaroons, ``pypi-AgE``), Google (``AIza``), OpenAI and Anthropic (``sk-``),
-GitHub's fine-grained ones (``github_pat_``), ModelScope (``ms-`` and a UUID). Nothing is guessed
-from entropy: what has no form of its own is found by value (``values.py``).
+documented by those who hand out the tokens: Hugging Face (``hf_``), Artifactory (``AKC``), GitLab
+(``glpat-``), Docker Hub (``dckr_pat_``), PyPI (macaroons, ``pypi-AgE``), Google (``AIza``), OpenAI
+and Anthropic (``sk-``), GitHub's fine-grained ones (``github_pat_``), ModelScope (``ms-`` and a
+UUID). Nothing is guessed from entropy: what has no form of its own is found by value
+(``values.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from detect_secrets.plugins.artifactory import ArtifactoryDetector
 from detect_secrets.plugins.aws import AWSKeyDetector
 from detect_secrets.plugins.azure_storage_key import AzureStorageKeyDetector
 from detect_secrets.plugins.github_token import GitHubTokenDetector
@@ -52,24 +52,29 @@ def _format(
     anchors: Iterable[bytes],
     patterns: Iterable[re.Pattern[str]],
     *,
-    before: int = 0,
     accept: Callable[[str], bool] = lambda _token: True,
 ) -> Rule:
-    """A rule of expressions; their match covers the anchor or stands behind ``before`` bytes."""
+    """A rule of expressions whose match begins with an anchor."""
     known = tuple(patterns)
+    # In bytecode what follows a text may be a letter, too: there an end is no sign of anything.
+    within = tuple(re.compile(_END.sub("", p.pattern), p.flags) for p in known)
 
     def confirm(data: bytes, at: int) -> bool:
-        start = max(0, at - before)
-        # Latin-1 keeps every byte one character.
-        window = data[start : at + _LONGEST].decode("latin-1")
-        for pattern in known:
-            for found in pattern.finditer(window):
+        # Latin-1 keeps every byte one character. What is before the anchor is no part of it: in
+        # bytecode that is the length of the text, which may be a letter.
+        window = data[at : at + _LONGEST].decode("latin-1")
+        binary = _CONTROL.search(data, max(0, at - 64), at + 256) is not None
+        for pattern in within if binary else known:
+            if (found := pattern.match(window)) is not None:
                 token = found.group(found.lastindex or 0)
-                if found.start() <= at - start < found.end():
-                    return not _placeholder(token) and accept(token)
+                return not _placeholder(token) and accept(token)
         return False
 
     return Rule("secret", name, what, tuple(anchors), confirm)
+
+
+_END = re.compile(r"\\b$|\(\?!\[A-Za-z0-9_\]\)$")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
 def _patterns(plugin: Any) -> tuple[re.Pattern[str], ...]:
@@ -107,13 +112,10 @@ def _claims(token: str) -> bool:
 
 _REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 _AWS_KEY_ID = _patterns(AWSKeyDetector())[0]
-_ARTIFACTORY_KEY = _patterns(ArtifactoryDetector())[0]
 
 _OF_LIBRARY = (
     _format("aws-access-key", "an AWS access key",
             (b"AKIA", b"ASIA", b"ABIA", b"ACCA"), [_AWS_KEY_ID]),
-    _format("artifactory-key", "an Artifactory API key", [b"AKC"], [_ARTIFACTORY_KEY],
-            before=1, accept=lambda token: len(token) > 60),
     _format("azure-storage-key", "an Azure storage key", [b"AccountKey="],
             [re.compile("AccountKey=" + p.pattern) for p in _patterns(AzureStorageKeyDetector())]),
     _format("github-token", "a GitHub token", (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"),
@@ -133,6 +135,7 @@ _OF_LIBRARY = (
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _OWN = (
+    _own("artifactory-key", "an Artifactory API key", "AKC", r"[A-Za-z0-9]{64,80}"),
     _own("huggingface-token", "a Hugging Face token", "hf_", r"[A-Za-z0-9]{34}"),
     _own("modelscope-token", "a ModelScope token", "ms-", _UUID),
     _own("github-token", "a GitHub token", "github_pat_", r"[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
