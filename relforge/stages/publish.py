@@ -15,8 +15,8 @@ from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageRes
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
 from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.scan import ScanResult
 from relforge.stages.smoke import SmokeResult
-from relforge.stages.unpatch import UnpatchResult
 from relforge.stages.weights import WeightsResult
 
 if TYPE_CHECKING:
@@ -94,7 +94,6 @@ class Publish(Stage[PublishInputs, PublishResult]):
         card = cast(CardResult, job.upstream["card"])
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
         tag = f"{env.release}-{build.image_digest.removeprefix('sha256:')[:12]}"
-        _require_shippable(job)
         repository = None
         if job.inputs.registry is not None:
             repository = Repository.parse(job.inputs.registry)
@@ -104,6 +103,8 @@ class Publish(Stage[PublishInputs, PublishResult]):
             for files in evidence_of(job.upstream).values()
             for name, output in files.items()
         }
+        cards = {name: output.path for name, output in card.files().items()}
+        _require_scanned(job, {**cards, **{f"evidence/{n}": p for n, p in evidence.items()}})
         # The registry first: a folder whose card names an image that is not there helps nobody.
         pushed = None
         if repository is not None:
@@ -124,7 +125,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
         attachments = tuple(attachments_of(image, attested, job.upstream.get("sbom")))
         done = publish_folder(
             build.layout,
-            cards={name: output.path for name, output in card.files().items()},
+            cards=cards,
             evidence=evidence,
             weights=_local_weights(job),
             record=None,
@@ -180,19 +181,30 @@ def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
     return {name: fetched.folder / name for name in job.inputs.local_weights}
 
 
-def _require_shippable(job: Job[PublishInputs]) -> None:
-    """Nothing looks into the layers yet, so only what may be shipped whole is published."""
-    unpatch = job.upstream.get("unpatch")
-    sets = unpatch.sets if isinstance(unpatch, UnpatchResult) else ()
-    kept_back = [s.name for s in sets if s.sealed and s.ships != "python"]
-    if kept_back:
+def _require_scanned(job: Job[PublishInputs], files: dict[str, Path]) -> None:
+    """The layers passed the scan as this very image, and cards and evidence have nothing either."""
+    from relforge.scanning.files import search_files
+    from relforge.scanning.folder import require_none
+    from relforge.scanning.looking import LookedFor
+    from relforge.scanning.seeking import Finder
+
+    env = job.env
+    build = cast(BuildResult, job.upstream["build"])
+    scan = cast("ScanResult | None", job.upstream.get("scan"))
+    if scan is None or scan.verdict != "pass" or scan.image_digest != build.image_digest:
         raise RelforgeError(
-            f"{job.env.release} is not published: {', '.join(kept_back)} may not be shipped whole",
-            code=ExitCode.PUBLISH,
-            why="its sealed sources declare ships: none or binaries, and relforge has no scan of "
-            "the image's layers yet that could show that it keeps to that",
-            hint="agree with the signer on ships: python, or publish by hand",
+            f"{env.release} is not published: the content scan did not pass on this image",
+            code=ExitCode.GATE,
+            why="nothing shows that the image holds no secret, and no sealed source that may not "
+            "be shipped"
+            if scan is None
+            else scan.reason,
+            hint=f"relforge release --release {env.release}; a release that skips `scan` is not "
+            "published",
         )
+    looked_for = LookedFor(env.site, env.home, env.project_roots)
+    found = search_files(files, Finder(looked_for.searcher, looked_for.policy))
+    require_none(found.hits, name=env.release)
 
 
 def _require_gates(release: str, smoke: SmokeResult, evaluation: EvaluateResult | None) -> None:
