@@ -5,6 +5,7 @@
     dist/<release>/
       image/         OCI image layout; the index names it by the release's tag
       README.md      the card, with README_zh.md and .eval_results/ beside it
+      cards/         the same card with the head that another hub reads (cards/modelscope/)
       weights/       of a model that lies in the project itself
       evidence/      the files that the card quotes
       release.json   the release record, where there is one

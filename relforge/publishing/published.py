@@ -14,6 +14,8 @@ from relforge.errors import ExitCode, RelforgeError
 CONTENTS = "contents.json"
 RECORD = "release.json"
 IMAGE = "image"
+HUB_CARDS = "cards/"
+"""Cards with the heads of other hubs than Hugging Face, in a folder for each hub."""
 
 
 @dataclass(frozen=True)
