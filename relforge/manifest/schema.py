@@ -31,6 +31,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.publishing.verify import VerifyReport
+    from relforge.rebuilding.model import RebuildOutput
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput
 
@@ -56,6 +57,7 @@ def models() -> dict[str, type[Frozen]]:
         "tune-output": TuneOutput,
         "card-output": CardsOutput,
         "verify-output": VerifyReport,
+        "rebuild-output": RebuildOutput,
     }
 
 
