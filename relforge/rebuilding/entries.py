@@ -12,7 +12,7 @@ import hashlib
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple, cast
 
@@ -63,38 +63,34 @@ class Entry(NamedTuple):
 
 
 class Layer:
-    """An opened layer: ``entries`` once, then ``diff_id``. ``name`` is for messages."""
+    """An opened layer: ``members`` or ``entries`` once, then ``diff_id``."""
 
-    def __init__(self, blob: IO[bytes], name: str, cancel: CancelToken | None = None) -> None:
-        self._name = name
+    def __init__(self, blob: IO[bytes], cancel: CancelToken | None) -> None:
         self._cancel = cancel
         self._hashed = _Hashed(_unpacked(blob))
 
     def members(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
         """Each entry with its content, where it is a file; that must be read before the next one.
 
-        An ``Entry``'s ``sha256`` is empty here. Raises RelforgeError (BUILD) for a damaged layer.
+        An ``Entry``'s ``sha256`` is empty here.
         """
-        try:
-            # Raw bytes of names survive as surrogates.
-            with tarfile.open(
-                fileobj=cast("IO[bytes]", self._hashed),
-                mode="r|",
-                bufsize=_CHUNK,
-                errors="surrogateescape",
-            ) as tar:
-                for member in tar:
-                    if self._cancel is not None:
-                        self._cancel.check()
-                    content = tar.extractfile(member) if member.isreg() else None
-                    yield _entry(member), content
-                    # tarfile keeps every member it has seen.
-                    tar.members = []  # type: ignore[attr-defined]
-        except (tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-            raise self._damaged(str(error)) from error
+        # Raw bytes of names survive as surrogates.
+        with tarfile.open(
+            fileobj=cast("IO[bytes]", self._hashed),
+            mode="r|",
+            bufsize=_CHUNK,
+            errors="surrogateescape",
+        ) as tar:
+            for member in tar:
+                if self._cancel is not None:
+                    self._cancel.check()
+                content = tar.extractfile(member) if member.isreg() else None
+                yield _entry(member), content
+                # tarfile keeps every member it has seen.
+                tar.members = []  # type: ignore[attr-defined]
 
     def entries(self) -> Iterator[Entry]:
-        """Each entry, its content hashed. Raises what ``members`` raises."""
+        """Each entry, its content hashed."""
         for entry, content in self.members():
             if content is None:
                 yield entry
@@ -106,29 +102,31 @@ class Layer:
 
     def diff_id(self) -> str:
         """The digest of the unpacked tar, ``sha256:<hex>``; reads what is left of it."""
-        try:
-            while self._hashed.read(_CHUNK):
-                if self._cancel is not None:
-                    self._cancel.check()
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-            raise self._damaged(str(error)) from error
+        while self._hashed.read(_CHUNK):
+            if self._cancel is not None:
+                self._cancel.check()
         return f"sha256:{self._hashed.digest.hexdigest()}"
-
-    def _damaged(self, why: str) -> RelforgeError:
-        return RelforgeError(
-            "a layer cannot be read",
-            code=ExitCode.BUILD,
-            where=self._name,
-            why=why or "it ends too early",
-            hint="the image is damaged: have it again from where it came, or build it again",
-        )
 
 
 @contextmanager
-def opened(blob: IO[bytes], name: str, cancel: CancelToken | None = None) -> Iterator[Layer]:
-    """A layer that is closed again."""
-    with blob:
-        yield Layer(blob, name, cancel)
+def opened(
+    open_blob: Callable[[], IO[bytes]], name: str, cancel: CancelToken | None = None
+) -> Iterator[Layer]:
+    """A layer that is closed again; ``name`` is for messages.
+
+    Whatever goes wrong with reading it inside the block is a RelforgeError (BUILD): damaged.
+    """
+    try:
+        with open_blob() as blob:
+            yield Layer(blob, cancel)
+    except (tarfile.TarError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise RelforgeError(
+            "a layer cannot be read",
+            code=ExitCode.BUILD,
+            where=name,
+            why=str(error) or "it ends too early",
+            hint="the image is damaged: have it again from where it came, or build it again",
+        ) from error
 
 
 def compression(blob: IO[bytes]) -> str:
@@ -181,25 +179,32 @@ def _unpacked(blob: IO[bytes]) -> IO[bytes]:
 
 
 def _entry(member: tarfile.TarInfo) -> Entry:
-    pax: Mapping[str, str] = member.pax_headers
+    pax: Mapping[str, str] = {_shown(key): _shown(v) for key, v in member.pax_headers.items()}
+    named = {k.removeprefix(_XATTR): v for k, v in pax.items() if k.startswith(_XATTR)}
+    others = pax.keys() - _KNOWN_PAX - {_XATTR + name for name in named}
     return Entry(
-        path="/" + member.name.removeprefix("./").strip("/"),
+        path="/" + _shown(member.name.removeprefix("./").strip("/")),
         type=_TYPES.get(member.type, f"type {member.type!r}"),
         mode=member.mode,
         uid=member.uid,
         gid=member.gid,
-        names=(member.uname, member.gname),
+        names=(_shown(member.uname), _shown(member.gname)),
         mtime_s=float(member.mtime),
         size_bytes=member.size if member.isreg() else 0,
-        link=member.linkname,
+        link=_shown(member.linkname),
         device=(member.devmajor, member.devminor) if member.isdev() else (0, 0),
         sha256=b"",
-        xattrs=tuple(
-            sorted((k.removeprefix(_XATTR), v) for k, v in pax.items() if k.startswith(_XATTR))
-        ),
-        headers=tuple(
-            sorted(
-                (k, v) for k, v in pax.items() if not k.startswith(_XATTR) and k not in _KNOWN_PAX
-            )
-        ),
+        xattrs=tuple(sorted(named.items())),
+        headers=tuple(sorted((key, pax[key]) for key in others)),
+    )
+
+
+def _shown(text: str) -> str:
+    """Text that can be printed and written as JSON: bytes that are no UTF-8, escapes and the like
+    become backslash sequences."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for c in text
     )

@@ -50,7 +50,7 @@ def compare_files(
     Raises RelforgeError (BUILD) when one cannot be read.
     """
     result = FilesCompared()
-    with opened(first(), names[0], cancel) as layer:
+    with opened(first, names[0], cancel) as layer:
         left = dict(_numbered(layer.entries()))
         result.first_diff_id = layer.diff_id()
     found: list[FileDifference] = []
@@ -63,7 +63,7 @@ def compare_files(
             found.append(FileDifference(path=path, kinds=kinds, detail=detail))
 
     seen: set[tuple[str, int]] = set()
-    with opened(second(), names[1], cancel) as layer:
+    with opened(second, names[1], cancel) as layer:
         for key, entry in _numbered(layer.entries()):
             before = left.get(key)
             if before is None:
@@ -176,7 +176,7 @@ def _contents(
     source: Callable[[], IO[bytes]], wanted: set[str], name: str, cancel: CancelToken | None
 ) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    with opened(source(), name, cancel) as layer:
+    with opened(source, name, cancel) as layer:
         for entry, content in layer.members():
             if entry.path in wanted and content is not None and entry.size_bytes <= HINT_BYTES:
                 found[entry.path] = content.read()

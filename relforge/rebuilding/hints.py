@@ -67,11 +67,11 @@ def _zip(first: bytes, second: bytes) -> str | None:
     names = [[member.filename for member in members] for members in (one, other)]
     if sorted(names[0]) != sorted(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1])) or sorted(names[0])
-        return f"other members of a zip: {_cut(odd[0])}"
+        return f"other members of a zip: {_cut(odd[0])!r}"
     by_name = {member.filename: member for member in other}
     changed = [m.filename for m in one if m.CRC != by_name[m.filename].CRC]
     if changed:
-        return f"content of {len(changed)} members of a zip: {_cut(changed[0])}"
+        return f"content of {len(changed)} members of a zip: {_cut(changed[0])!r}"
     times = sum(m.date_time != by_name[m.filename].date_time for m in one)
     if times:
         return f"times of {times} members of a zip"
