@@ -100,7 +100,7 @@ def run_one(
         Store(place.home),
         until=until,
     )
-    _ask_for_passphrases(plan, place)
+    ask_for_passphrases(plan, place)
     listener = make_listener()
     # As it was typed: with its project, site, keys and registry it can be typed again.
     command = shlex.join(["relforge", *sys.argv[1:]])
@@ -148,7 +148,7 @@ def _seal(folder: Path, results: Mapping[str, StageResult], site: Site) -> None:
     )
 
 
-def _ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
+def ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
     """Before anything runs, and only where it will be needed: later the screen is the stages'."""
     looks = plan.inputs.get("preflight")
     if not isinstance(looks, PreflightInputs):

@@ -32,6 +32,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.publishing.verify import VerifyReport
+    from relforge.rebuilding.model import RebuildOutput
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput
 
@@ -58,6 +59,7 @@ def models() -> dict[str, type[Frozen]]:
         "card-output": CardsOutput,
         "verify-output": VerifyReport,
         "notes-output": Notes,
+        "rebuild-output": RebuildOutput,
     }
 
 
