@@ -34,7 +34,6 @@ class PublishInputs(StageInputs):
     card_key: str
     local_weights: dict[str, str]
     """The hash of each file of a model that lies in the project; other models have a hub."""
-    registry: str | None
 
 
 class PublishResult(StageResult):
@@ -42,12 +41,10 @@ class PublishResult(StageResult):
 
     folder: Path
     image_digest: str
-    pushed: str | None
-    """``HOST/NAME@sha256:...`` as read back from the registry."""
 
 
 class Publish(Stage[PublishInputs, PublishResult]):
-    """An OCI layout folder with card and evidence; with ``--registry`` also a push by digest."""
+    """An OCI layout folder with card and evidence; ``relforge promote`` and others send it on."""
 
     name = "publish"
     revision = 3
@@ -71,25 +68,17 @@ class Publish(Stage[PublishInputs, PublishResult]):
             attest_key=planning.keys.get("attest"),
             card_key=planning.key("card"),
             local_weights=weights.files if isinstance(weights, LocalWeights) else {},
-            registry=planning.subject.registry,
         )
 
     def run(self, job: Job[PublishInputs], ctx: StageContext) -> PublishResult:
-        from relforge.network import for_children
         from relforge.publishing.folder import publish_folder
-        from relforge.publishing.registry import Repository, push
 
         env = job.env
         build = cast(BuildResult, job.upstream["build"])
         smoke = cast(SmokeResult, job.upstream["smoke"])
         card = cast(CardResult, job.upstream["card"])
         evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
-        tag = f"{env.release}-{build.image_digest.removeprefix('sha256:')[:12]}"
         _require_shippable(job)
-        repository = None
-        if job.inputs.registry is not None:
-            repository = Repository.parse(job.inputs.registry)
-            _require_gates(env.release, smoke, evaluation)
         evidence = {
             "smoke.json": smoke.outputs[0].path,
             "server.log": smoke.outputs[1].path,
@@ -106,21 +95,6 @@ class Publish(Stage[PublishInputs, PublishResult]):
             if (result := job.upstream.get(stage)) is not None:
                 evidence |= result.evidence()
         evidence |= _logs(job, evidence)
-        # The registry first: a folder whose card names an image that is not there helps nobody.
-        pushed = None
-        if repository is not None:
-            with for_children(env.site) as network:
-                sent = push(
-                    build.layout,
-                    repository,
-                    tag=tag,
-                    image_name=build.image_name,
-                    site=env.site.engine,
-                    network=network,
-                    line=ctx.line,
-                    cancel=ctx.cancel,
-                )
-            pushed = sent.reference
         done = publish_folder(
             build.layout,
             cards={name: output.path for name, output in card.files().items()},
@@ -135,20 +109,16 @@ class Publish(Stage[PublishInputs, PublishResult]):
         return PublishResult(
             folder=done.path,
             image_digest=done.image_digest,
-            pushed=pushed,
             outputs=_stamps(done.path),
         )
 
     def unusable(self, result: PublishResult, subject: Subject) -> str | None:
         if subject.dist is not None and result.folder != subject.dist / subject.release.name:
             return f"was published to {result.folder}"
-        if subject.registry is not None:
-            # Only the registry knows what it has now; pushing what is there sends nothing.
-            return f"asks {subject.registry}"
         return None
 
     def outcome(self, result: PublishResult) -> str:
-        return f"{result.folder}" + (f", {result.pushed}" if result.pushed else "")
+        return str(result.folder)
 
 
 def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
@@ -192,24 +162,6 @@ def _require_shippable(job: Job[PublishInputs]) -> None:
             why="its sealed sources declare ships: none or binaries, and relforge has no scan of "
             "the image's layers yet that could show that it keeps to that",
             hint="agree with the signer on ships: python, or publish by hand",
-        )
-
-
-def _require_gates(release: str, smoke: SmokeResult, evaluation: EvaluateResult | None) -> None:
-    missing = [
-        name
-        for name, verdict in (
-            ("smoke", smoke.verdict),
-            ("evaluate", evaluation.verdict if evaluation else "not-run"),
-        )
-        if verdict != "pass"
-    ]
-    if missing:
-        raise RelforgeError(
-            f"{release} is not pushed: {', '.join(missing)} did not pass on this digest",
-            code=ExitCode.GATE,
-            why="a release tag only goes to an image whose gates passed",
-            hint=f"relforge release --release {release}",
         )
 
 
