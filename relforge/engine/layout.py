@@ -6,7 +6,6 @@ digest of an image is its manifest's; everything below it is checked by SHA-256 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -16,7 +15,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from relforge.cancel import CancelToken
-from relforge.errors import ExitCode, RelforgeError
+from relforge.engine.attached import is_attachments, read_attached
+from relforge.engine.blobs import (
+    altered,
+    blob_path,
+    check_size,
+    damaged,
+    hash_blob,
+    read_json,
+    small_blob,
+    sync_file,
+)
+from relforge.errors import ExitCode
 from relforge.files import cannot_write, remove_tree, sync_folder
 from relforge.frozen import Frozen, canonical_json
 from relforge.leftovers import REPLACED, owned_folder
@@ -26,7 +36,6 @@ _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-_CHUNK = 1 << 20
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -62,35 +71,39 @@ class ImageFacts(Frozen):
         return {self.digest: self.manifest_bytes, self.config_digest: config, **layers}
 
 
-def blob_path(layout: Path, digest: str) -> Path:
-    """Where a blob lies. ``digest`` is ``sha256:<hex>``."""
-    return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
-
-
 def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
     """Reads index, manifest and config (their hashes checked) and the layers' sizes.
 
     Raises RelforgeError with ``code`` when the folder is not a layout of exactly one image, or
     when a blob is missing, has another size or (manifest, config) another hash.
     """
-    index = _json(layout, layout / "index.json", code)
+    index = read_json(layout, layout / "index.json", code)
     entries = index.get("manifests") or []
-    if len(entries) != 1 or entries[0].get("mediaType") not in _MANIFESTS:
-        raise _damaged(
-            layout, f"index.json names {len(entries)} entries, wanted is one image manifest", code
+    images = [entry for entry in entries if not is_attachments(entry)]
+    if (
+        len(images) != 1
+        or images[0] is not entries[0]
+        or len(entries) > 2
+        or images[0].get("mediaType") not in _MANIFESTS
+    ):
+        raise damaged(
+            layout,
+            f"index.json names {len(entries)} entries, wanted is one image manifest, and after it "
+            "at most one index of what is attached to it",
+            code,
         )
     entry = entries[0]
-    manifest = json.loads(_small_blob(layout, entry, code))
-    config = json.loads(_small_blob(layout, manifest["config"], code))
+    manifest = json.loads(small_blob(layout, entry, code))
+    config = json.loads(small_blob(layout, manifest["config"], code))
     diff_ids = config.get("rootfs", {}).get("diff_ids", [])
     if len(diff_ids) != len(manifest["layers"]):
-        raise _damaged(layout, "manifest and config name different numbers of layers", code)
+        raise damaged(layout, "manifest and config name different numbers of layers", code)
     steps = [h.get("created_by", "") for h in config.get("history", []) if not h.get("empty_layer")]
     if len(steps) != len(diff_ids):
         steps = [""] * len(diff_ids)
     layers = []
     for layer, diff_id, step in zip(manifest["layers"], diff_ids, steps, strict=True):
-        _check_size(layout, layer, code)
+        check_size(layout, layer, code)
         layers.append(
             LayerFacts(
                 digest=layer["digest"],
@@ -118,12 +131,15 @@ def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
 def verify(
     layout: Path, *, code: ExitCode = ExitCode.BUILD, cancel: CancelToken | None = None
 ) -> ImageFacts:
-    """Like ``describe``, and hashes every blob. Raises RelforgeError naming the altered one."""
+    """Like ``describe``, and hashes every blob, also of what is attached to the image.
+
+    Raises RelforgeError naming the altered one.
+    """
     facts = describe(layout, code=code)
-    for digest in facts.blobs:
-        found = _sha256(blob_path(layout, digest), cancel)
+    for digest in {**facts.blobs, **read_attached(layout, code=code).blobs}:
+        found = hash_blob(blob_path(layout, digest), cancel)
         if found != digest:
-            raise _altered(layout, digest, found, code)
+            raise altered(layout, digest, found, code)
     return facts
 
 
@@ -150,7 +166,7 @@ def normalise(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
             if path not in wanted:
                 path.unlink()
         for path in (*wanted, layout / "oci-layout", layout / "index.json"):
-            _sync_file(path)
+            sync_file(path)
         for folder in (blobs, blobs.parent, layout):
             sync_folder(folder)
     except OSError as error:
@@ -161,7 +177,8 @@ def normalise(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
 def copy_layout(
     src: Path, dst: Path, *, ref_name: str | None = None, code: ExitCode = ExitCode.PUBLISH
 ) -> ImageFacts:
-    """Copies the image of one layout to a new folder, whole or not at all.
+    """Copies the image of one layout, without what is attached to it, to a new folder, whole or not
+    at all.
 
     Blobs become hard links where the file system allows it. ``ref_name`` is the tag, or the name
     with tag, that is written into the copy's index. An existing ``dst`` is replaced.
@@ -194,7 +211,7 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
     (dst / "oci-layout").write_bytes(_LAYOUT_FILE)
     (dst / "index.json").write_bytes(_index(entry))
     for name in ("oci-layout", "index.json"):
-        _sync_file(dst / name)
+        sync_file(dst / name)
     for folder in (dst / "blobs" / "sha256", dst / "blobs", dst):
         sync_folder(folder)
 
@@ -205,7 +222,7 @@ def link_or_copy(src: Path, dst: Path) -> None:
         os.link(src, dst)
     except OSError:
         shutil.copyfile(src, dst)
-        _sync_file(dst)
+        sync_file(dst)
 
 
 def replace_folder(work: Path, dst: Path) -> None:
@@ -290,66 +307,3 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
 
 def _index(entry: dict[str, Any]) -> bytes:
     return canonical_json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]})
-
-
-def _json(layout: Path, path: Path, code: ExitCode) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise _damaged(layout, f"{path.name} is missing", code) from None
-    except (OSError, ValueError) as error:
-        raise _damaged(layout, f"{path.name} cannot be read: {error}", code) from error
-    if not isinstance(value, dict):
-        raise _damaged(layout, f"{path.name} is not a JSON object", code)
-    return value
-
-
-def _check_size(layout: Path, descriptor: dict[str, Any], code: ExitCode) -> Path:
-    digest = str(descriptor["digest"])
-    path = blob_path(layout, digest)
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise _damaged(layout, f"blob {digest} is missing", code) from None
-    if size != descriptor["size"]:
-        raise _damaged(
-            layout, f"blob {digest} has {size} bytes instead of {descriptor['size']}", code
-        )
-    return path
-
-
-def _small_blob(layout: Path, descriptor: dict[str, Any], code: ExitCode) -> bytes:
-    data = _check_size(layout, descriptor, code).read_bytes()
-    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    if found != descriptor["digest"]:
-        raise _altered(layout, descriptor["digest"], found, code)
-    return data
-
-
-def _sha256(path: Path, cancel: CancelToken | None) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-            if cancel is not None:
-                cancel.check()
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def _altered(layout: Path, digest: str, found: str, code: ExitCode) -> RelforgeError:
-    return _damaged(layout, f"blob {digest} was altered: its content hashes to {found}", code)
-
-
-def _damaged(layout: Path, why: str, code: ExitCode) -> RelforgeError:
-    return RelforgeError(
-        "the image layout is damaged",
-        code=code,
-        where=str(layout),
-        why=why,
-        hint=f"delete {layout} and build again: the same inputs give the image anew",
-    )
