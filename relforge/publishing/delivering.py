@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.record import ReleaseOutput, ReleasesOutput
 from relforge.files import held_lock
@@ -200,9 +201,9 @@ def _failed(target: Target, step: Step, place: str, failed: RelforgeError) -> Ta
         step=step,
         place=place,
         state="failed",
-        error=": ".join(part for part in (failed.what, failed.why) if part),
-        where=failed.where,
-        hint=failed.hint,
+        error=redact.text(": ".join(part for part in (failed.what, failed.why) if part)),
+        where=failed.where and redact.text(failed.where),
+        hint=failed.hint and redact.text(failed.hint),
         exit_code=int(failed.code),
     )
 
