@@ -131,7 +131,6 @@ class Maker:
         inputs = PublishInputs(
             build_key="1", smoke_key="2", evaluate_key=None, bench_key=None, coverage_key=None,
             sbom_key="3", scan_key=None, attest_key="4", card_key="5", local_weights={},
-            registry=None,
         )  # fmt: skip
         job = self._job("publish", inputs, {**upstream, "card": written})
         return Publish().run(job, self._context("publish"))
