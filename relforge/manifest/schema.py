@@ -28,6 +28,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
     from relforge.manifest.translations import Translations
+    from relforge.oci.mirroring import MirrorReport
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.publishing.verify import VerifyReport
@@ -56,6 +57,7 @@ def models() -> dict[str, type[Frozen]]:
         "tune-output": TuneOutput,
         "card-output": CardsOutput,
         "verify-output": VerifyReport,
+        "mirror-output": MirrorReport,
     }
 
 
