@@ -16,7 +16,7 @@ from relforge.manifest.publishing import TarTarget as TarSpec
 from relforge.manifest.site import Site
 from relforge.oci.tar_store import TarStore
 from relforge.publishing.published import Published, read_published
-from relforge.publishing.target import Doing, Target
+from relforge.publishing.target import Doing, Step, Target
 from relforge.publishing.targets.folder import FolderTarget
 from relforge.publishing.targets.tar import TarTarget
 from tests.support.images import attachment
@@ -71,14 +71,15 @@ def test_people_see_it_after_promotion_alone(tmp_path: Path, kind: str) -> None:
 def test_again_nothing_is_written(tmp_path: Path, kind: str) -> None:
     release, shelf = released(tmp_path), tmp_path / "shelf"
     target = make(kind, shelf)
-    for step in ("candidate", "promote"):
+    steps: tuple[Step, ...] = ("candidate", "promote")
+    for step in steps:
         target.apply(release, step, Doing())
 
     def state() -> dict[str, tuple[int, int]]:
         return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in shelf.rglob("*")}
 
     before = state()
-    for step in ("candidate", "promote"):
+    for step in steps:
         assert target.plan(release, step).nothing
         assert target.apply(release, step, Doing()).sent_bytes == 0
     assert state() == before
