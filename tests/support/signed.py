@@ -64,10 +64,18 @@ class Maker:
     site: Site
 
     @classmethod
-    def at(cls, root: Path, *, kind: str | None = "ecdsa", key: Path | None = None) -> Maker:
+    def at(
+        cls,
+        root: Path,
+        *,
+        kind: str | None = "ecdsa",
+        key: Path | None = None,
+        passphrase_file: Path | None = None,
+    ) -> Maker:
         root.mkdir(exist_ok=True)
         file = key or (key_file(root / "maker.pem", kind) if kind else None)
-        return cls(root, Site(publish=PublishSite(signing=file and SigningSite(key=file))))
+        signing = file and SigningSite(key=file, passphrase_file=passphrase_file)
+        return cls(root, Site(publish=PublishSite(signing=signing)))
 
     @property
     def key(self) -> SigningKey:
