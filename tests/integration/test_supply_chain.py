@@ -168,7 +168,7 @@ def test_cosign_accepts_every_statement_and_no_other_key(
     stranger = tmp_path / "stranger.pem"
     stranger.write_bytes(Maker.at(tmp_path / "other").key.public_pem)
     found = read_attachments(repository(image), digest)
-    assert len(found.envelopes) == 8
+    assert len(found.envelopes) == 9
     short = {predicates.SPDX: "spdxjson", predicates.CYCLONEDX: "cyclonedx"}
     for one in found.envelopes:
         kind = one.predicate_type or ""
@@ -201,4 +201,4 @@ def test_others_add_their_signatures_beside_ours(folder: Path, image: str, tmp_p
     found = read_attachments(repository(image), digest)
     assert not found.unreadable
     assert len(found.signatures) == 2
-    assert len(found.envelopes) == 9
+    assert len(found.envelopes) == 10
