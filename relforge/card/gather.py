@@ -14,6 +14,7 @@ from relforge.card.parts.image import (
     patch_rows,
     source_rows,
     verify_image,
+    verify_signature,
 )
 from relforge.card.parts.limits import limits, unpinned
 from relforge.card.parts.material import Material
@@ -61,6 +62,7 @@ def gather(material: Material) -> CardData:
         triton_missing=None if material.coverage else _no_coverage(material),
         image=image_rows(material),
         verify_image=verify_image(material),
+        verify_signature=verify_signature(material),
         environment=environment_rows(material),
         accepted_complaints=tuple(
             Row(name=c.complaint, value=Said.plain(c.reason))

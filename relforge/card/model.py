@@ -142,6 +142,7 @@ class CardData(Frozen):
     """Why there is none."""
     image: tuple[Row, ...]
     verify_image: Code | None
+    verify_signature: Code | None
     environment: tuple[EnvironmentRow, ...]
     accepted_complaints: tuple[Row, ...]
     sources: tuple[SourceRow, ...]

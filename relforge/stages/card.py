@@ -35,6 +35,7 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    attest_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -70,7 +71,7 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
+    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "attest")
     result_type = CardResult
     revision = 4
 
@@ -91,6 +92,7 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            attest_key=planning.keys.get("attest"),
             release=subject.release,
             device=subject.device,
             model=subject.model,

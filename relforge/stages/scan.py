@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from relforge.evidence.store import Store
 from relforge.frozen import Frozen, canonical_json
@@ -69,6 +69,17 @@ class ScanResult(StageResult):
 
     def evidence(self) -> dict[str, Path]:
         return {CONTENT: self.outputs[0].path, VULNERABILITIES: self.outputs[1].path}
+
+    def attested(self) -> dict[str, dict[str, Any]]:
+        """What a scanner found, where one ran."""
+        from relforge.attesting import predicates
+        from relforge.attesting.vulns import vulnerability_predicate
+        from relforge.scanning.vulnerabilities import Vulnerabilities
+
+        if self.vulnerabilities.state != "run":
+            return {}
+        known = Vulnerabilities.model_validate_json(self.outputs[1].path.read_bytes())
+        return {predicates.VULNERABILITIES: vulnerability_predicate(known)}
 
 
 class Scan(Stage[ScanInputs, ScanResult]):

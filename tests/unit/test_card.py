@@ -24,12 +24,14 @@ from relforge.manifest.project import builtin_root, find_project
 from relforge.serving.probes import ProbeResult
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import SmokeReport
+from relforge.stages.attest import Signed
 from relforge.stages.build import BuildResult, BuiltPackage
 from relforge.stages.smoke import SmokeResult
 from tests.support import benching
 
 ROOT = builtin_root()
 DIGEST = "sha256:" + "ab" * 32
+SIGNED = Signed(keyid="c0" * 32, algorithm="ECDSA P-256", public_pem="")
 
 
 def build() -> BuildResult:
@@ -101,6 +103,20 @@ def test_the_figures_are_those_of_the_evidence() -> None:
     assert "3 were answered correctly by the reference alone, 2 by this image alone" in text
     assert f"`{DIGEST}`" in text
     assert "| Start to ready | 49 s |" in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_signed_release_says_whose_key_and_how_to_check(language: Language) -> None:
+    here = card(language=language, signed=SIGNED)
+    name = {"en": "Signature", "zh": "签名"}[language]
+    (row,) = (line for line in here.splitlines() if line.startswith(f"| {name} |"))
+    assert "ECDSA P-256" in row
+    assert row.endswith(f"`{SIGNED.keyid}` |")
+    assert f"release.dsse.json image/blobs/sha256/{DIGEST[7:]}" in here
+    there = card(language=language, signed=SIGNED, registry="registry.example.org/team/tiny")
+    assert f"\n  registry.example.org/team/tiny@{DIGEST}\nrelforge verify . --key" in there
+    assert "cosign verify --key maker.pub.pem" in there
+    assert "maker.pub.pem" not in card(language=language)
 
 
 def test_what_was_not_measured_is_left_out() -> None:

@@ -28,7 +28,8 @@ from tests.support.signed import Maker
 
 ALL = [
     predicates.PROVENANCE, predicates.SPDX, predicates.CYCLONEDX, predicates.TEST_RESULT,
-    predicates.EVALUATION, predicates.BENCHMARK, predicates.COVERAGE, predicates.RELEASE,
+    predicates.EVALUATION, predicates.BENCHMARK, predicates.COVERAGE, predicates.CONTENT_SCAN,
+    predicates.RELEASE,
 ]  # fmt: skip
 
 

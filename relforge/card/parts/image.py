@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from relforge.attesting.predicates import RELEASE
 from relforge.card.model import Code, EnvironmentRow, PatchRow, Row, Said, SourceRow
 from relforge.card.parts.material import Material
 from relforge.manifest.facts import UNKNOWN, UNRESOLVED
@@ -50,9 +51,15 @@ def _image(material: Material) -> Iterator[Row]:
             values={"how": build.base_how, "digest": build.base_digest},
         ),
     )
+    signed = material.signed
     yield Row(
         name="Signature",
-        value=Said(text="none yet; the command below checks every part against the digest"),
+        value=Said(text="none; the command below checks every part against the digest")
+        if signed is None
+        else Said(
+            text="%(algorithm)s, key id `%(keyid)s`",
+            values={"algorithm": signed.algorithm, "keyid": signed.keyid},
+        ),
     )
 
 
@@ -90,6 +97,31 @@ def verify_image(material: Material) -> Code | None:
         '  for blob in *; do echo "$blob  $blob"; done | sha256sum --check --quiet) && echo intact',
         step="verify",
         expect="intact",
+    )
+
+
+_KEY = "maker.pub.pem"
+
+
+def verify_signature(material: Material) -> Code | None:
+    """The commands that check who made it, with a key that the reader got elsewhere."""
+    if material.build is None or material.signed is None:
+        return None
+    digest, registry = material.build.image_digest, material.registry
+    if registry is not None:
+        checks = f"cosign verify --key {_KEY} --insecure-ignore-tlog \\\n  {registry}@{digest}"
+    else:
+        # The last statement covers the image, the record and, by their hashes, all other files.
+        checks = (
+            f"cosign verify-blob-attestation --key {_KEY} --insecure-ignore-tlog \\\n"
+            f"  --type {RELEASE} \\\n"
+            f"  --signature release.dsse.json image/blobs/sha256/{digest.removeprefix('sha256:')}"
+        )
+    return Code(
+        text=f"openssl pkey -pubin -in {_KEY} -outform DER | sha256sum\n{checks}\n"
+        f"relforge verify . --key {_KEY}",
+        step="signature",
+        needs=("secret",) if registry is None else ("secret", "network"),
     )
 
 

@@ -13,6 +13,7 @@ from relforge.manifest.device import Device
 from relforge.manifest.model import Model
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
+from relforge.stages.attest import Signed
 from relforge.stages.build import BuildResult
 from relforge.stages.smoke import SmokeResult
 
@@ -43,3 +44,5 @@ class Material:
     why_not: Mapping[str, str] = field(default_factory=dict)
     references: tuple[ReferenceFigures, ...] = ()
     registry: str | None = None
+    signed: Signed | None = None
+    """Who signed the image and what is said about it; None: nobody."""
