@@ -13,6 +13,8 @@ from relforge.errors import ExitCode, RelforgeError
 
 CONTENTS = "contents.json"
 RECORD = "release.json"
+SEAL = "release.dsse.json"
+"""Of a signed release: the statement that covers record and contents."""
 IMAGE = "image"
 
 
@@ -31,6 +33,12 @@ class Published:
     def layout(self) -> Path:
         """The OCI layout with the image and what is attached to it."""
         return self.folder / IMAGE
+
+    @property
+    def seal(self) -> Path | None:
+        """The signed statement about record and contents; None of a release without one."""
+        path = self.folder / SEAL
+        return path if path.is_file() else None
 
     @cached_property
     def record(self) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    scan_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -66,9 +67,9 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
+    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "scan")
     result_type = CardResult
-    revision = 3
+    revision = 4
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         from relforge.card.collect import sealed_sets, skipped
@@ -87,6 +88,7 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            scan_key=planning.keys.get("scan"),
             release=subject.release,
             device=subject.device,
             model=subject.model,
