@@ -66,7 +66,10 @@ class VulnerabilityState(Frozen):
 
 
 class ScanResult(StageResult):
-    """``outputs`` are content-scan.json and vulnerabilities.json. ``bytes`` are unpacked."""
+    """``outputs`` are content-scan.json and, where a scanner ran, vulnerabilities.json.
+
+    ``bytes`` are unpacked.
+    """
 
     image_digest: str
     files: int
@@ -78,7 +81,8 @@ class ScanResult(StageResult):
     vulnerabilities: VulnerabilityState
 
     def evidence(self) -> dict[str, Path]:
-        return {CONTENT: self.outputs[0].path, VULNERABILITIES: self.outputs[1].path}
+        paths = (output.path for output in self.outputs)
+        return dict(zip((CONTENT, VULNERABILITIES), paths, strict=False))
 
 
 class Scan(Stage[ScanInputs, ScanResult]):
@@ -184,9 +188,9 @@ class Scan(Stage[ScanInputs, ScanResult]):
             vulnerabilities=VulnerabilityState(
                 **known.model_dump(include=set(VulnerabilityState.model_fields))
             ),
-            outputs=(
-                store.put_blob(canonical_json(report)),
-                store.put_blob(canonical_json(known)),
+            outputs=tuple(
+                store.put_blob(canonical_json(part))
+                for part in ((report, known) if known.state == "run" else (report,))
             ),
         )
 

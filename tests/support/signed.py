@@ -27,6 +27,7 @@ from relforge.stages.attest import Attest, AttestInputs, AttestResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
 from relforge.stages.publish import Publish, PublishInputs, PublishResult
+from relforge.stages.scan import ScanResult, VulnerabilityState
 from tests.support.published import RELEASE, make_image
 from tests.unit.test_card import build, smoke
 
@@ -131,9 +132,13 @@ class Maker:
         inputs = PublishInputs(
             build_key="1", smoke_key="2", evaluate_key=None, bench_key=None, coverage_key=None,
             sbom_key="3", scan_key=None, attest_key="4", card_key="5", local_weights={},
-            registry=None,
         )  # fmt: skip
-        job = self._job("publish", inputs, {**upstream, "card": written})
+        scan = ScanResult(
+            verdict="pass", reason="none", image_digest=built.image_digest, files=1, bytes=1,
+            hits=0, let=0, looked_for="",
+            vulnerabilities=VulnerabilityState(state="not-run", reason="no scanner"),
+        )  # fmt: skip
+        job = self._job("publish", inputs, {"scan": scan, **upstream, "card": written})
         return Publish().run(job, self._context("publish"))
 
     def released(self, word: bytes = b"hello") -> Path:

@@ -73,7 +73,8 @@ def test_a_clean_image_passes_and_says_what_was_searched(tmp_path: Path) -> None
     result = run(tmp_path, {"a": b"1"}, {"b": b"22"})
     assert result.verdict == "pass"
     assert result.reason.startswith("nothing found in 5 files")
-    assert sorted(result.evidence()) == ["content-scan.json", "vulnerabilities.json"]
+    assert sorted(result.evidence()) == ["content-scan.json"]
+    assert result.vulnerabilities.state == "not-run"
     report = report_of(result)
     assert report["format"] == "relforge.content-scan/1"
     assert report["image_digest"] == result.image_digest
@@ -206,3 +207,31 @@ def test_a_folder_is_clean_when_its_image_passed_and_nothing_is_found(tmp_path: 
     (good.folder / "evidence" / "server.log").write_text(TOKEN)
     with pytest.raises(RelforgeError, match="must not be read elsewhere"):
         require_clean(good.folder, Site(), home=tmp_path / "home")
+
+
+def test_what_a_scanner_found_is_evidence_that_a_policy_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from relforge.verifying.vulnerabilities import findings_of
+
+    program = tmp_path / "bin" / "grype"
+    program.parent.mkdir()
+    status = '{"valid": true, "built": "2026-11-01"}'
+    found = {
+        "descriptor": {"version": "1"},
+        "matches": [
+            {
+                "vulnerability": {"id": "CVE-1", "severity": "High"},
+                "artifact": {"name": "zlib", "version": "1.2"},
+            }
+        ],
+    }
+    program.write_text(
+        f"#!/bin/sh\ncase $1 in db) echo '{status}';; *) echo '{json.dumps(found)}';; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    result = run(tmp_path, {"a": b"1"})
+    assert (result.verdict, result.vulnerabilities.counts) == ("pass", {"high": 1})
+    report = json.loads(result.evidence()["vulnerabilities.json"].read_bytes())
+    assert [one.shown() for one in findings_of(report)] == ["CVE-1 (high) in zlib 1.2"]
