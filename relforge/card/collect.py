@@ -16,10 +16,11 @@ from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildResult
 from relforge.stages.coverage import CoverageResult
 from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.scan import ScanResult
 from relforge.stages.smoke import SmokeResult
 from relforge.stages.unpatch import UnpatchResult
 
-_MEASURED = ("smoke", "evaluate", "bench", "coverage")
+_MEASURED = ("smoke", "evaluate", "bench", "coverage", "scan")
 _OF_IMAGE = (*_MEASURED, "attest")
 """Stages whose results are about one image."""
 
@@ -64,6 +65,7 @@ def results_of(found: Mapping[str, StageResult]) -> dict[str, Any]:
         "performance": bench.report if bench and bench.verdict == "pass" else None,
         "coverage": coverage.summary if coverage else (),
         "signed": attested.signed if attested else None,
+        "scan": cast("ScanResult | None", found.get("scan")),
     }
 
 

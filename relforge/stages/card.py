@@ -35,6 +35,7 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    scan_key: str | None
     attest_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
@@ -71,7 +72,7 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "attest")
+    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "scan", "attest")
     result_type = CardResult
     revision = 4
 
@@ -92,6 +93,7 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            scan_key=planning.keys.get("scan"),
             attest_key=planning.keys.get("attest"),
             release=subject.release,
             device=subject.device,

@@ -8,6 +8,7 @@ from relforge.attesting.predicates import RELEASE
 from relforge.card.model import Code, EnvironmentRow, PatchRow, Row, Said, SourceRow
 from relforge.card.parts.material import Material
 from relforge.manifest.facts import UNKNOWN, UNRESOLVED
+from relforge.stages.scan import ScanResult
 from relforge.ui.text import size
 
 # Distributions that a reader looks for, by the name that the row has.
@@ -61,6 +62,32 @@ def _image(material: Material) -> Iterator[Row]:
             values={"algorithm": signed.algorithm, "keyid": signed.keyid},
         ),
     )
+    if material.scan is not None:
+        yield from _scanned(material.scan)
+
+
+def _scanned(scan: ScanResult) -> Iterator[Row]:
+    yield Row(
+        name="Content scan",
+        value=Said(
+            text="%(verdict)s: %(files)s files searched for secrets, private keys and sources that "
+            "are kept back",
+            values={"verdict": scan.verdict or "not-run", "files": f"{scan.files:,}"},
+        ),
+    )
+    known = scan.vulnerabilities
+    if known.state == "run":
+        value = Said(
+            text="%(counts)s (%(scanner)s, database of %(date)s)",
+            values={
+                "counts": known.reason,
+                "scanner": known.scanner or "?",
+                "date": (known.database or "?").partition("T")[0],
+            },
+        )
+    else:
+        value = Said(text="not-run (%(reason)s)", values={"reason": known.reason})
+    yield Row(name="Known vulnerabilities", value=value)
 
 
 def _image_to_come(material: Material) -> Iterator[Row]:
