@@ -15,10 +15,11 @@ from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildResult
 from relforge.stages.coverage import CoverageResult
 from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.sbom import SbomResult
 from relforge.stages.smoke import SmokeResult
 from relforge.stages.unpatch import UnpatchResult
 
-_MEASURED = ("smoke", "evaluate", "bench", "coverage")
+_MEASURED = ("smoke", "evaluate", "bench", "coverage", "sbom")
 
 
 def skipped(skips: Mapping[str, Skip], release_skips: Mapping[Any, str]) -> dict[str, str]:
@@ -59,6 +60,7 @@ def results_of(found: Mapping[str, StageResult]) -> dict[str, Any]:
         "evaluation": evaluation.tasks if evaluation else (),
         "performance": bench.report if bench and bench.verdict == "pass" else None,
         "coverage": coverage.summary if coverage else (),
+        "sbom": cast("SbomResult | None", found.get("sbom")),
     }
 
 

@@ -31,6 +31,7 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    sbom_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -66,7 +67,7 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
+    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "sbom")
     result_type = CardResult
     revision = 3
 
@@ -87,6 +88,7 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            sbom_key=planning.keys.get("sbom"),
             release=subject.release,
             device=subject.device,
             model=subject.model,

@@ -10,7 +10,7 @@ from relforge.card.lint.check import lint
 from relforge.card.lint.document import parse
 from tests.support import benching
 from tests.support.cards import PROJECT, shipped_card
-from tests.unit.test_card import DIGEST, FIGURES
+from tests.unit.test_card import DIGEST, FIGURES, sbom
 from tests.unit.test_card import card as built_card
 
 # What is true of these very releases, and no mistake of the card: none of them was released, most
@@ -51,7 +51,7 @@ def test_the_card_of_a_built_and_measured_release(
 ) -> None:
     text = built_card(
         FIGURES, language="zh" if language == "zh" else "en", performance=benching.report(),
-        registry=registry,
+        registry=registry, sbom=sbom(),
     )  # fmt: skip
     assert DIGEST in text
     (tmp_path / "evidence").mkdir()

@@ -14,6 +14,7 @@ from relforge.manifest.model import Model
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.stages.build import BuildResult
+from relforge.stages.sbom import SbomResult
 from relforge.stages.smoke import SmokeResult
 
 
@@ -38,6 +39,7 @@ class Material:
     smoke: SmokeResult | None = None
     evaluation: tuple[Figures, ...] = ()
     performance: BenchReport | None = None
+    sbom: SbomResult | None = None
     coverage: tuple[CoverageRow, ...] = ()
     sealed: frozenset[str] = frozenset()
     why_not: Mapping[str, str] = field(default_factory=dict)
