@@ -17,6 +17,8 @@ COMMANDS = {
     "coverage": "count a model's operators, and whose kernels compute them",
     "card": "write the model card from evidence",
     "publish": "write the release folder, and push it with --registry",
+    "notes": "say what changed between two releases",
+    "rebuild": "build a release again, and say what differs from what is recorded",
     "verify": "check a published folder against itself, offline",
     "serve": "start a release on its nodes, or print how it is started",
     "explain": "say why a server did not start or died, from its log",

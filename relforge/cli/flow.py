@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from relforge.cancel import CancelToken
@@ -22,10 +24,12 @@ from relforge.evidence.record import summary as release_json
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.manifest.release import Release
+from relforge.manifest.site import Site
 from relforge.patching.keys import load_identities, passphrase_from
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.runner import Outcome, Runner
+from relforge.stage import StageResult
 from relforge.stages.preflight import PreflightInputs
 from relforge.ui import summary
 from relforge.ui.console import make_listener
@@ -96,7 +100,7 @@ def run_one(
         Store(place.home),
         until=until,
     )
-    _ask_for_passphrases(plan, place)
+    ask_for_passphrases(plan, place)
     listener = make_listener()
     # As it was typed: with its project, site, keys and registry it can be typed again.
     command = shlex.join(["relforge", *sys.argv[1:]])
@@ -113,7 +117,11 @@ def run_one(
     finally:
         listener.close()
     if outcome.error is None:
-        write_record(plan, outcome.run, outcome.results, dist=place.dist, store=Store(place.home))
+        record = write_record(
+            plan, outcome.run, outcome.results, dist=place.dist, store=Store(place.home)
+        )
+        if record is not None:
+            _seal(record.parent, outcome.results, place.site)
         sys.stderr.write(summary.text(outcome, plan))
     else:
         outcome.error.hint = "\n".join(
@@ -122,9 +130,39 @@ def run_one(
     return outcome
 
 
-def _ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
+def _seal(folder: Path, results: Mapping[str, StageResult], site: Site) -> None:
+    """Signs the written record, with the key that signed the rest; asks for its passphrase only
+    where there is something to sign."""
+    from relforge.attesting.sealing import is_sealed, seal_release
+    from relforge.attesting.signing import SigningKey
+    from relforge.patching.keys import load_signer
+    from relforge.stages.attest import AttestResult
+
+    attested = results.get("attest")
+    signed = attested.signed if isinstance(attested, AttestResult) else None
+    public = load_signer("maker", signed.public_pem.encode()).public_key if signed else None
+    if is_sealed(folder, public):
+        return
+    seal_release(
+        folder, SigningKey.load(site, passphrase=passphrase_from(None)) if signed else None
+    )
+
+
+def ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
     """Before anything runs, and only where it will be needed: later the screen is the stages'."""
     looks = plan.inputs.get("preflight")
-    if isinstance(looks, PreflightInputs) and "identities" in looks.secrets:
-        site = place.site
+    if not isinstance(looks, PreflightInputs):
+        return
+    site = place.site
+    if "identities" in looks.secrets:
         load_identities(site.identities, passphrase=passphrase_from(site.key_passphrase_file))
+    if "signing" in looks.secrets:
+        _ask_for_signing_key(site)
+
+
+def _ask_for_signing_key(site: Site) -> None:
+    from relforge.attesting.signing import SigningKey
+
+    # Of a key that cannot be used for another reason, preflight says so with all else it finds.
+    with suppress(RelforgeError):
+        SigningKey.load(site, passphrase=passphrase_from(None))

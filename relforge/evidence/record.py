@@ -18,7 +18,7 @@ from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
-EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage", "sbom", "scan")
+EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest")
 """Stages whose outputs are evidence."""
 
 

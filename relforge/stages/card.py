@@ -69,7 +69,7 @@ class Card(Stage[CardInputs, CardResult]):
     title = "model card"
     needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "sbom")
     result_type = CardResult
-    revision = 3
+    revision = 4
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         from relforge.card.collect import sealed_sets, skipped
@@ -108,7 +108,7 @@ class Card(Stage[CardInputs, CardResult]):
     def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
         from relforge.card.collect import results_of, trees_of
         from relforge.card.gather import gather
-        from relforge.card.output import LANGUAGES, Free, card_files
+        from relforge.card.output import LANGUAGES, Free, card_files, cards_of_hubs
         from relforge.card.parts.material import Material
         from relforge.stages.bench import BenchResult
 
@@ -129,11 +129,11 @@ class Card(Stage[CardInputs, CardResult]):
             registry=inputs.registry,
             **results_of(job.upstream),
         )
-        files, _ = card_files(
-            gather(material),
-            free=cast(Free, inputs.free),
-            prose={lang: project.translations(lang) for lang in LANGUAGES},
-        )
+        card = gather(material)
+        free = cast(Free, inputs.free)
+        prose = {lang: project.translations(lang) for lang in LANGUAGES}
+        files, _ = card_files(card, free=free, prose=prose)
+        files |= cards_of_hubs(card, free=free, prose=prose)
         for name, data in files.items():
             path = job.env.run_dir / name
             path.parent.mkdir(parents=True, exist_ok=True)
