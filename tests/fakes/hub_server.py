@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.command,
             unquote(parts.path),
             {name: values[0] for name, values in parse_qs(parts.query).items()},
-            self.headers,
+            dict(self.headers),
             body,
             header.removeprefix("Bearer ") or None,
         )
