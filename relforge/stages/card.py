@@ -35,6 +35,7 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    sbom_key: str | None
     scan_key: str | None
     attest_key: str | None
     release: InstanceOf[Release]
@@ -72,7 +73,9 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "scan", "attest")
+    needs = (
+        "unpatch", "build", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest",
+    )  # fmt: skip
     result_type = CardResult
     revision = 4
 
@@ -93,6 +96,7 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            sbom_key=planning.keys.get("sbom"),
             scan_key=planning.keys.get("scan"),
             attest_key=planning.keys.get("attest"),
             release=subject.release,

@@ -52,6 +52,15 @@ def _image(material: Material) -> Iterator[Row]:
             values={"how": build.base_how, "digest": build.base_digest},
         ),
     )
+    if (sbom := material.sbom) is not None and sbom.outputs:
+        yield Row(
+            name="Bill of materials",
+            value=Said(
+                text="%(packages)d packages: `evidence/sbom.spdx.json` (SPDX), "
+                "`evidence/sbom.cdx.json` (CycloneDX)",
+                values={"packages": sum(sbom.packages.values())},
+            ),
+        )
     signed = material.signed
     yield Row(
         name="Signature",
@@ -262,9 +271,15 @@ def _canonical(name: str) -> str:
 
 
 def part_licenses(material: Material) -> tuple[Row, ...]:
-    """The licences of the Python packages in the image, as their own metadata states them."""
+    """The licences of the Python packages in the image, as they state them themselves.
+
+    By the bill of materials, where there is one: by SPDX's identifiers.
+    """
     by_license: dict[str, list[str]] = {}
-    for name, stated in (material.build.licenses if material.build else {}).items():
+    told = material.build.licenses if material.build else {}
+    if material.sbom is not None and material.sbom.outputs:
+        told = material.sbom.python_licences
+    for name, stated in told.items():
         by_license.setdefault(stated, []).append(name)
     ordered = sorted(by_license.items(), key=lambda row: (-len(row[1]), row[0]))
     return tuple(
@@ -273,4 +288,15 @@ def part_licenses(material: Material) -> tuple[Row, ...]:
             value=Said.plain(", ".join(sorted(names, key=str.casefold))),
         )
         for stated, names in ordered
+    )
+
+
+def all_licenses(material: Material) -> Said | None:
+    """Where the licences of every package are, Debian's too."""
+    if material.sbom is None or not material.sbom.outputs:
+        return None
+    return Said(
+        text="Those of all %(packages)d packages, and of the sources, are in "
+        "`evidence/licenses.json`.",
+        values={"packages": sum(material.sbom.packages.values())},
     )

@@ -15,6 +15,7 @@ from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.stages.attest import Signed
 from relforge.stages.build import BuildResult
+from relforge.stages.sbom import SbomResult
 from relforge.stages.scan import ScanResult
 from relforge.stages.smoke import SmokeResult
 
@@ -40,6 +41,7 @@ class Material:
     smoke: SmokeResult | None = None
     evaluation: tuple[Figures, ...] = ()
     performance: BenchReport | None = None
+    sbom: SbomResult | None = None
     coverage: tuple[CoverageRow, ...] = ()
     scan: ScanResult | None = None
     sealed: frozenset[str] = frozenset()
