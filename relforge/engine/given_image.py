@@ -15,9 +15,10 @@ from typing import Any
 
 from relforge import proc
 from relforge.cancel import CancelToken
+from relforge.engine.blobs import blob_path
 from relforge.engine.cli import DockerCli, find_cli
 from relforge.engine.images import EngineImage, find_image
-from relforge.engine.layout import ImageFacts, blob_path, normalise, replace_folder
+from relforge.engine.layout import ImageFacts, normalise, replace_folder
 from relforge.engine.pulling import Place, mirrored
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, write_atomic

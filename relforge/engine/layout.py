@@ -6,28 +6,36 @@ digest of an image is its manifest's; everything below it is checked by SHA-256 
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import os
-import shutil
-import tarfile
 from pathlib import Path
 from typing import IO, Any
 
 from relforge.cancel import CancelToken
-from relforge.errors import ExitCode, RelforgeError
-from relforge.files import cannot_write, remove_tree, sync_folder
-from relforge.frozen import Frozen, canonical_json
-from relforge.leftovers import REPLACED, owned_folder
-
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
+from relforge.engine.attached import read_attached
+from relforge.engine.blobs import (
+    altered,
+    blob_path,
+    check_size,
+    damaged,
+    hash_blob,
+    link_or_copy,
+    read_json,
+    small_blob,
+    sync_file,
 )
-_CHUNK = 1 << 20
-_LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+from relforge.errors import ExitCode
+from relforge.files import cannot_write, remove_tree, sync_folder
+from relforge.frozen import Frozen
+from relforge.leftovers import REPLACED, owned_folder
+from relforge.oci.layout_format import (
+    LAYOUT_FILE,
+    index_json,
+    is_attachments,
+    member_of,
+    names_of,
+    write_archive,
+)
+from relforge.oci.store import INDEXES, MANIFESTS, file_opener
 
 
 class LayerFacts(Frozen):
@@ -41,7 +49,11 @@ class LayerFacts(Frozen):
 
 
 class ImageFacts(Frozen):
-    """What a layout says about its image. Sizes are bytes, compressed, each blob counted once."""
+    """What a layout says about its image. Sizes are bytes, compressed, each blob counted once.
+
+    Of an image for several architectures ``digest`` and ``manifest_bytes`` are those of its index,
+    and everything else is the architecture's that stands first; ``others`` are the rest.
+    """
 
     digest: str
     config_digest: str
@@ -53,18 +65,26 @@ class ImageFacts(Frozen):
     labels: dict[str, str]
     layers: tuple[LayerFacts, ...]
     size_bytes: int
+    """Of this architecture: manifest, config and layers."""
+    own: tuple[str, int] | None = None
+    """Digest and bytes of the manifest that stands first in the index; None without an index."""
+    others: tuple[ImageFacts, ...] = ()
 
     @property
     def blobs(self) -> dict[str, int]:
-        """Every blob of the image: digest and size."""
+        """Every blob of the image, of all its architectures: digest and size."""
         layers = {layer.digest: layer.size_bytes for layer in self.layers}
-        config = self.size_bytes - self.manifest_bytes - sum(layers.values())
-        return {self.digest: self.manifest_bytes, self.config_digest: config, **layers}
+        manifest, manifest_bytes = self.own or (self.digest, self.manifest_bytes)
+        config = self.size_bytes - manifest_bytes - sum(layers.values())
+        found = {manifest: manifest_bytes, self.config_digest: config, **layers}
+        for other in self.others:
+            found |= other.blobs
+        return {self.digest: self.manifest_bytes, **found}
 
-
-def blob_path(layout: Path, digest: str) -> Path:
-    """Where a blob lies. ``digest`` is ``sha256:<hex>``."""
-    return layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """``os/architecture`` of each."""
+        return tuple(f"{one.os}/{one.architecture}" for one in (self, *self.others))
 
 
 def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
@@ -73,24 +93,52 @@ def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
     Raises RelforgeError with ``code`` when the folder is not a layout of exactly one image, or
     when a blob is missing, has another size or (manifest, config) another hash.
     """
-    index = _json(layout, layout / "index.json", code)
+    index = read_json(layout, layout / "index.json", code)
     entries = index.get("manifests") or []
-    if len(entries) != 1 or entries[0].get("mediaType") not in _MANIFESTS:
-        raise _damaged(
-            layout, f"index.json names {len(entries)} entries, wanted is one image manifest", code
+    images = [entry for entry in entries if not is_attachments(entry)]
+    if (
+        len(images) != 1
+        or images[0] is not entries[0]
+        or len(entries) > 2
+        or images[0].get("mediaType") not in (*MANIFESTS, *INDEXES)
+    ):
+        raise damaged(
+            layout,
+            f"index.json names {len(entries)} entries, wanted is one image, and after it at most "
+            "one index of what is attached to it",
+            code,
         )
     entry = entries[0]
-    manifest = json.loads(_small_blob(layout, entry, code))
-    config = json.loads(_small_blob(layout, manifest["config"], code))
+    if entry["mediaType"] not in INDEXES:
+        return _describe(layout, entry, code)
+    listed = json.loads(small_blob(layout, entry, code)).get("manifests") or []
+    if not listed or any(one.get("mediaType") not in MANIFESTS for one in listed):
+        raise damaged(layout, f"the image's index {entry['digest']} names no images", code)
+    first, *rest = (_describe(layout, one, code) for one in listed)
+    return first.model_copy(
+        update={
+            "own": (first.digest, first.manifest_bytes),
+            "digest": entry["digest"],
+            "media_type": entry["mediaType"],
+            "manifest_bytes": entry["size"],
+            "others": tuple(rest),
+        }
+    )
+
+
+def _describe(layout: Path, entry: dict[str, Any], code: ExitCode) -> ImageFacts:
+    """The image of one architecture."""
+    manifest = json.loads(small_blob(layout, entry, code))
+    config = json.loads(small_blob(layout, manifest["config"], code))
     diff_ids = config.get("rootfs", {}).get("diff_ids", [])
     if len(diff_ids) != len(manifest["layers"]):
-        raise _damaged(layout, "manifest and config name different numbers of layers", code)
+        raise damaged(layout, "manifest and config name different numbers of layers", code)
     steps = [h.get("created_by", "") for h in config.get("history", []) if not h.get("empty_layer")]
     if len(steps) != len(diff_ids):
         steps = [""] * len(diff_ids)
     layers = []
     for layer, diff_id, step in zip(manifest["layers"], diff_ids, steps, strict=True):
-        _check_size(layout, layer, code)
+        check_size(layout, layer, code)
         layers.append(
             LayerFacts(
                 digest=layer["digest"],
@@ -118,12 +166,15 @@ def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
 def verify(
     layout: Path, *, code: ExitCode = ExitCode.BUILD, cancel: CancelToken | None = None
 ) -> ImageFacts:
-    """Like ``describe``, and hashes every blob. Raises RelforgeError naming the altered one."""
+    """Like ``describe``, and hashes every blob, also of what is attached to the image.
+
+    Raises RelforgeError naming the altered one.
+    """
     facts = describe(layout, code=code)
-    for digest in facts.blobs:
-        found = _sha256(blob_path(layout, digest), cancel)
+    for digest in {**facts.blobs, **read_attached(layout, code=code).blobs}:
+        found = hash_blob(blob_path(layout, digest), cancel)
         if found != digest:
-            raise _altered(layout, digest, found, code)
+            raise altered(layout, digest, found, code)
     return facts
 
 
@@ -135,22 +186,17 @@ def normalise(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
     """
     facts = describe(layout, code=code)
     remove_tree(layout / "ingest")
-    entry = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "platform": {"architecture": facts.architecture, "os": facts.os},
-    }
+    entry = _root(facts)
     try:
-        (layout / "oci-layout").write_bytes(_LAYOUT_FILE)
-        (layout / "index.json").write_bytes(_index(entry))
+        (layout / "oci-layout").write_bytes(LAYOUT_FILE)
+        (layout / "index.json").write_bytes(index_json([entry]))
         wanted = {blob_path(layout, digest) for digest in facts.blobs}
         blobs = layout / "blobs" / "sha256"
         for path in blobs.iterdir():
             if path not in wanted:
                 path.unlink()
         for path in (*wanted, layout / "oci-layout", layout / "index.json"):
-            _sync_file(path)
+            sync_file(path)
         for folder in (blobs, blobs.parent, layout):
             sync_folder(folder)
     except OSError as error:
@@ -161,7 +207,8 @@ def normalise(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
 def copy_layout(
     src: Path, dst: Path, *, ref_name: str | None = None, code: ExitCode = ExitCode.PUBLISH
 ) -> ImageFacts:
-    """Copies the image of one layout to a new folder, whole or not at all.
+    """Copies the image of one layout, without what is attached to it, to a new folder, whole or not
+    at all.
 
     Blobs become hard links where the file system allows it. ``ref_name`` is the tag, or the name
     with tag, that is written into the copy's index. An existing ``dst`` is replaced.
@@ -183,29 +230,15 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
     (dst / "blobs" / "sha256").mkdir(parents=True)
     for digest in facts.blobs:
         link_or_copy(blob_path(src, digest), blob_path(dst, digest))
-    entry: dict[str, Any] = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "platform": {"architecture": facts.architecture, "os": facts.os},
-    }
+    entry = _root(facts)
     if ref_name:
-        entry["annotations"] = _names(ref_name)
-    (dst / "oci-layout").write_bytes(_LAYOUT_FILE)
-    (dst / "index.json").write_bytes(_index(entry))
+        entry["annotations"] = names_of(ref_name)
+    (dst / "oci-layout").write_bytes(LAYOUT_FILE)
+    (dst / "index.json").write_bytes(index_json([entry]))
     for name in ("oci-layout", "index.json"):
-        _sync_file(dst / name)
+        sync_file(dst / name)
     for folder in (dst / "blobs" / "sha256", dst / "blobs", dst):
         sync_folder(folder)
-
-
-def link_or_copy(src: Path, dst: Path) -> None:
-    """A hard link, or a synced copy where links are not possible. Raises OSError."""
-    try:
-        os.link(src, dst)
-    except OSError:
-        shutil.copyfile(src, dst)
-        _sync_file(dst)
 
 
 def replace_folder(work: Path, dst: Path) -> None:
@@ -226,22 +259,6 @@ def replace_folder(work: Path, dst: Path) -> None:
     sync_folder(dst.parent)
 
 
-def _names(name: str) -> dict[str, str]:
-    """Annotations of an index entry: a tag for OCI tools, the full name for containerd's import.
-
-    A ``name`` without a colon is a tag alone.
-    """
-    if ":" not in name:
-        return {"org.opencontainers.image.ref.name": name}
-    full = name if "/" in name else f"docker.io/library/{name}"
-    if "/" in name and not _has_host(name):
-        full = f"docker.io/{name}"
-    return {
-        "io.containerd.image.name": full,
-        "org.opencontainers.image.ref.name": full.rpartition(":")[2],
-    }
-
-
 def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     """Writes the layout as a tar that ``docker load`` reads, with and without containerd's store.
 
@@ -249,107 +266,27 @@ def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     layout itself and Docker's own ``manifest.json`` beside it, as ``docker save`` writes it.
     """
     facts = describe(layout)
-    entry = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "annotations": _names(name),
+    entry = {**_root(facts), "annotations": names_of(name)}
+    docker = {
+        "Config": member_of(facts.config_digest),
+        "RepoTags": [name],
+        "Layers": [member_of(layer.digest) for layer in facts.layers],
     }
-    docker = [
-        {
-            "Config": f"blobs/sha256/{facts.config_digest.removeprefix('sha256:')}",
-            "RepoTags": [name],
-            "Layers": [f"blobs/sha256/{ly.digest.removeprefix('sha256:')}" for ly in facts.layers],
-        }
-    ]
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for path, data in (
-            ("oci-layout", _LAYOUT_FILE),
-            ("index.json", _index(entry)),
-            ("manifest.json", canonical_json(docker)),
-        ):
-            tar.addfile(_entry(path, len(data)), io.BytesIO(data))
-        for digest, size in facts.blobs.items():
-            with blob_path(layout, digest).open("rb") as blob:
-                tar.addfile(_entry(f"blobs/sha256/{digest.removeprefix('sha256:')}", size), blob)
+    blobs = {
+        digest: (size, file_opener(blob_path(layout, digest)))
+        for digest, size in facts.blobs.items()
+    }
+    write_archive(stream, [entry], [docker], blobs)
     return facts
 
 
-def _has_host(name: str) -> bool:
-    # Docker's rule: the first part is a host when it has a dot or a port, or is "localhost".
-    first = name.split("/", 1)[0]
-    return "." in first or ":" in first or first == "localhost"
-
-
-def _entry(name: str, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    entry.mode = 0o644
+def _root(facts: ImageFacts) -> dict[str, Any]:
+    """The image's entry in index.json; one for several architectures has no platform of its own."""
+    entry: dict[str, Any] = {
+        "mediaType": facts.media_type,
+        "digest": facts.digest,
+        "size": facts.manifest_bytes,
+    }
+    if facts.own is None:
+        entry["platform"] = {"architecture": facts.architecture, "os": facts.os}
     return entry
-
-
-def _index(entry: dict[str, Any]) -> bytes:
-    return canonical_json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]})
-
-
-def _json(layout: Path, path: Path, code: ExitCode) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise _damaged(layout, f"{path.name} is missing", code) from None
-    except (OSError, ValueError) as error:
-        raise _damaged(layout, f"{path.name} cannot be read: {error}", code) from error
-    if not isinstance(value, dict):
-        raise _damaged(layout, f"{path.name} is not a JSON object", code)
-    return value
-
-
-def _check_size(layout: Path, descriptor: dict[str, Any], code: ExitCode) -> Path:
-    digest = str(descriptor["digest"])
-    path = blob_path(layout, digest)
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise _damaged(layout, f"blob {digest} is missing", code) from None
-    if size != descriptor["size"]:
-        raise _damaged(
-            layout, f"blob {digest} has {size} bytes instead of {descriptor['size']}", code
-        )
-    return path
-
-
-def _small_blob(layout: Path, descriptor: dict[str, Any], code: ExitCode) -> bytes:
-    data = _check_size(layout, descriptor, code).read_bytes()
-    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    if found != descriptor["digest"]:
-        raise _altered(layout, descriptor["digest"], found, code)
-    return data
-
-
-def _sha256(path: Path, cancel: CancelToken | None) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-            if cancel is not None:
-                cancel.check()
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def _altered(layout: Path, digest: str, found: str, code: ExitCode) -> RelforgeError:
-    return _damaged(layout, f"blob {digest} was altered: its content hashes to {found}", code)
-
-
-def _damaged(layout: Path, why: str, code: ExitCode) -> RelforgeError:
-    return RelforgeError(
-        "the image layout is damaged",
-        code=code,
-        where=str(layout),
-        why=why,
-        hint=f"delete {layout} and build again: the same inputs give the image anew",
-    )

@@ -28,6 +28,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
     from relforge.manifest.translations import Translations
+    from relforge.notes.model import Notes
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.publishing.verify import VerifyReport
@@ -57,6 +58,7 @@ def models() -> dict[str, type[Frozen]]:
         "tune-output": TuneOutput,
         "card-output": CardsOutput,
         "verify-output": VerifyReport,
+        "notes-output": Notes,
         "rebuild-output": RebuildOutput,
     }
 

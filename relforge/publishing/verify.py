@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from relforge.engine.layout import blob_path
+from relforge.engine.attached import read_attached
+from relforge.engine.blobs import blob_path
 from relforge.engine.layout import verify as verify_layout
 from relforge.errors import RelforgeError
 from relforge.files import sha256_file
 from relforge.frozen import Frozen
+from relforge.publishing.published import CONTENTS, RECORD, SEAL
 
 _HASH_LINE = re.compile(r"[0-9a-f]{64}")
 
@@ -67,7 +69,7 @@ def _contents(folder: Path) -> Iterator[str]:
     bad = [name for name, digest in listed.items() if not _is(folder / name, digest)]
     for name in bad:
         yield f"{name} is not the file that was published"
-    known = {*listed, "contents.json", "release.json"}
+    known = {*listed, CONTENTS, RECORD, SEAL}
     for name in _names(folder):
         if name not in known and not name.startswith("image/"):
             bad.append(name)
@@ -77,12 +79,13 @@ def _contents(folder: Path) -> Iterator[str]:
 
 
 def _image(folder: Path) -> Iterator[str]:
-    """Every blob of the layout has its digest, the whole is the image of the contents, and nothing
-    else is there."""
+    """Every blob of the layout has its digest, the whole is the image of the contents with what is
+    attached to it, and nothing else is there."""
     layout = folder / "image"
     facts = verify_layout(layout)
     wanted = _json(folder / "contents.json")["image_digest"]
-    known = {blob_path(layout, digest).relative_to(layout).as_posix() for digest in facts.blobs}
+    blobs = {**facts.blobs, **read_attached(layout).blobs}
+    known = {blob_path(layout, digest).relative_to(layout).as_posix() for digest in blobs}
     strays = [name for name in _names(layout) if name not in {*known, "oci-layout", "index.json"}]
     for name in strays:
         yield f"image/{name} is no part of the image"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from relforge.building import TOOLS
+from relforge.building.layers import BuiltLayer, built_layers
 from relforge.evidence.store import Store
 from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
@@ -87,6 +88,8 @@ class BuildResult(StageResult):
     created: str
     labels: dict[str, str]
     layers: tuple[str, ...]
+    layer_sizes: tuple[BuiltLayer, ...] = ()
+    """The same with size and kind; empty in results of earlier versions."""
     base_how: str
     base_digest: str
     base_place: str | None = None
@@ -278,6 +281,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             created=built.image.created or inputs.labels["org.opencontainers.image.created"],
             labels=built.image.labels,
             layers=tuple(layer.digest for layer in built.image.layers),
+            layer_sizes=built_layers(built.image),
             base_how=base.how,
             base_digest=base.digest,
             base_place=base.place,

@@ -1,0 +1,230 @@
+"""Sends one release to several targets, in an order that leaves no lie behind.
+
+Candidates first, everywhere; only when all are there, promotions, images before the pages that
+name them. The first failure stops what comes after it, and the report says of every target what is
+done and what is not; the same command completes it. Withdrawals go the other way round, and none
+stops another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from relforge import redact
+from relforge.errors import ExitCode, RelforgeError
+from relforge.evidence.record import ReleaseOutput, ReleasesOutput
+from relforge.files import held_lock
+from relforge.frozen import Frozen, sha256_hex
+from relforge.publishing.journal import Journal
+from relforge.publishing.published import Published
+from relforge.publishing.target import Delivery, Doing, Step, Target, TargetPlan
+
+State = Literal["done", "nothing", "planned", "failed", "undone", "not-done"]
+
+
+class TargetOutcome(Frozen):
+    """What a step came to at one target.
+
+    ``nothing``: all was there. ``planned``: a dry run. ``undone``: done, then taken back because
+    another target failed. ``not-done``: not tried, because something before it failed.
+    """
+
+    target: str
+    step: Step
+    place: str
+    state: State
+    plan: TargetPlan | None = None
+    delivery: Delivery | None = None
+    error: str | None = None
+    where: str | None = None
+    hint: str | None = None
+    exit_code: int = 0
+
+
+class DeliveryReport(Frozen):
+    """What publishing one release came to; stable (``relforge promote --json``)."""
+
+    release: str
+    image_digest: str
+    outcomes: tuple[TargetOutcome, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first failure."""
+        return next((one.exit_code for one in self.outcomes if one.exit_code), 0)
+
+
+class SentOutput(ReleaseOutput):
+    """What ``relforge release --json`` and ``relforge publish --json`` print; stable.
+
+    ``sent`` says what came of the targets that were named.
+    """
+
+    sent: tuple[TargetOutcome, ...] = ()
+
+
+class SentReleasesOutput(ReleasesOutput):
+    """The same for several releases."""
+
+    releases: tuple[SentOutput, ...]
+
+
+@dataclass(frozen=True)
+class Delivering:
+    """How to send: where this host keeps its notes and locks, and the channels.
+
+    ``gate`` is asked before a step reaches places that people look at; it raises RelforgeError
+    (GATE) with what is missing.
+    """
+
+    journal: Journal
+    gate: Callable[[Target, Step], None]
+    doing: Doing = field(default_factory=Doing)
+    rollback: bool = False
+
+
+def preview(
+    published: Published, targets: Sequence[Target], steps: Sequence[Step]
+) -> DeliveryReport:
+    """What would change, target by target; changes nothing."""
+    found = []
+    for step in steps:
+        for target in targets:
+            place = target.place(published)
+            try:
+                plan = target.plan(published, step)
+                state: State = "nothing" if plan.nothing else "planned"
+                outcome = TargetOutcome(
+                    target=target.name, step=step, place=place, state=state, plan=plan
+                )
+            except RelforgeError as failed:
+                outcome = _failed(target, step, place, failed)
+            found.append(outcome)
+    return _report(published, found)
+
+
+def deliver(
+    published: Published, targets: Sequence[Target], steps: Sequence[Step], how: Delivering
+) -> DeliveryReport:
+    """Takes the steps at every target; never raises for what a target refuses.
+
+    Raises Cancelled; what was done by then is in the journal, and the next call goes on from there.
+    """
+    found: list[TargetOutcome] = []
+    for step in steps:
+        withdrawing = step == "withdraw"
+        stopped = False
+        for target in reversed(targets) if withdrawing else targets:
+            place = target.place(published)
+            if stopped:
+                found.append(
+                    TargetOutcome(target=target.name, step=step, place=place, state="not-done")
+                )
+                continue
+            try:
+                if not withdrawing:
+                    how.gate(target, step)
+                outcome = _one(published, target, step, place, how)
+            except RelforgeError as failed:
+                outcome = _failed(target, step, place, failed)
+                stopped = not withdrawing
+            found.append(outcome)
+        if stopped:
+            found += _untouched(published, targets, steps, after=step)
+            return _report(published, _undo(published, targets, found, how))
+    return _report(published, found)
+
+
+def _one(
+    published: Published, target: Target, step: Step, place: str, how: Delivering
+) -> TargetOutcome:
+    lock = how.journal.folder / "locks" / sha256_hex(place.encode())[:32]
+    purpose = f"{step} of {published.release} at {target.name}"
+    with held_lock(lock, purpose=purpose, on_wait=how.doing.line, cancel=how.doing.cancel):
+        how.journal.begin(published, target.name, step, place)
+        delivery = target.apply(published, step, how.doing)
+        how.journal.end(published, delivery)
+    changed = any(change.action != "same" for change in delivery.changes)
+    return TargetOutcome(
+        target=target.name,
+        step=step,
+        place=place,
+        state="done" if changed else "nothing",
+        delivery=delivery,
+    )
+
+
+def _undo(
+    published: Published,
+    targets: Sequence[Target],
+    found: list[TargetOutcome],
+    how: Delivering,
+) -> list[TargetOutcome]:
+    """What this run did, last first, where the user wants all targets or none."""
+    if not how.rollback:
+        return found
+    by_name = {target.name: target for target in targets}
+    for index in reversed(range(len(found))):
+        outcome = found[index]
+        if outcome.state != "done" or outcome.delivery is None:
+            continue
+        try:
+            by_name[outcome.target].undo(published, outcome.delivery, how.doing)
+            how.journal.undo(published, outcome.delivery)
+            found[index] = outcome.model_copy(update={"state": "undone"})
+        except RelforgeError as failed:
+            found[index] = outcome.model_copy(
+                update={"error": f"could not be taken back: {failed.what}", "hint": failed.hint}
+            )
+    return found
+
+
+def _untouched(
+    published: Published, targets: Sequence[Target], steps: Sequence[Step], *, after: Step
+) -> list[TargetOutcome]:
+    later = steps[list(steps).index(after) + 1 :]
+    return [
+        TargetOutcome(
+            target=target.name, step=step, place=target.place(published), state="not-done"
+        )
+        for step in later
+        for target in targets
+    ]
+
+
+def _failed(target: Target, step: Step, place: str, failed: RelforgeError) -> TargetOutcome:
+    return TargetOutcome(
+        target=target.name,
+        step=step,
+        place=place,
+        state="failed",
+        error=redact.text(": ".join(part for part in (failed.what, failed.why) if part)),
+        where=failed.where and redact.text(failed.where),
+        hint=failed.hint and redact.text(failed.hint),
+        exit_code=int(failed.code),
+    )
+
+
+def _report(published: Published, outcomes: Sequence[TargetOutcome]) -> DeliveryReport:
+    return DeliveryReport(
+        release=published.release,
+        image_digest=published.image_digest,
+        outcomes=tuple(outcomes),
+    )
+
+
+def require_targets(names: Sequence[str], known: Sequence[str], where: Path | None) -> None:
+    """Raises RelforgeError (USAGE) where a name is no target of the site configuration."""
+    for name in names:
+        if name not in known:
+            raise RelforgeError(
+                f"there is no target {name!r}",
+                code=ExitCode.USAGE,
+                where=str(where) if where else None,
+                why="the site configuration's publish.targets names "
+                + (", ".join(sorted(known)) or "none"),
+                hint="name one of them, or add it there (docs/publishing.md)",
+            )

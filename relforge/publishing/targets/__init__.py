@@ -1,0 +1,1 @@
+"""The places that releases go to, one module each (`relforge.publishing.target.Target`)."""
