@@ -238,14 +238,15 @@ def test_files_of_others_stay_and_what_is_no_evidence_any_more_goes(
     assert f"{FOLDER}/evidence/extra.json" not in files(repo)
 
 
+@pytest.mark.parametrize("moment", ["info/refs?service=git-receive-pack", "/git-receive-pack"])
 def test_a_remote_that_moves_in_between_loses_nothing(
-    server: GitHttp, repo: Path, release: Published, tmp_path: Path
+    server: GitHttp, repo: Path, release: Published, tmp_path: Path, moment: str
 ) -> None:
     somebody_commits(repo, "README.md")
     target = place(server, tmp_path)
     target.apply(release, "candidate", Doing())
     theirs = somebody_commits(repo, "between.md")  # after the candidate, before the promotion
-    server.faults.append(Fault("/git-receive-pack", holds=True))
+    server.faults.append(Fault(moment, holds=True))
     lines: list[str] = []
     done: list[Delivery] = []
     thread = threading.Thread(
@@ -523,12 +524,16 @@ def test_a_repository_that_is_not_there_is_told(
         GitPlace("pages", target, SITE, work=tmp_path / "work").plan(release, "candidate")
 
 
+@pytest.mark.parametrize(
+    ("name", "each"),
+    [("pre-receive", "while read old new ref; do"), ("update", "for ref in $1; do")],
+)
 def test_what_a_protected_branch_says_is_shown(
-    server: GitHttp, repo: Path, release: Published, tmp_path: Path
+    server: GitHttp, repo: Path, release: Published, tmp_path: Path, name: str, each: str
 ) -> None:
-    hook = repo / "hooks" / "pre-receive"
+    hook = repo / "hooks" / name
     hook.write_text(
-        "#!/bin/sh\nwhile read old new ref; do case $ref in refs/heads/main)\n"
+        f"#!/bin/sh\n{each} case $ref in refs/heads/main)\n"
         "echo 'GH006: main is protected: ask the release team' >&2; exit 1;; esac; done\n"
     )
     hook.chmod(0o755)
