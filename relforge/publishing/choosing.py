@@ -50,7 +50,9 @@ def choose(site: Site, names: Sequence[str], *, home: Path) -> tuple[Target, ...
 
 def _make(name: str, spec: Spec, site: Site, home: Path) -> Target:
     module, cls = _CLASSES[spec.kind]
-    more = {"uploads": home / "publications" / "uploads"} if spec.kind == "registry" else {}
+    # What they keep between runs: notes of interrupted uploads, a clone.
+    kept = {"registry": "uploads", "git": "work"}
+    more = {kept[spec.kind]: home / "publications" / spec.kind} if spec.kind in kept else {}
     found: Target = getattr(import_module(f"relforge.publishing.targets.{module}"), cls)(
         name, spec, site, **more
     )
