@@ -15,10 +15,11 @@ from relforge.stages.build import Build
 from relforge.stages.card import Card
 from relforge.stages.coverage import Coverage
 from relforge.stages.evaluate import Evaluate
-from relforge.stages.later import Sbom, Scan
 from relforge.stages.preflight import Preflight
 from relforge.stages.publish import Publish
 from relforge.stages.render import Render
+from relforge.stages.sbom import Sbom
+from relforge.stages.scan import Scan
 from relforge.stages.smoke import Smoke
 from relforge.stages.sources import Sources
 from relforge.stages.unpatch import Unpatch

@@ -178,6 +178,8 @@ class Stage(ABC, Generic[InputsT, ResultT]):
     needs: ClassVar[tuple[str, ...]] = ()
     """Earlier stages whose results ``run`` reads from ``job.upstream``."""
     result_type: ClassVar[type[StageResult]]
+    kept: ClassVar[bool] = True
+    """False for a stage whose result is this run's alone: never reused, never kept in the store."""
     check_only: ClassVar[bool] = False
     """True for a stage whose result is a look at this host: it runs whenever anything else does.
 

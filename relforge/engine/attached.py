@@ -25,6 +25,7 @@ from relforge.engine.blobs import (
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder, write_atomic
 from relforge.frozen import Frozen, canonical_json
+from relforge.oci.layout_format import is_attachments
 from relforge.oci.store import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 
 
@@ -55,11 +56,6 @@ class AttachedBlobs(Frozen):
     index: Descriptor | None = None
     manifests: tuple[Descriptor, ...] = ()
     blobs: dict[str, int] = {}
-
-
-def is_attachments(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry of index.json is the index of attachments."""
-    return entry.get("artifactType") == ATTACHMENTS
 
 
 def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> AttachedBlobs:

@@ -6,14 +6,12 @@ digest of an image is its manifest's; everything below it is checked by SHA-256 
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import IO, Any
 
 from relforge.cancel import CancelToken
-from relforge.engine.attached import is_attachments, read_attached
+from relforge.engine.attached import read_attached
 from relforge.engine.blobs import (
     altered,
     blob_path,
@@ -27,11 +25,17 @@ from relforge.engine.blobs import (
 )
 from relforge.errors import ExitCode
 from relforge.files import cannot_write, remove_tree, sync_folder
-from relforge.frozen import Frozen, canonical_json
+from relforge.frozen import Frozen
 from relforge.leftovers import REPLACED, owned_folder
-from relforge.oci.store import INDEXES, MANIFESTS, OCI_INDEX
-
-_LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+from relforge.oci.layout_format import (
+    LAYOUT_FILE,
+    index_json,
+    is_attachments,
+    member_of,
+    names_of,
+    write_archive,
+)
+from relforge.oci.store import INDEXES, MANIFESTS, file_opener
 
 
 class LayerFacts(Frozen):
@@ -184,8 +188,8 @@ def normalise(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
     remove_tree(layout / "ingest")
     entry = _root(facts)
     try:
-        (layout / "oci-layout").write_bytes(_LAYOUT_FILE)
-        (layout / "index.json").write_bytes(_index(entry))
+        (layout / "oci-layout").write_bytes(LAYOUT_FILE)
+        (layout / "index.json").write_bytes(index_json([entry]))
         wanted = {blob_path(layout, digest) for digest in facts.blobs}
         blobs = layout / "blobs" / "sha256"
         for path in blobs.iterdir():
@@ -228,9 +232,9 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
         link_or_copy(blob_path(src, digest), blob_path(dst, digest))
     entry = _root(facts)
     if ref_name:
-        entry["annotations"] = _names(ref_name)
-    (dst / "oci-layout").write_bytes(_LAYOUT_FILE)
-    (dst / "index.json").write_bytes(_index(entry))
+        entry["annotations"] = names_of(ref_name)
+    (dst / "oci-layout").write_bytes(LAYOUT_FILE)
+    (dst / "index.json").write_bytes(index_json([entry]))
     for name in ("oci-layout", "index.json"):
         sync_file(dst / name)
     for folder in (dst / "blobs" / "sha256", dst / "blobs", dst):
@@ -255,22 +259,6 @@ def replace_folder(work: Path, dst: Path) -> None:
     sync_folder(dst.parent)
 
 
-def _names(name: str) -> dict[str, str]:
-    """Annotations of an index entry: a tag for OCI tools, the full name for containerd's import.
-
-    A ``name`` without a colon is a tag alone.
-    """
-    if ":" not in name:
-        return {"org.opencontainers.image.ref.name": name}
-    full = name if "/" in name else f"docker.io/library/{name}"
-    if "/" in name and not _has_host(name):
-        full = f"docker.io/{name}"
-    return {
-        "io.containerd.image.name": full,
-        "org.opencontainers.image.ref.name": full.rpartition(":")[2],
-    }
-
-
 def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     """Writes the layout as a tar that ``docker load`` reads, with and without containerd's store.
 
@@ -278,43 +266,18 @@ def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     layout itself and Docker's own ``manifest.json`` beside it, as ``docker save`` writes it.
     """
     facts = describe(layout)
-    entry = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "annotations": _names(name),
+    entry = {**_root(facts), "annotations": names_of(name)}
+    docker = {
+        "Config": member_of(facts.config_digest),
+        "RepoTags": [name],
+        "Layers": [member_of(layer.digest) for layer in facts.layers],
     }
-    docker = [
-        {
-            "Config": f"blobs/sha256/{facts.config_digest.removeprefix('sha256:')}",
-            "RepoTags": [name],
-            "Layers": [f"blobs/sha256/{ly.digest.removeprefix('sha256:')}" for ly in facts.layers],
-        }
-    ]
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for path, data in (
-            ("oci-layout", _LAYOUT_FILE),
-            ("index.json", _index(entry)),
-            ("manifest.json", canonical_json(docker)),
-        ):
-            tar.addfile(_entry(path, len(data)), io.BytesIO(data))
-        for digest, size in facts.blobs.items():
-            with blob_path(layout, digest).open("rb") as blob:
-                tar.addfile(_entry(f"blobs/sha256/{digest.removeprefix('sha256:')}", size), blob)
+    blobs = {
+        digest: (size, file_opener(blob_path(layout, digest)))
+        for digest, size in facts.blobs.items()
+    }
+    write_archive(stream, [entry], [docker], blobs)
     return facts
-
-
-def _has_host(name: str) -> bool:
-    # Docker's rule: the first part is a host when it has a dot or a port, or is "localhost".
-    first = name.split("/", 1)[0]
-    return "." in first or ":" in first or first == "localhost"
-
-
-def _entry(name: str, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    entry.mode = 0o644
-    return entry
 
 
 def _root(facts: ImageFacts) -> dict[str, Any]:
@@ -327,7 +290,3 @@ def _root(facts: ImageFacts) -> dict[str, Any]:
     if facts.own is None:
         entry["platform"] = {"architecture": facts.architecture, "os": facts.os}
     return entry
-
-
-def _index(entry: dict[str, Any]) -> bytes:
-    return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]})

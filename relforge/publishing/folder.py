@@ -6,6 +6,7 @@
       image/         OCI image layout; the index names it by the release's tag, and what is
                      attached to it
       README.md      the card, with README_zh.md and .eval_results/ beside it
+      cards/         the same card with the head that another hub reads (cards/modelscope/)
       weights/       of a model that lies in the project itself
       evidence/      the files that the card quotes
       contents.json  SHA-256 of every file above, but those of image/, which names its own

@@ -16,6 +16,8 @@ RECORD = "release.json"
 SEAL = "release.dsse.json"
 """Of a signed release: the statement that covers record and contents."""
 IMAGE = "image"
+HUB_CARDS = "cards/"
+"""Cards with the heads of other hubs than Hugging Face, in a folder for each hub."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,9 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    sbom_key: str | None
+    scan_key: str | None
+    attest_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -70,9 +73,11 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
+    needs = (
+        "unpatch", "build", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest",
+    )  # fmt: skip
     result_type = CardResult
-    revision = 3
+    revision = 4
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         from relforge.card.collect import sealed_sets, skipped
@@ -91,6 +96,9 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            sbom_key=planning.keys.get("sbom"),
+            scan_key=planning.keys.get("scan"),
+            attest_key=planning.keys.get("attest"),
             release=subject.release,
             device=subject.device,
             model=subject.model,
@@ -109,17 +117,16 @@ class Card(Stage[CardInputs, CardResult]):
 
     def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
         from relforge.card.gather import gather
-        from relforge.card.output import LANGUAGES, Free, card_files
+        from relforge.card.output import LANGUAGES, Free, card_files, cards_of_hubs
         from relforge.stages.bench import BenchResult
 
         inputs = job.inputs
         project = Project(job.env.project_roots)
-        material = material_for(inputs, job.upstream)
-        files, _ = card_files(
-            gather(material),
-            free=cast(Free, inputs.free),
-            prose={lang: project.translations(lang) for lang in LANGUAGES},
-        )
+        card = gather(material_for(inputs, job.upstream))
+        free = cast(Free, inputs.free)
+        prose = {lang: project.translations(lang) for lang in LANGUAGES}
+        files, _ = card_files(card, free=free, prose=prose)
+        files |= cards_of_hubs(card, free=free, prose=prose)
         for name, data in files.items():
             path = job.env.run_dir / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,9 +14,7 @@ from relforge.publishing.published import CONTENTS
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
-from relforge.stages.evaluate import EvaluateResult
-from relforge.stages.smoke import SmokeResult
-from relforge.stages.unpatch import UnpatchResult
+from relforge.stages.scan import require_shippable
 from relforge.stages.weights import WeightsResult
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ class PublishInputs(StageInputs):
     card_key: str
     local_weights: dict[str, str]
     """The hash of each file of a model that lies in the project; other models have a hub."""
-    registry: str | None
 
 
 class PublishResult(StageResult):
@@ -47,12 +44,10 @@ class PublishResult(StageResult):
 
     folder: Path
     image_digest: str
-    pushed: str | None
-    """``HOST/NAME@sha256:...`` as read back from the registry."""
 
 
 class Publish(Stage[PublishInputs, PublishResult]):
-    """An OCI layout folder with card and evidence; with ``--registry`` also a push by digest."""
+    """An OCI layout folder with card and evidence; ``relforge promote`` and others send it on."""
 
     name = "publish"
     revision = 4
@@ -76,55 +71,35 @@ class Publish(Stage[PublishInputs, PublishResult]):
             attest_key=planning.keys.get("attest"),
             card_key=planning.key("card"),
             local_weights=weights.files if isinstance(weights, LocalWeights) else {},
-            registry=planning.subject.registry,
         )
 
     def run(self, job: Job[PublishInputs], ctx: StageContext) -> PublishResult:
         from relforge.attesting.attaching import attachments_of, image_of
         from relforge.engine.layout import describe
-        from relforge.network import for_children
-        from relforge.oci.reference import Repository
         from relforge.publishing.evidencefiles import evidence_of
         from relforge.publishing.folder import publish_folder
-        from relforge.publishing.registry import push
 
         env = job.env
         build = cast(BuildResult, job.upstream["build"])
-        smoke = cast(SmokeResult, job.upstream["smoke"])
         card = cast(CardResult, job.upstream["card"])
-        evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
-        tag = f"{env.release}-{build.image_digest.removeprefix('sha256:')[:12]}"
-        _require_shippable(job)
-        repository = None
-        if job.inputs.registry is not None:
-            repository = Repository.parse(job.inputs.registry)
-            _require_gates(env.release, smoke, evaluation)
         evidence = {
             name: output.path
             for files in evidence_of(job.upstream).values()
             for name, output in files.items()
         }
-        # The registry first: a folder whose card names an image that is not there helps nobody.
-        pushed = None
-        if repository is not None:
-            with for_children(env.site) as network:
-                sent = push(
-                    build.layout,
-                    repository,
-                    tag=tag,
-                    image_name=build.image_name,
-                    site=env.site.engine,
-                    network=network,
-                    line=ctx.line,
-                    cancel=ctx.cancel,
-                )
-            pushed = sent.reference
+        cards = {name: output.path for name, output in card.files().items()}
+        require_shippable(
+            env,
+            build.image_digest,
+            job.upstream.get("scan"),
+            {**cards, **{f"evidence/{name}": path for name, path in evidence.items()}},
+        )
         image = image_of(describe(build.layout, code=ExitCode.PUBLISH))
         attested = cast("AttestResult | None", job.upstream.get("attest"))
         attachments = tuple(attachments_of(image, attested, job.upstream.get("sbom")))
         done = publish_folder(
             build.layout,
-            cards={name: output.path for name, output in card.files().items()},
+            cards=cards,
             evidence=evidence,
             weights=_local_weights(job),
             record=None,
@@ -137,7 +112,6 @@ class Publish(Stage[PublishInputs, PublishResult]):
         return PublishResult(
             folder=done.path,
             image_digest=done.image_digest,
-            pushed=pushed,
             outputs=_stamps(done, attachments),
         )
 
@@ -151,13 +125,10 @@ class Publish(Stage[PublishInputs, PublishResult]):
             return f"was published to {result.folder}"
         if (fault := _fault(result)) is not None:
             return fault
-        if subject.registry is not None:
-            # Only the registry knows what it has now; pushing what is there sends nothing.
-            return f"asks {subject.registry}"
         return None
 
     def outcome(self, result: PublishResult) -> str:
-        return f"{result.folder}" + (f", {result.pushed}" if result.pushed else "")
+        return str(result.folder)
 
 
 def _fault(result: PublishResult) -> str | None:
@@ -178,39 +149,6 @@ def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
         return {}
     fetched = cast(WeightsResult, job.upstream["weights"])
     return {name: fetched.folder / name for name in job.inputs.local_weights}
-
-
-def _require_shippable(job: Job[PublishInputs]) -> None:
-    """Nothing looks into the layers yet, so only what may be shipped whole is published."""
-    unpatch = job.upstream.get("unpatch")
-    sets = unpatch.sets if isinstance(unpatch, UnpatchResult) else ()
-    kept_back = [s.name for s in sets if s.sealed and s.ships != "python"]
-    if kept_back:
-        raise RelforgeError(
-            f"{job.env.release} is not published: {', '.join(kept_back)} may not be shipped whole",
-            code=ExitCode.PUBLISH,
-            why="its sealed sources declare ships: none or binaries, and relforge has no scan of "
-            "the image's layers yet that could show that it keeps to that",
-            hint="agree with the signer on ships: python, or publish by hand",
-        )
-
-
-def _require_gates(release: str, smoke: SmokeResult, evaluation: EvaluateResult | None) -> None:
-    missing = [
-        name
-        for name, verdict in (
-            ("smoke", smoke.verdict),
-            ("evaluate", evaluation.verdict if evaluation else "not-run"),
-        )
-        if verdict != "pass"
-    ]
-    if missing:
-        raise RelforgeError(
-            f"{release} is not pushed: {', '.join(missing)} did not pass on this digest",
-            code=ExitCode.GATE,
-            why="a release tag only goes to an image whose gates passed",
-            hint=f"relforge release --release {release}",
-        )
 
 
 def _stamps(done: FolderResult, attachments: Sequence[Attachment]) -> tuple[Output, ...]:

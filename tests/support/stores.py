@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
-from relforge.engine.attached import Attachment, read_attached
-from relforge.engine.blobs import blob_path
-from relforge.engine.layout import describe
+from relforge.engine.attached import Attachment
 from relforge.oci.store import Descriptor, Manifest, Sent
 
 
@@ -68,9 +65,6 @@ class MemoryStore:
             assert subject is not None
             self.listed.setdefault(subject.digest, []).append(manifest.descriptor)
 
-    def commit(self) -> None:
-        """Nothing waits."""
-
     def take(self, attachment: Attachment) -> None:
         """Attaches it, with its blobs and its tag."""
         for digest, content in attachment.blobs.items():
@@ -79,13 +73,5 @@ class MemoryStore:
         if attachment.tag:
             self.tagged[attachment.tag] = attachment.manifest.descriptor.digest
 
-
-def from_layout(layout: Path) -> MemoryStore:
-    """The image of a layout and what is attached to it."""
-    store = MemoryStore()
-    facts, attached = describe(layout), read_attached(layout)
-    for digest in {**facts.blobs, **attached.blobs}:
-        store.blobs[digest] = blob_path(layout, digest).read_bytes()
-    for descriptor in attached.manifests:
-        store.attach(Manifest(descriptor=descriptor, data=store.blobs[descriptor.digest]))
-    return store
+    def commit(self) -> None:
+        """Everything lasts as long as the object."""

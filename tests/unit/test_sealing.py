@@ -18,17 +18,18 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence import dsse
 from relforge.evidence.store import Store
 from relforge.files import Output, altered, sha256_file
+from relforge.oci.layout_store import LayoutStore
 from relforge.publishing.published import CONTENTS, RECORD, SEAL
 from relforge.publishing.verify import verify_folder
 from relforge.stages.build import BuildResult
 from relforge.stages.publish import Publish
 from tests.support import signed
 from tests.support.signed import Maker
-from tests.support.stores import from_layout
 
 ALL = [
     predicates.PROVENANCE, predicates.SPDX, predicates.CYCLONEDX, predicates.TEST_RESULT,
-    predicates.EVALUATION, predicates.BENCHMARK, predicates.COVERAGE, predicates.RELEASE,
+    predicates.EVALUATION, predicates.BENCHMARK, predicates.COVERAGE, predicates.CONTENT_SCAN,
+    predicates.RELEASE,
 ]  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def test_everything_is_signed_and_names_what_it_covers(tmp_path: Path, kind: str
     maker = Maker.at(tmp_path / "maker", kind=kind)
     folder = maker.released()
     image = describe(folder / "image").digest
-    found = read_attachments(from_layout(folder / "image"), image)
+    found = read_attachments(LayoutStore(folder / "image"), image)
     assert not found.unreadable
     assert [one.predicate_type for one in found.envelopes] == ALL
     assert verify_signature(found.signatures[0], image, maker.trusted).name == "maker"
@@ -87,7 +88,7 @@ def test_what_is_attached_is_what_a_registry_shows(maker: Maker) -> None:
     assert sorted(filter(None, tags)) == sorted(
         (signature_tag(facts.digest), attestations_tag(facts.digest))
     )
-    store = from_layout(folder / "image")
+    store = LayoutStore(folder / "image")
     found = read_attachments(store, facts.digest)
     sboms = {kind: read_file(store, one) for kind, one in found.sboms.items()}
     assert sboms == {SPDX: signed.SPDX, CYCLONEDX: signed.CYCLONEDX}
@@ -146,7 +147,7 @@ def test_a_new_record_gets_a_new_seal_with_a_larger_serial(
         for one in (before, after)
     ]
     assert serials[1] == serials[0] + 1
-    found = read_attachments(from_layout(folder / "image"), image)
+    found = read_attachments(LayoutStore(folder / "image"), image)
     assert [one.predicate_type for one in found.envelopes] == ALL
     assert len(found.releases) == 1
     assert verify_folder(folder).verdict == "pass"
@@ -210,7 +211,7 @@ def test_without_a_key_the_statements_are_there_and_nobody_vouches_for_them(
     assert "publish.signing" in attested.reason
     folder = maker.released(b"unsigned")
     image = describe(folder / "image").digest
-    found = read_attachments(from_layout(folder / "image"), image)
+    found = read_attachments(LayoutStore(folder / "image"), image)
     assert not found.signatures
     assert not found.envelopes
     assert set(found.sboms) == {SPDX, CYCLONEDX}
