@@ -11,10 +11,11 @@ from typing import IO, Any
 
 from relforge.attesting.attachments import ATTACHMENTS
 from relforge.attesting.reading import Attached, ReleaseFiles, read_attachments
-from relforge.errors import RelforgeError
+from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import Site
 from relforge.oci.opening import open_store, read_digest
 from relforge.oci.reference import DIGEST
+from relforge.oci.registry import RegistryStore
 from relforge.oci.store import ImageStore
 from relforge.oci.tar_store import TarStore
 from relforge.publishing.published import CONTENTS, IMAGE, RECORD, SEAL
@@ -54,6 +55,13 @@ def open_place(named: str | Path, site: Site) -> Place:
     if folder.is_dir() and not (folder / "oci-layout").exists():
         return _published(str(named), folder, site)
     store, wanted = open_store(str(named), site)
+    if not isinstance(store, RegistryStore) and not Path(store.name).exists():
+        raise RelforgeError(
+            "there is no such place to verify",
+            code=ExitCode.USAGE,
+            where=str(named),
+            hint="name HOST/NAME:TAG, HOST/NAME@DIGEST, a tar, or a folder such as dist/RELEASE",
+        )
     digest, _ = read_digest(store, wanted)
     kind: Kind = "tar" if isinstance(store, TarStore) else "registry"
     if folder.is_dir():

@@ -20,11 +20,12 @@ from relforge.attesting.manifests import (
     attestations_attachment,
     release_attachment,
 )
-from relforge.engine.attached import Attachment, is_attachments, load_attached, write_attached
+from relforge.engine.attached import Attachment, load_attached, write_attached
 from relforge.engine.blobs import blob_path
 from relforge.engine.layout import describe
 from relforge.evidence import dsse
 from relforge.frozen import canonical_json
+from relforge.oci.layout_format import is_attachments
 from relforge.oci.store import Descriptor
 from relforge.publishing.published import CONTENTS, RECORD, SEAL
 

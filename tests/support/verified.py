@@ -30,23 +30,25 @@ from relforge.evidence.record import write_record
 from relforge.evidence.runs import Run, StageEntry
 from relforge.evidence.store import Store
 from relforge.manifest.project import builtin_root, find_project
-from relforge.manifest.publishing import PublishSite, SigningSite
+from relforge.manifest.publishing import LicensePolicy, PublishSite, SigningSite
 from relforge.manifest.site import Site
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.rendering import labels
+from relforge.sbom.evidence import Licences, PackageRow
 from relforge.serving.probes import ProbeResult
 from relforge.stage import Job, StageContext, StageEnv, StageResult, Verdict
 from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildInputs, BuildResult
 from relforge.stages.coverage import CoverageResult
 from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.sbom import SbomResult
 from relforge.stages.smoke import SmokeResult
 from relforge.stages.unpatch import AppliedSet, UnpatchInputs, UnpatchResult
 from relforge.stages.weights import WeightsResult
 from tests.support import benching
 from tests.support.published import RELEASE, make_image
-from tests.support.signed import key_file
+from tests.support.signed import CYCLONEDX, SPDX, key_file
 from tests.unit.test_card import build, smoke
 
 QUESTIONS = 1000
@@ -121,7 +123,7 @@ class Releaser:
         results = self.results(plan, word, wrong)
         for name, verdict in (verdicts or {}).items():
             results[name] = results[name].model_copy(update={"verdict": verdict})
-        for name in ("attest", "card", "publish"):
+        for name in ("scan", "attest", "card", "publish"):
             stage = next(one for one in STAGES if one.name == name)
             env = StageEnv(
                 home=self.root / "home", project_roots=self.project_roots, site=self.site,
@@ -182,6 +184,7 @@ class Releaser:
             "evaluate": self._evaluate(store, plan, wrong),
             "bench": _bench(store, facts.digest),
             "coverage": self._coverage(store),
+            "sbom": _sbom(store, facts.digest),
         }
 
     def _evaluate(self, store: Store, plan: ReleasePlan, wrong: int) -> EvaluateResult:
@@ -232,6 +235,24 @@ def _smoke(store: Store, digest: str) -> SmokeResult:
     text = found.report.model_dump_json(indent=1, exclude={"server_log"}).encode() + b"\n"
     outputs = (store.put_blob(text), store.put_blob(b"the server is ready\n"))
     return found.model_copy(update={"outputs": outputs, "reason": found.report.reason})
+
+
+def _sbom(store: Store, digest: str) -> SbomResult:
+    row = PackageRow(
+        kind="python", name="torch", version="2.13.0", licence="BSD-3-Clause", basis="stated",
+        path="opt/torch", layer="sha256:" + "0" * 64,
+    )  # fmt: skip
+    table = Licences(
+        release=RELEASE, image_digest=digest, packages=(row,), sources=(), texts={},
+        counts={"python": 1}, licences=1, unstated=0, unidentified=0, policy=LicensePolicy(),
+        hits=(),
+    )  # fmt: skip
+    documents = (SPDX, CYCLONEDX, table.model_dump_json(indent=1).encode() + b"\n")
+    return SbomResult(
+        verdict="pass", reason="1 package", tool="syft 1.42.3", packages={"python": 1}, licences=1,
+        python_licences={"torch": "BSD-3-Clause"},
+        outputs=tuple(store.put_blob(data) for data in documents),
+    )  # fmt: skip
 
 
 def _bench(store: Store, digest: str) -> BenchResult:
