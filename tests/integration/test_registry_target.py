@@ -22,7 +22,6 @@ from tests.support.images import attachment, image
 from tests.support.published import make_published
 from tests.support.registries import RealRegistry, docker_registry
 
-
 BOTH: tuple[Step, ...] = ("candidate", "promote")
 
 
