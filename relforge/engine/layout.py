@@ -7,8 +7,6 @@ digest of an image is its manifest's; everything below it is checked by SHA-256 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +18,7 @@ from relforge.engine.blobs import (
     check_size,
     damaged,
     hash_blob,
+    link_or_copy,
     read_json,
     small_blob,
     sync_file,
@@ -240,15 +239,6 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
         sync_file(dst / name)
     for folder in (dst / "blobs" / "sha256", dst / "blobs", dst):
         sync_folder(folder)
-
-
-def link_or_copy(src: Path, dst: Path) -> None:
-    """A hard link, or a synced copy where links are not possible. Raises OSError."""
-    try:
-        os.link(src, dst)
-    except OSError:
-        shutil.copyfile(src, dst)
-        sync_file(dst)
 
 
 def replace_folder(work: Path, dst: Path) -> None:

@@ -27,6 +27,9 @@ _KINDS = {"index": "manifest"}
 class RegistryTarget:
     """``uploads`` is a folder for notes of interrupted uploads (``RegistryStore``)."""
 
+    hides_candidates = True
+    """Nobody pulls a candidate unknowingly: it has no tag that people know."""
+
     def __init__(
         self, name: str, spec: RegistrySpec, site: Site, *, uploads: Path | None = None
     ) -> None:
