@@ -16,10 +16,12 @@ from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildResult
 from relforge.stages.coverage import CoverageResult
 from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.sbom import SbomResult
+from relforge.stages.scan import ScanResult
 from relforge.stages.smoke import SmokeResult
 from relforge.stages.unpatch import UnpatchResult
 
-_MEASURED = ("smoke", "evaluate", "bench", "coverage")
+_MEASURED = ("smoke", "evaluate", "bench", "coverage", "sbom", "scan")
 _OF_IMAGE = (*_MEASURED, "attest")
 """Stages whose results are about one image."""
 
@@ -63,7 +65,9 @@ def results_of(found: Mapping[str, StageResult]) -> dict[str, Any]:
         "evaluation": evaluation.tasks if evaluation else (),
         "performance": bench.report if bench and bench.verdict == "pass" else None,
         "coverage": coverage.summary if coverage else (),
+        "sbom": cast("SbomResult | None", found.get("sbom")),
         "signed": attested.signed if attested else None,
+        "scan": cast("ScanResult | None", found.get("scan")),
     }
 
 

@@ -8,6 +8,7 @@ from relforge.card.metadata import metadata_of
 from relforge.card.model import CardData, Code, Row, Said
 from relforge.card.parts.addresses import mail
 from relforge.card.parts.image import (
+    all_licenses,
     environment_rows,
     image_rows,
     part_licenses,
@@ -80,6 +81,7 @@ def gather(material: Material) -> CardData:
         license=model.license,
         license_source=model.license_source,
         part_licenses=part_licenses(material),
+        all_licenses=all_licenses(material),
         lock_sha256=material.lock_sha256,
         all_pinned=not unpinned(material),
         reproduce=tuple(_reproduce(material)),

@@ -29,6 +29,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.site import Site
     from relforge.manifest.translations import Translations
     from relforge.notes.model import Notes
+    from relforge.oci.mirroring import MirrorReport
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.publishing.verify import VerifyReport
@@ -60,6 +61,7 @@ def models() -> dict[str, type[Frozen]]:
         "verify-output": VerifyReport,
         "notes-output": Notes,
         "rebuild-output": RebuildOutput,
+        "mirror-output": MirrorReport,
     }
 
 

@@ -18,6 +18,7 @@ _BUILD_ID = b"\x14\x00\x00\x00\x03\x00\x00\x00GNU\x00"
 _BUILD_ID_BYTES = 20
 _WITH_GZIP_HEADER = 31
 _MOST_BYTES = 64 << 20
+_PRIVATE_KEY = "PRIVATE KEY-----"
 _SHOWN = 60
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{4,}")
 _DATE = re.compile(
@@ -113,6 +114,8 @@ def _debian(first: bytes, second: bytes) -> str:
 
 
 def _text(first: str, second: str) -> str:
+    if _PRIVATE_KEY in first or _PRIVATE_KEY in second:
+        return "a private key, which no image should hold; it is not shown"
     one, other = first.splitlines(), second.splitlines()
     if sorted(one) == sorted(other):
         return "the same lines in another order" if one != other else "ends of lines"

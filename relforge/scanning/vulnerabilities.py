@@ -139,7 +139,8 @@ def _grype(program: Path, layout: Path, cancel: CancelToken | None) -> _Answer:
     }
     status = _json(program, ["db", "status", "-o", "json"], env, cancel, _STATUS_TIMEOUT_S)
     if status.get("valid") is not True:
-        raise _Unusable(f"its database cannot be used: {_without_paths(str(status.get('error')))}")
+        why = _without_paths(str(status.get("error") or "it is not valid"))
+        raise _Unusable(f"its database cannot be used: {why}")
     # With the layout named by what it is: grype would else guess, and ask registries.
     words = [f"oci-dir:{layout}", "-o", "json", "--quiet"]
     answer = _json(program, words, env, cancel, _TIMEOUT_S)

@@ -35,6 +35,8 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    sbom_key: str | None
+    scan_key: str | None
     attest_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
@@ -71,7 +73,9 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage", "attest")
+    needs = (
+        "unpatch", "build", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest",
+    )  # fmt: skip
     result_type = CardResult
     revision = 4
 
@@ -92,6 +96,8 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            sbom_key=planning.keys.get("sbom"),
+            scan_key=planning.keys.get("scan"),
             attest_key=planning.keys.get("attest"),
             release=subject.release,
             device=subject.device,

@@ -160,7 +160,11 @@ def _sbom(policy: Policy, seen: Judged) -> Outcome:
 def _vulnerabilities(policy: Policy, seen: Judged) -> Outcome:
     rule = policy.vulnerabilities
     if seen.scanner_report is None:
-        reason = (seen.record.get("skipped") or {}).get("scan") or "no scanner's report is there"
+        reason = (
+            (seen.record.get("skipped") or {}).get("scan")
+            or at(seen.record, "results", "scan", "vulnerabilities", "reason")
+            or "no scanner's report is there"
+        )
         return judged([f"no report of a vulnerability scanner: {reason}"], "")
     found = findings_of(json.loads(seen.scanner_report))
     bad = too_severe(found, rule)

@@ -144,7 +144,7 @@ def test_an_image_on_request_is_loaded_from_its_archive(
     assert done.code == 0, done.stderr
     done = hello.run("smoke", "--json", site=site)
     assert done.code == 0, done.stderr
-    assert done.json["verdicts"] == {"smoke": "pass", **SAID}
+    assert done.json["verdicts"] == {"smoke": "pass"}
 
 
 def test_a_base_image_brings_its_own_python(hello: Hello, image: str, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_base_image_brings_its_own_python(hello: Hello, image: str, tmp_path: 
     pin(hello, edited_source(tmp_path, "hello_server/__init__.py", 'OTHER = "second"\n'), site)
     done = hello.run("smoke", "--json", site=site)
     assert done.code == 0, done.stderr
-    assert done.json["verdicts"] == {"smoke": "pass", **SAID}
+    assert done.json["verdicts"] == {"smoke": "pass"}
     said = docker(
         "run", "--rm", "--entrypoint", "python3", done.json["image_digest"], "-c",
         "import hello_server, os; print(hello_server.OTHER, hello_server.__file__, os.getuid())",

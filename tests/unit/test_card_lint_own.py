@@ -11,7 +11,7 @@ from relforge.card.lint.document import parse
 from relforge.stages.attest import Signed
 from tests.support import benching
 from tests.support.cards import PROJECT, shipped_card
-from tests.unit.test_card import DIGEST, FIGURES, SIGNED
+from tests.unit.test_card import DIGEST, FIGURES, SIGNED, sbom
 from tests.unit.test_card import card as built_card
 
 # What is true of these very releases, and no mistake of the card: none of them was released, most
@@ -53,7 +53,7 @@ def test_the_card_of_a_built_and_measured_release(
 ) -> None:
     text = built_card(
         FIGURES, language="zh" if language == "zh" else "en", performance=benching.report(),
-        registry=registry, signed=signed,
+        registry=registry, signed=signed, sbom=sbom(),
     )  # fmt: skip
     assert DIGEST in text
     assert (SIGNED.keyid in text) == (signed is not None)

@@ -299,6 +299,8 @@ def test_hints_for_text_and_binaries() -> None:
     )
     assert "(a time in seconds)" in str(content_hint("/t", b"t=1700000000\n", b"t=1700000001\n"))
     assert content_hint("/t", b"a\n", b"a\nmore\n") == "line 2: '' → 'more'"
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\n%s\n"
+    assert "secret" not in str(content_hint("/k", (key % "secret1").encode(), (key % "x").encode()))
     elf = b"\x7fELF\xff" + b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0%s" + b"\xfe" * 9
     one, other = elf % (b"\x01" * 20), elf % (b"\x02" * 20)
     assert content_hint("/l.so", one, other) == "the build id alone"

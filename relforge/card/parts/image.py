@@ -8,6 +8,7 @@ from relforge.attesting.predicates import RELEASE
 from relforge.card.model import Code, EnvironmentRow, PatchRow, Row, Said, SourceRow
 from relforge.card.parts.material import Material
 from relforge.manifest.facts import UNKNOWN, UNRESOLVED
+from relforge.stages.scan import ScanResult
 from relforge.ui.text import size
 
 # Distributions that a reader looks for, by the name that the row has.
@@ -51,6 +52,15 @@ def _image(material: Material) -> Iterator[Row]:
             values={"how": build.base_how, "digest": build.base_digest},
         ),
     )
+    if (sbom := material.sbom) is not None and sbom.outputs:
+        yield Row(
+            name="Bill of materials",
+            value=Said(
+                text="%(packages)d packages: `evidence/sbom.spdx.json` (SPDX), "
+                "`evidence/sbom.cdx.json` (CycloneDX)",
+                values={"packages": sum(sbom.packages.values())},
+            ),
+        )
     signed = material.signed
     yield Row(
         name="Signature",
@@ -61,6 +71,32 @@ def _image(material: Material) -> Iterator[Row]:
             values={"algorithm": signed.algorithm, "keyid": signed.keyid},
         ),
     )
+    if material.scan is not None:
+        yield from _scanned(material.scan)
+
+
+def _scanned(scan: ScanResult) -> Iterator[Row]:
+    yield Row(
+        name="Content scan",
+        value=Said(
+            text="%(verdict)s: %(files)s files searched for secrets, private keys and sources that "
+            "are kept back",
+            values={"verdict": scan.verdict or "not-run", "files": f"{scan.files:,}"},
+        ),
+    )
+    known = scan.vulnerabilities
+    if known.state == "run":
+        value = Said(
+            text="%(counts)s (%(scanner)s, database of %(date)s)",
+            values={
+                "counts": known.reason,
+                "scanner": known.scanner or "?",
+                "date": (known.database or "?").partition("T")[0],
+            },
+        )
+    else:
+        value = Said(text="not-run (%(reason)s)", values={"reason": known.reason})
+    yield Row(name="Known vulnerabilities", value=value)
 
 
 def _image_to_come(material: Material) -> Iterator[Row]:
@@ -235,9 +271,15 @@ def _canonical(name: str) -> str:
 
 
 def part_licenses(material: Material) -> tuple[Row, ...]:
-    """The licences of the Python packages in the image, as their own metadata states them."""
+    """The licences of the Python packages in the image, as they state them themselves.
+
+    By the bill of materials, where there is one: by SPDX's identifiers.
+    """
     by_license: dict[str, list[str]] = {}
-    for name, stated in (material.build.licenses if material.build else {}).items():
+    told = material.build.licenses if material.build else {}
+    if material.sbom is not None and material.sbom.outputs:
+        told = material.sbom.python_licences
+    for name, stated in told.items():
         by_license.setdefault(stated, []).append(name)
     ordered = sorted(by_license.items(), key=lambda row: (-len(row[1]), row[0]))
     return tuple(
@@ -246,4 +288,15 @@ def part_licenses(material: Material) -> tuple[Row, ...]:
             value=Said.plain(", ".join(sorted(names, key=str.casefold))),
         )
         for stated, names in ordered
+    )
+
+
+def all_licenses(material: Material) -> Said | None:
+    """Where the licences of every package are, Debian's too."""
+    if material.sbom is None or not material.sbom.outputs:
+        return None
+    return Said(
+        text="Those of all %(packages)d packages, and of the sources, are in "
+        "`evidence/licenses.json`.",
+        values={"packages": sum(material.sbom.packages.values())},
     )

@@ -15,6 +15,8 @@ from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
 from relforge.stages.attest import Signed
 from relforge.stages.build import BuildResult
+from relforge.stages.sbom import SbomResult
+from relforge.stages.scan import ScanResult
 from relforge.stages.smoke import SmokeResult
 
 
@@ -39,7 +41,9 @@ class Material:
     smoke: SmokeResult | None = None
     evaluation: tuple[Figures, ...] = ()
     performance: BenchReport | None = None
+    sbom: SbomResult | None = None
     coverage: tuple[CoverageRow, ...] = ()
+    scan: ScanResult | None = None
     sealed: frozenset[str] = frozenset()
     why_not: Mapping[str, str] = field(default_factory=dict)
     references: tuple[ReferenceFigures, ...] = ()

@@ -185,6 +185,10 @@ class HubFlow(ABC):
             sent_bytes=sent_bytes,
         )
 
+    @abstractmethod
+    def undo(self, published: Published, delivery: Delivery, doing: Doing) -> None:
+        """What of a delivery the hub lets be taken back."""
+
     def _one(
         self, work: Work, scenes: list[Scene], done: Counter[tuple[str, str | None, str]]
     ) -> tuple[bool, int]:
