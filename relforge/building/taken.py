@@ -18,6 +18,7 @@ def take_image(job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
 
     Raises what ``engine.given_image.take`` raises.
     """
+    from relforge.building.layers import built_layers
     from relforge.engine.given_image import take
     from relforge.engine.images import unpacked_bytes
     from relforge.stages.build import BuildResult
@@ -48,6 +49,7 @@ def take_image(job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         created=image.created or "unknown",
         labels=image.labels,
         layers=tuple(layer.digest for layer in image.layers),
+        layer_sizes=built_layers(image, given=True),
         base_how=f"{taken.how}, as it is",
         base_digest=taken.digest,
         base_place=taken.place,

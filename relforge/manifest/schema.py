@@ -28,9 +28,12 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
     from relforge.manifest.translations import Translations
+    from relforge.notes.model import Notes
+    from relforge.oci.mirroring import MirrorReport
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.publishing.verify import VerifyReport
+    from relforge.rebuilding.model import RebuildOutput
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput
 
@@ -56,6 +59,9 @@ def models() -> dict[str, type[Frozen]]:
         "tune-output": TuneOutput,
         "card-output": CardsOutput,
         "verify-output": VerifyReport,
+        "notes-output": Notes,
+        "rebuild-output": RebuildOutput,
+        "mirror-output": MirrorReport,
     }
 
 

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.gitio import Git
 from relforge.manifest.site import Site, replaced
-from relforge.network import PROXY_HINT, Proxy, ca_bundle, proxies_for
+from relforge.network import PROXY_HINT
 from relforge.proc import Done
-from relforge.sources.places import hide_credentials, proxy_of, shown, why_unreachable
+from relforge.sources.places import hide_credentials, proxy_of, shown
+from relforge.sources.remote import (
+    PROXY_REFUSED,
+    TRANSFER,
+    is_local,
+    proxies_of,
+    reaching,
+    real_url,
+    reason,
+    refuses_access,
+    why_not_reached,
+)
 
 _FETCH_TIMEOUT_S = 3600.0
 _FETCH = ("fetch", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--progress")
-# A transfer below this speed for a minute has died without saying so.
 _CONFIG = {
-    "http.lowSpeedLimit": "1000",
-    "http.lowSpeedTime": "60",
+    **TRANSFER,
     "fetch.fsckObjects": "true",
     "transfer.unpackLimit": "1",
 }
 _HINT = "check the network, or name a mirror (git_mirrors in the site configuration)"
-_PROXY_REFUSED = re.compile(
-    r"from proxy after connect|connect tunnel failed|returned error: 407|resolve proxy"
-)
 _NO_DIRECT_FETCH = (
     "not our ref",
     "unadvertised object",
@@ -67,7 +68,7 @@ def fetch_commit(
         kept = f"refs/relforge/commits/{commit}"
         direct = _fetch(git, site, place, ctx_line, "--depth=1", place, f"+{commit}:{kept}")
         if direct.returncode != 0:
-            why = _reason(direct)
+            why = reason(direct)
             if not any(text in why for text in _NO_DIRECT_FETCH):
                 raise _failed(url, place, commit, why)
             _fetch_all(git, site, url, place, commit, kept, ctx_line)
@@ -90,7 +91,7 @@ def fetch_branches(
         ctx_line(f"fetching the branches of {shown(place)}")
         done = _fetch(git, site, place, ctx_line, "--prune", place, *specs)
         if done.returncode != 0:
-            raise _failed(url, place, "HEAD", _reason(done))
+            raise _failed(url, place, "HEAD", reason(done))
 
 
 def mirrored(url: str, site: Site) -> str:
@@ -113,7 +114,7 @@ def _fetch_all(
     try:
         done = _fetch(git, site, place, ctx_line, place, *specs)
         if done.returncode != 0:
-            raise _failed(url, place, commit, _reason(done))
+            raise _failed(url, place, commit, reason(done))
         if not git.has(commit, "commit"):
             raise RelforgeError(
                 f"the commit {commit} is not in the repository",
@@ -131,28 +132,8 @@ def _fetch_all(
 
 
 def _fetch(git: Git, site: Site, place: str, ctx_line: Callable[[str], None], *args: str) -> Done:
-    """``git fetch``. The person's own git configuration counts here: it knows how to log in.
-
-    It decides nothing about content, which the commit's hash pins.
-    """
-    wait_s = max(1, round(site.python.index_timeout_s))
-    ssh = f"ssh -o BatchMode=yes -o ConnectTimeout={wait_s}"
-    env = {"GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", ssh)}
-    with tempfile.TemporaryDirectory(prefix="relforge-git-") as folder:
-        if urlsplit(place).scheme == "file":
-            # git checks who owns a local repository in a process of its own, which sees only files.
-            config = Path(folder, "config")
-            config.write_text("[safe]\n\tdirectory = *\n")
-            env["GIT_CONFIG_GLOBAL"] = str(config)
-        else:
-            env["GIT_CONFIG_GLOBAL"] = _personal_config()
-            if site.extra_ca is not None:
-                own = os.environ.get("GIT_SSL_CAINFO")
-                usual = own or _setting(git, "http.sslCAInfo", place, "--type=path")
-                bundle = ca_bundle(site.extra_ca, Path(folder), usual=usual)
-                env["GIT_SSL_CAINFO"] = str(bundle)
-            if (proxy := Proxy.of(site)) is not None:
-                env |= proxy.environment()
+    """``git fetch``. What it brings is pinned by the commit's hash."""
+    with reaching(git, place, site) as env:
         return git.run(
             *_FETCH,
             *args,
@@ -161,11 +142,11 @@ def _fetch(git: Git, site: Site, place: str, ctx_line: Callable[[str], None], *a
             config=_CONFIG,
             timeout_s=_FETCH_TIMEOUT_S,
             hint=_HINT,
-            on_line=_Progress(ctx_line),
+            on_line=Progress(ctx_line),
         )
 
 
-class _Progress:
+class Progress:
     """git's progress comes as carriage returns; the last state of each line is enough."""
 
     def __init__(self, ctx_line: Callable[[str], None]) -> None:
@@ -177,54 +158,26 @@ class _Progress:
             self._ctx_line(last)
 
 
-def _personal_config() -> str:
-    named = os.environ.get("GIT_CONFIG_GLOBAL")
-    return named if named is not None else str(Path("~/.gitconfig").expanduser())
-
-
-def _setting(git: Git, name: str, url: str, *kind: str) -> str | None:
-    """What the person's own git configuration says for a URL."""
-    personal = {"GIT_CONFIG_GLOBAL": _personal_config()}
-    asked = ("config", *kind, "--get-urlmatch", name, url)
-    return git.run(*asked, check=False, env=personal).text or None
-
-
 def _refuse_unreachable(git: Git, url: str, place: str, site: Site) -> None:
-    # git itself waits minutes for a host that does not answer.
-    if urlsplit(place).scheme == "file":
+    if is_local(place):
         return
-    personal = {"GIT_CONFIG_GLOBAL": _personal_config()}
-    real = git.run("ls-remote", "--get-url", place, check=False, env=personal).text or place
-    hide_credentials(real)
-    proxies = proxies_for(real, Proxy.of(site))
-    if (own := _setting(git, "http.proxy", real)) is not None:
-        hide_credentials(own)
-        proxies = {"http": own, "https": own}
-    if why := why_unreachable(real, site.python.index_timeout_s, proxies=proxies):
+    real = real_url(git, place)
+    if why := why_not_reached(git, real, site):
         raise RelforgeError(
             "the git server cannot be reached",
             code=ExitCode.SOURCE,
             where=_where(url, place, real),
             why=why,
-            hint=PROXY_HINT if proxy_of(real, proxies) else _HINT,
+            hint=PROXY_HINT if proxy_of(real, proxies_of(git, real, site)) else _HINT,
         )
-
-
-def _reason(done: Done) -> str:
-    rows = [
-        row.rpartition("\r")[2]
-        for row in redact.text(done.stderr.decode("utf-8", "replace")).splitlines()
-    ]
-    told = [row for row in rows if row.startswith(("fatal:", "error:", "remote: ERR"))]
-    return "\n".join((told or rows)[-5:])
 
 
 def _failed(url: str, place: str, commit: str, why: str) -> RelforgeError:
     lower = why.lower()
-    if _PROXY_REFUSED.search(lower):
+    if PROXY_REFUSED.search(lower):
         what = "the proxy does not let git through"
         hint = PROXY_HINT
-    elif "authentication" in lower or "could not read username" in lower or "403" in lower:
+    elif refuses_access(why):
         what = "the git server refuses access"
         hint = "set up a credential helper for it (`git config --global credential.helper`)"
     elif "does not appear to be a git repository" in lower or "not found" in lower:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from relforge.building import TOOLS
+from relforge.building.layers import BuiltLayer, built_layers
 from relforge.evidence.store import Store
 from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
@@ -87,6 +88,8 @@ class BuildResult(StageResult):
     created: str
     labels: dict[str, str]
     layers: tuple[str, ...]
+    layer_sizes: tuple[BuiltLayer, ...] = ()
+    """The same with size and kind; empty in results of earlier versions."""
     base_how: str
     base_digest: str
     base_place: str | None = None
@@ -210,8 +213,9 @@ class Build(Stage[BuildInputs, BuildResult]):
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.building.contexts import opened, pruned_afterwards
         from relforge.building.report import check_report, read_report
+        from relforge.building.request import build_request
         from relforge.engine.base_image import ensure_base
-        from relforge.engine.buildx import BuildRequest, build, export_target
+        from relforge.engine.buildx import build, export_target
         from relforge.engine.images import unpacked_bytes
         from relforge.engine.site_secrets import site_secrets
         from relforge.network import Proxy
@@ -234,17 +238,12 @@ class Build(Stage[BuildInputs, BuildResult]):
             opened(job, ctx) as contexts,
             site_secrets(env.site, env.home, system=base.system, line=ctx.line) as secrets,
         ):
-            request = BuildRequest(
-                dockerfile=job.upstream["render"].outputs[0].path,
-                context=env.run_dir / "empty-context",
+            request = build_request(
+                job,
+                base=base,
                 contexts=contexts,
-                args={"BASE_IMAGE": base.reference},
                 secrets=secrets,
-                target="image",
-                source_date_epoch=inputs.source_date_epoch,
-                image_name=inputs.image_name,
                 layout=Store(env.home).folder("build", job.key) / "image",
-                log=env.run_dir / "logs" / "buildkit.log",
             )
             with pruned_afterwards(job, ctx):
                 report = read_report(
@@ -282,6 +281,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             created=built.image.created or inputs.labels["org.opencontainers.image.created"],
             labels=built.image.labels,
             layers=tuple(layer.digest for layer in built.image.layers),
+            layer_sizes=built_layers(built.image),
             base_how=base.how,
             base_digest=base.digest,
             base_place=base.place,

@@ -209,8 +209,8 @@ def overall(judgements: Sequence[Judgement]) -> Overall:
     if not judgements:
         raise ValueError("no task was judged")
     level = (1 - judgements[0].confidence) / 2
-    holds = _holm([one.p_non_inferior for one in judgements], level)
-    fails = _holm([one.p_inferior for one in judgements], level)
+    holds = holm([one.p_non_inferior for one in judgements], level)
+    fails = holm([one.p_inferior for one in judgements], level)
     each: list[Conclusion] = []
     for good, bad in zip(holds, fails, strict=True):
         each.append("non-inferior" if good else "inferior" if bad else "inconclusive")
@@ -222,7 +222,11 @@ def overall(judgements: Sequence[Judgement]) -> Overall:
     return Overall(conclusion, tuple(each))
 
 
-def _holm(p_values: list[float], level: float) -> list[bool]:
+def holm(p_values: list[float], level: float) -> list[bool]:
+    """Which hypotheses are rejected so that any wrong rejection has at most the chance ``level``.
+
+    Raises RelforgeError (ENVIRONMENT) without extra ``eval``.
+    """
     rejected = library("statsmodels.stats.multitest").multipletests(
         p_values, alpha=level, method="holm"
     )[0]
