@@ -191,6 +191,7 @@ def test_a_withdrawn_release_says_so_and_keeps_its_tag(
     assert body.strip().startswith("> **This release was withdrawn on 20")
     assert "wrong sums" in body.splitlines()[1]
     assert list(repo(hub, DRAFT).files()) == [".gitattributes"]
+    assert "was withdrawn there" in failing(target, published, "promote").what
 
 
 def test_what_somebody_else_overwrites_again_and_again_is_named(
