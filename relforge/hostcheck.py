@@ -236,3 +236,37 @@ def identities(paths: Iterable[Path], passphrase_file: Path | None = None) -> Fi
         found="; ".join([*(f"{finding.path}: {finding.problem}" for finding in bad), *good]),
         remedy="\n".join(dict.fromkeys(finding.remedy for finding in bad if finding.remedy)),
     )
+
+
+def signing_key(site: Site, *, needed: bool = False) -> Finding:
+    """The key that signs releases. Asks nobody, as ``identities`` does; where it is ``needed`` now,
+    a locked one is missing."""
+    from relforge.attesting.signing import SigningKey
+    from relforge.patching.keys import LockedKey, exposed_keys
+
+    name = "signing key"
+    try:
+        key = SigningKey.load(site)
+    except LockedKey as error:
+        return Finding(
+            name=name,
+            state="missing" if needed else "warning",
+            found=f"{error.path}: {error.what}",
+            remedy=error.hint or "",
+        )
+    except RelforgeError as error:
+        found = ": ".join(part for part in (error.where, error.what, error.why) if part)
+        return Finding(name=name, state="missing", found=found, remedy=error.hint or "")
+    if key is None:
+        return Finding(
+            name=name,
+            state="not-run",
+            found="the site configuration names none; releases are not signed",
+            remedy="relforge keys new makes one; name it under publish.signing",
+        )
+    found = f"{key.path} ({key.algorithm}, key id {key.keyid})"
+    for exposed in exposed_keys([key.path]):
+        return Finding(
+            name=name, state="warning", found=f"{found}: {exposed.problem}", remedy=exposed.remedy
+        )
+    return Finding(name=name, state="ok", found=found)

@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from relforge.stage import Stage
+from relforge.stages.attest import Attest
 from relforge.stages.bench import Bench
 from relforge.stages.build import Build
 from relforge.stages.card import Card
 from relforge.stages.coverage import Coverage
 from relforge.stages.evaluate import Evaluate
-from relforge.stages.later import Sbom, Scan, Sign
 from relforge.stages.preflight import Preflight
 from relforge.stages.publish import Publish
 from relforge.stages.render import Render
+from relforge.stages.sbom import Sbom
+from relforge.stages.scan import Scan
 from relforge.stages.smoke import Smoke
 from relforge.stages.sources import Sources
 from relforge.stages.unpatch import Unpatch
@@ -36,7 +38,7 @@ STAGES: tuple[Stage[Any, Any], ...] = (
     Coverage(),  # which operators its forward pass dispatches, and whose kernels run
     Sbom(),  # what is in it
     Scan(),  # what must not be in it
-    Sign(),  # who says so
+    Attest(),  # who says so
     Card(),  # the model card, from evidence alone
     Publish(),  # copies what was tested; builds nothing
 )

@@ -174,6 +174,9 @@ def _decide(
     for stage in stages:
         if stage.name not in keys:
             continue
+        if not stage.kept:
+            because[stage.name] = "done anew each time"
+            continue
         found = store.lookup(stage.name, keys[stage.name])
         if isinstance(found, Miss):
             because[stage.name] = _reason(stage, store, keys, inputs, before, found)

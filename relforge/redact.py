@@ -39,3 +39,9 @@ def text(value: str) -> str:
         if secret in value:
             value = value.replace(secret, _MARK)
     return value
+
+
+def values() -> frozenset[str]:
+    """Every registered form of every secret, for those who look where one must not be."""
+    with _lock:
+        return frozenset(_secrets)

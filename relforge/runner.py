@@ -80,7 +80,7 @@ class Runner:
                     state, code = "failed", int(error.code)
                     break
             else:
-                self.store.remember(plan.name, {s.name: s.key for s in plan.stages if s.key})
+                self.store.remember(plan.name, kept_keys(plan, stages))
         except (Cancelled, KeyboardInterrupt):
             state, code = "interrupted", int(ExitCode.INTERRUPTED)
             raise
@@ -191,7 +191,7 @@ class Runner:
         upstream = {name: results[name] for name in stage.needs if name in results}
         job = Job(stage.name, planned.key, inputs, upstream, env)
         ctx = StageContext(plan.name, stage.name, self.cancel, emit)
-        if stage.check_only:
+        if stage.check_only or not stage.kept:
             return self.executor.execute(stage, job, ctx), False
         lock = self.store.root / "locks" / f"{stage.name}-{planned.key[:32]}"
         purpose = f"{stage.name} of {plan.name}"
@@ -213,6 +213,12 @@ class Runner:
                     run_id=run_id,
                 )
         return result, False
+
+
+def kept_keys(plan: ReleasePlan, stages: Sequence[Stage[Any, Any]]) -> dict[str, str]:
+    """The keys of a plan that results in the store have."""
+    kept = {stage.name for stage in stages if stage.kept}
+    return {s.name: s.key for s in plan.stages if s.key and s.name in kept}
 
 
 def _existing(path: Path) -> str | None:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from relforge import redact
 from relforge.cancel import CancelToken
@@ -71,6 +71,11 @@ class StageResult(Frozen):
 
     def evidence(self) -> dict[str, Path]:
         """Files to publish, by their names below ``evidence/`` of a release's folder."""
+        return {}
+
+    def attested(self) -> dict[str, dict[str, Any]]:
+        """Predicates that the stage itself makes, by predicate type, beside what is said of its
+        verdict and its evidence (``attesting/results.py``)."""
         return {}
 
 
@@ -173,6 +178,8 @@ class Stage(ABC, Generic[InputsT, ResultT]):
     needs: ClassVar[tuple[str, ...]] = ()
     """Earlier stages whose results ``run`` reads from ``job.upstream``."""
     result_type: ClassVar[type[StageResult]]
+    kept: ClassVar[bool] = True
+    """False for a stage whose result is this run's alone: never reused, never kept in the store."""
     check_only: ClassVar[bool] = False
     """True for a stage whose result is a look at this host: it runs whenever anything else does.
 

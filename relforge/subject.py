@@ -76,7 +76,7 @@ def subject(
     if model.reference is not None:
         _check_reference(project, model, model.reference)
     if registry is not None:
-        from relforge.publishing.registry import Repository
+        from relforge.oci.reference import Repository
 
         Repository.parse(registry)
     return Subject(project, release, device, model, lock, site, located, registry, dist)

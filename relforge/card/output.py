@@ -12,6 +12,7 @@ from relforge.card.render import render
 from relforge.card.words import Words, words_of
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
+from relforge.publishing.published import HUB_CARDS
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 _NAMES: dict[Language, str] = {"en": "README.md", "zh": "README_zh.md"}
@@ -64,6 +65,18 @@ def card_files(
     if target == "hf":
         files |= eval_results(card)
     return files, tuple(used)
+
+
+def cards_of_hubs(
+    card: CardData,
+    *,
+    free: Free | None = None,
+    prose: Mapping[Language, Mapping[str, str]] | None = None,
+) -> dict[str, bytes]:
+    """The same card with the heads of other hubs than Hugging Face, by their names in the
+    release's folder: ``cards/modelscope/README.md``."""
+    files, _ = card_files(card, target="modelscope", free=free, prose=prose)
+    return {f"{HUB_CARDS}modelscope/{name}": data for name, data in files.items()}
 
 
 def kept_texts(

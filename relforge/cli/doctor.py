@@ -61,6 +61,7 @@ def doctor(
         hostcheck.plotter(),
         *networkcheck.looks(place.site),
         _keys(place, named, releases),
+        hostcheck.signing_key(place.site),
     ]
     if named is not None:
         from relforge import devicecheck

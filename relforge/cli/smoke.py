@@ -79,7 +79,6 @@ def smoke(
             everything=all_,
             key_path=key_path,
             key_passphrase_file=key_passphrase_file,
-            registry=None,
             as_json=json_,
         )
         raise typer.Exit(code)

@@ -123,7 +123,7 @@ def _served(place: Workplace, release: Release, wanted: Wanted, cancel: CancelTo
     from relforge.cli.flow import run_one
     from relforge.pipeline import STAGES
 
-    outcome = run_one(place, release, "build", None, cancel)
+    outcome = run_one(place, release, "build", (), cancel)
     if outcome.error is not None:
         raise outcome.error
     loaded = subject(place.project, release, place.site, dist=place.dist)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
 
 import typer
 
@@ -17,16 +17,13 @@ from relforge.cli.common import (
     ReleaseOption,
     SiteOption,
 )
+from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import run_until
-
-RegistryOption = Annotated[
-    str | None,
-    typer.Option("--registry", help="Also push by digest to this one.", metavar="HOST/NAME"),
-]
+from relforge.publishing.target import Step
 
 
-def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typer.Typer:
-    """A typer app for one verb. ``publishes`` adds ``--registry``."""
+def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> typer.Typer:
+    """A typer app for one verb. With ``steps`` it also sends what it made, to ``--target``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
     def run(
@@ -36,6 +33,7 @@ def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typ
         all_: AllOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
+        target: TargetOption = None,
         registry: RegistryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
@@ -51,7 +49,8 @@ def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typ
             everything=all_,
             key_path=key_path,
             key_passphrase_file=key_passphrase_file,
-            registry=registry,
+            to=named(target, registry),
+            steps=steps,
             as_json=json_,
         )
         raise typer.Exit(code)
@@ -75,10 +74,11 @@ def pipeline_app(*, until: str | None, doc: str, publishes: bool = False) -> typ
             key_path,
             key_passphrase_file,
             None,
+            None,
             json_,
             project,
             site,
         )
 
-    app.command(help=doc)(run if publishes else run_unpublished)
+    app.command(help=doc)(run if steps else run_unpublished)
     return app

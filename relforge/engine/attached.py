@@ -14,22 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from relforge.attesting.attachments import ATTACHMENTS, TAG
-from relforge.engine.blobs import blob_path, check_size, damaged, read_json, small_blob
+from relforge.engine.blobs import (
+    blob_path,
+    check_size,
+    damaged,
+    link_or_copy,
+    read_json,
+    small_blob,
+)
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder, write_atomic
 from relforge.frozen import Frozen, canonical_json
+from relforge.oci.layout_format import is_attachments
 from relforge.oci.store import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A manifest with an image as ``subject``, and the content of its small blobs by digest.
+    """A manifest with an image as ``subject``, and its blobs by digest: content, or a file that is
+    linked into the layout where that is possible.
 
     ``tag`` is that under which a registry shows it to programs that look for tags.
     """
 
     manifest: Manifest
-    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    blobs: Mapping[str, bytes | Path] = field(default_factory=dict)
     tag: str | None = None
 
     @property
@@ -40,7 +49,7 @@ class Attachment:
         return own.model_copy(update={"annotations": tagged})
 
 
-class Attached(Frozen):
+class AttachedBlobs(Frozen):
     """What a layout has beside its image. ``blobs`` are digests and sizes in bytes of all of it,
     the index included."""
 
@@ -49,12 +58,7 @@ class Attached(Frozen):
     blobs: dict[str, int] = {}
 
 
-def is_attachments(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry of index.json is the index of attachments."""
-    return entry.get("artifactType") == ATTACHMENTS
-
-
-def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attached:
+def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> AttachedBlobs:
     """Lists it; index and manifests are hashed, other blobs looked at for their size.
 
     Nothing attached: empty. Raises RelforgeError with ``code`` when a blob is missing or altered,
@@ -63,7 +67,7 @@ def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attache
     entries = read_json(layout, layout / "index.json", code).get("manifests") or []
     found = next((entry for entry in entries if is_attachments(entry)), None)
     if found is None:
-        return Attached()
+        return AttachedBlobs()
     try:
         return _attached(layout, entries[0]["digest"], found, code)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -71,7 +75,7 @@ def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attache
         raise damaged(layout, why, code) from error
 
 
-def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -> Attached:
+def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -> AttachedBlobs:
     index = Descriptor.read(found)
     blobs = {index.digest: index.size}
     listed = json.loads(small_blob(layout, found, code))["manifests"]
@@ -87,10 +91,12 @@ def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -
         for blob in (manifest["config"], *manifest["layers"]):
             check_size(layout, blob, code)
             blobs[blob["digest"]] = blob["size"]
-    return Attached(index=index, manifests=tuple(map(Descriptor.read, listed)), blobs=blobs)
+    return AttachedBlobs(index=index, manifests=tuple(map(Descriptor.read, listed)), blobs=blobs)
 
 
-def write_attached(layout: Path, attachments: Sequence[Attachment], *, keep: set[str]) -> Attached:
+def write_attached(
+    layout: Path, attachments: Sequence[Attachment], *, keep: set[str]
+) -> AttachedBlobs:
     """Makes these the only attachments of the layout's image; none: there is no index of them.
 
     ``keep`` are the image's own blobs; every other blob that no attachment names is removed.
@@ -99,7 +105,7 @@ def write_attached(layout: Path, attachments: Sequence[Attachment], *, keep: set
     path = layout / "index.json"
     index = read_json(layout, path, ExitCode.PUBLISH)
     entries = [entry for entry in index["manifests"] if not is_attachments(entry)]
-    wanted: dict[str, bytes] = {}
+    wanted: dict[str, bytes | Path] = {}
     for one in attachments:
         subject = one.manifest.subject
         if subject is None or subject.digest != entries[0]["digest"]:
@@ -119,10 +125,8 @@ def write_attached(layout: Path, attachments: Sequence[Attachment], *, keep: set
         wanted[listed.descriptor.digest] = listed.data
         entries.append(listed.descriptor.to_json())
     try:
-        for digest, data in wanted.items():
-            blob = blob_path(layout, digest)
-            if not blob.is_file() or blob.read_bytes() != data:
-                write_atomic(blob, data)
+        for digest, content in wanted.items():
+            _write_blob(layout, digest, content)
         whole = canonical_json({**index, "manifests": entries})
         if path.read_bytes() != whole:
             write_atomic(path, whole)
@@ -130,6 +134,34 @@ def write_attached(layout: Path, attachments: Sequence[Attachment], *, keep: set
     except OSError as error:
         raise cannot_write(layout, error) from error
     return read_attached(layout)
+
+
+def load_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> tuple[Attachment, ...]:
+    """The attachments as ``write_attached`` takes them. Raises RelforgeError with ``code``."""
+    found = []
+    for listed in read_attached(layout, code=code).manifests:
+        named = {key: value for key, value in listed.annotations.items() if key != TAG}
+        manifest = Manifest(
+            descriptor=listed.model_copy(update={"annotations": named}),
+            data=small_blob(layout, listed.to_json(), code),
+        )
+        blobs = {blob.digest: blob_path(layout, blob.digest) for blob in manifest.blobs}
+        found.append(Attachment(manifest, blobs, listed.annotations.get(TAG)))
+    return tuple(found)
+
+
+def _write_blob(layout: Path, digest: str, content: bytes | Path) -> None:
+    blob = blob_path(layout, digest)
+    if isinstance(content, bytes):
+        if not blob.is_file() or blob.read_bytes() != content:
+            write_atomic(blob, content)
+    elif content != blob and not blob.is_file():
+        # Under its name only whole: a copy may be interrupted.
+        half = blob.with_name(f".{blob.name}")
+        half.unlink(missing_ok=True)
+        link_or_copy(content, half)
+        half.replace(blob)
+        sync_folder(blob.parent)
 
 
 def _remove_others(layout: Path, wanted: set[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def sync_file(path: Path) -> None:
     """Writes a file through to the disk. Raises OSError."""
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
+
+
+def link_or_copy(src: Path, dst: Path) -> None:
+    """A hard link, or a synced copy where links are not possible. Raises OSError."""
+    try:
+        os.link(src, dst)
+    except OSError:
+        shutil.copyfile(src, dst)
+        sync_file(dst)
 
 
 def altered(layout: Path, digest: str, found: str, code: ExitCode) -> RelforgeError:

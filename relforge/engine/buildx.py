@@ -62,6 +62,8 @@ class BuildRequest(Frozen):
     log: Path
     rewrite_timestamps: bool = False
     no_cache: bool = False
+    cache_mounts: str | None = None
+    """A namespace for this build's cache mounts: one that no other build has begins empty."""
 
 
 class BuildResult(Frozen):
@@ -127,6 +129,34 @@ def build(
         log=request.log,
         rebuild_script=script,
     )
+
+
+def build_layout(
+    request: BuildRequest,
+    *,
+    site: EngineSite | None = None,
+    proxy: Proxy | None = None,
+    ctx_line: Callable[[str], None] = lambda _line: None,
+    cancel: CancelToken | None = None,
+) -> ImageFacts:
+    """Builds and writes the layout alone: the engine's image of that name stays what it is.
+
+    Raises what ``build`` raises.
+    """
+    cli = find_cli(site)
+    facts = engine_facts(site)
+    _require_containerd(facts)
+    request.context.mkdir(parents=True, exist_ok=True)
+    request.layout.parent.mkdir(parents=True, exist_ok=True)
+    with owned_folder(request.layout.parent, f".{request.layout.name}") as work:
+        output = _layout_output(request, work / "layout")
+        _run(cli, facts, request, [output], proxy, ctx_line, cancel)
+        image = normalise(work / "layout")
+        try:
+            replace_folder(work / "layout", request.layout)
+        except OSError as error:
+            raise cannot_write(request.layout, error) from error
+    return image
 
 
 def export_target(
@@ -225,6 +255,9 @@ def _argv(
         argv += ["--target", request.target]
     if request.no_cache:
         argv += ["--no-cache"]
+    if request.cache_mounts:
+        # Of the Dockerfile frontend itself, no argument of the Dockerfile.
+        argv += ["--build-arg", f"BUILDKIT_CACHE_MOUNT_NS={request.cache_mounts}"]
     return argv
 
 
@@ -279,11 +312,15 @@ def _run(
 
 
 def _outputs(facts: EngineFacts, request: BuildRequest, layout: Path) -> list[str]:
-    rewrite = ("rewrite-timestamp=true",) if request.rewrite_timestamps else ()
-    outputs = [_csv("type=oci", f"dest={layout}", "tar=false", *_COMPRESSION, *rewrite)]
+    outputs = [_layout_output(request, layout)]
     if _two_outputs(facts, request):
         outputs.append(_image_output(request))
     return outputs
+
+
+def _layout_output(request: BuildRequest, layout: Path) -> str:
+    rewrite = ("rewrite-timestamp=true",) if request.rewrite_timestamps else ()
+    return _csv("type=oci", f"dest={layout}", "tar=false", *_COMPRESSION, *rewrite)
 
 
 def _two_outputs(facts: EngineFacts, request: BuildRequest) -> bool:

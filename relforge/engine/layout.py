@@ -6,37 +6,36 @@ digest of an image is its manifest's; everything below it is checked by SHA-256 
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import shutil
-import tarfile
 from pathlib import Path
 from typing import IO, Any
 
 from relforge.cancel import CancelToken
-from relforge.engine.attached import is_attachments, read_attached
+from relforge.engine.attached import read_attached
 from relforge.engine.blobs import (
     altered,
     blob_path,
     check_size,
     damaged,
     hash_blob,
+    link_or_copy,
     read_json,
     small_blob,
     sync_file,
 )
 from relforge.errors import ExitCode
 from relforge.files import cannot_write, remove_tree, sync_folder
-from relforge.frozen import Frozen, canonical_json
+from relforge.frozen import Frozen
 from relforge.leftovers import REPLACED, owned_folder
-
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
+from relforge.oci.layout_format import (
+    LAYOUT_FILE,
+    index_json,
+    is_attachments,
+    member_of,
+    names_of,
+    write_archive,
 )
-_LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+from relforge.oci.store import INDEXES, MANIFESTS, file_opener
 
 
 class LayerFacts(Frozen):
@@ -50,7 +49,11 @@ class LayerFacts(Frozen):
 
 
 class ImageFacts(Frozen):
-    """What a layout says about its image. Sizes are bytes, compressed, each blob counted once."""
+    """What a layout says about its image. Sizes are bytes, compressed, each blob counted once.
+
+    Of an image for several architectures ``digest`` and ``manifest_bytes`` are those of its index,
+    and everything else is the architecture's that stands first; ``others`` are the rest.
+    """
 
     digest: str
     config_digest: str
@@ -62,13 +65,26 @@ class ImageFacts(Frozen):
     labels: dict[str, str]
     layers: tuple[LayerFacts, ...]
     size_bytes: int
+    """Of this architecture: manifest, config and layers."""
+    own: tuple[str, int] | None = None
+    """Digest and bytes of the manifest that stands first in the index; None without an index."""
+    others: tuple[ImageFacts, ...] = ()
 
     @property
     def blobs(self) -> dict[str, int]:
-        """Every blob of the image: digest and size."""
+        """Every blob of the image, of all its architectures: digest and size."""
         layers = {layer.digest: layer.size_bytes for layer in self.layers}
-        config = self.size_bytes - self.manifest_bytes - sum(layers.values())
-        return {self.digest: self.manifest_bytes, self.config_digest: config, **layers}
+        manifest, manifest_bytes = self.own or (self.digest, self.manifest_bytes)
+        config = self.size_bytes - manifest_bytes - sum(layers.values())
+        found = {manifest: manifest_bytes, self.config_digest: config, **layers}
+        for other in self.others:
+            found |= other.blobs
+        return {self.digest: self.manifest_bytes, **found}
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """``os/architecture`` of each."""
+        return tuple(f"{one.os}/{one.architecture}" for one in (self, *self.others))
 
 
 def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
@@ -84,15 +100,34 @@ def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
         len(images) != 1
         or images[0] is not entries[0]
         or len(entries) > 2
-        or images[0].get("mediaType") not in _MANIFESTS
+        or images[0].get("mediaType") not in (*MANIFESTS, *INDEXES)
     ):
         raise damaged(
             layout,
-            f"index.json names {len(entries)} entries, wanted is one image manifest, and after it "
-            "at most one index of what is attached to it",
+            f"index.json names {len(entries)} entries, wanted is one image, and after it at most "
+            "one index of what is attached to it",
             code,
         )
     entry = entries[0]
+    if entry["mediaType"] not in INDEXES:
+        return _describe(layout, entry, code)
+    listed = json.loads(small_blob(layout, entry, code)).get("manifests") or []
+    if not listed or any(one.get("mediaType") not in MANIFESTS for one in listed):
+        raise damaged(layout, f"the image's index {entry['digest']} names no images", code)
+    first, *rest = (_describe(layout, one, code) for one in listed)
+    return first.model_copy(
+        update={
+            "own": (first.digest, first.manifest_bytes),
+            "digest": entry["digest"],
+            "media_type": entry["mediaType"],
+            "manifest_bytes": entry["size"],
+            "others": tuple(rest),
+        }
+    )
+
+
+def _describe(layout: Path, entry: dict[str, Any], code: ExitCode) -> ImageFacts:
+    """The image of one architecture."""
     manifest = json.loads(small_blob(layout, entry, code))
     config = json.loads(small_blob(layout, manifest["config"], code))
     diff_ids = config.get("rootfs", {}).get("diff_ids", [])
@@ -151,15 +186,10 @@ def normalise(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
     """
     facts = describe(layout, code=code)
     remove_tree(layout / "ingest")
-    entry = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "platform": {"architecture": facts.architecture, "os": facts.os},
-    }
+    entry = _root(facts)
     try:
-        (layout / "oci-layout").write_bytes(_LAYOUT_FILE)
-        (layout / "index.json").write_bytes(_index(entry))
+        (layout / "oci-layout").write_bytes(LAYOUT_FILE)
+        (layout / "index.json").write_bytes(index_json([entry]))
         wanted = {blob_path(layout, digest) for digest in facts.blobs}
         blobs = layout / "blobs" / "sha256"
         for path in blobs.iterdir():
@@ -200,29 +230,15 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
     (dst / "blobs" / "sha256").mkdir(parents=True)
     for digest in facts.blobs:
         link_or_copy(blob_path(src, digest), blob_path(dst, digest))
-    entry: dict[str, Any] = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "platform": {"architecture": facts.architecture, "os": facts.os},
-    }
+    entry = _root(facts)
     if ref_name:
-        entry["annotations"] = _names(ref_name)
-    (dst / "oci-layout").write_bytes(_LAYOUT_FILE)
-    (dst / "index.json").write_bytes(_index(entry))
+        entry["annotations"] = names_of(ref_name)
+    (dst / "oci-layout").write_bytes(LAYOUT_FILE)
+    (dst / "index.json").write_bytes(index_json([entry]))
     for name in ("oci-layout", "index.json"):
         sync_file(dst / name)
     for folder in (dst / "blobs" / "sha256", dst / "blobs", dst):
         sync_folder(folder)
-
-
-def link_or_copy(src: Path, dst: Path) -> None:
-    """A hard link, or a synced copy where links are not possible. Raises OSError."""
-    try:
-        os.link(src, dst)
-    except OSError:
-        shutil.copyfile(src, dst)
-        sync_file(dst)
 
 
 def replace_folder(work: Path, dst: Path) -> None:
@@ -243,22 +259,6 @@ def replace_folder(work: Path, dst: Path) -> None:
     sync_folder(dst.parent)
 
 
-def _names(name: str) -> dict[str, str]:
-    """Annotations of an index entry: a tag for OCI tools, the full name for containerd's import.
-
-    A ``name`` without a colon is a tag alone.
-    """
-    if ":" not in name:
-        return {"org.opencontainers.image.ref.name": name}
-    full = name if "/" in name else f"docker.io/library/{name}"
-    if "/" in name and not _has_host(name):
-        full = f"docker.io/{name}"
-    return {
-        "io.containerd.image.name": full,
-        "org.opencontainers.image.ref.name": full.rpartition(":")[2],
-    }
-
-
 def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     """Writes the layout as a tar that ``docker load`` reads, with and without containerd's store.
 
@@ -266,44 +266,27 @@ def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     layout itself and Docker's own ``manifest.json`` beside it, as ``docker save`` writes it.
     """
     facts = describe(layout)
-    entry = {
-        "mediaType": facts.media_type,
-        "digest": facts.digest,
-        "size": facts.manifest_bytes,
-        "annotations": _names(name),
+    entry = {**_root(facts), "annotations": names_of(name)}
+    docker = {
+        "Config": member_of(facts.config_digest),
+        "RepoTags": [name],
+        "Layers": [member_of(layer.digest) for layer in facts.layers],
     }
-    docker = [
-        {
-            "Config": f"blobs/sha256/{facts.config_digest.removeprefix('sha256:')}",
-            "RepoTags": [name],
-            "Layers": [f"blobs/sha256/{ly.digest.removeprefix('sha256:')}" for ly in facts.layers],
-        }
-    ]
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for path, data in (
-            ("oci-layout", _LAYOUT_FILE),
-            ("index.json", _index(entry)),
-            ("manifest.json", canonical_json(docker)),
-        ):
-            tar.addfile(_entry(path, len(data)), io.BytesIO(data))
-        for digest, size in facts.blobs.items():
-            with blob_path(layout, digest).open("rb") as blob:
-                tar.addfile(_entry(f"blobs/sha256/{digest.removeprefix('sha256:')}", size), blob)
+    blobs = {
+        digest: (size, file_opener(blob_path(layout, digest)))
+        for digest, size in facts.blobs.items()
+    }
+    write_archive(stream, [entry], [docker], blobs)
     return facts
 
 
-def _has_host(name: str) -> bool:
-    # Docker's rule: the first part is a host when it has a dot or a port, or is "localhost".
-    first = name.split("/", 1)[0]
-    return "." in first or ":" in first or first == "localhost"
-
-
-def _entry(name: str, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    entry.mode = 0o644
+def _root(facts: ImageFacts) -> dict[str, Any]:
+    """The image's entry in index.json; one for several architectures has no platform of its own."""
+    entry: dict[str, Any] = {
+        "mediaType": facts.media_type,
+        "digest": facts.digest,
+        "size": facts.manifest_bytes,
+    }
+    if facts.own is None:
+        entry["platform"] = {"architecture": facts.architecture, "os": facts.os}
     return entry
-
-
-def _index(entry: dict[str, Any]) -> bytes:
-    return canonical_json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]})

@@ -65,6 +65,30 @@ def prune_source_cache(
     )
 
 
+def prune_cache_mounts(
+    namespace: str, *, site: EngineSite | None = None, cancel: CancelToken | None = None
+) -> PruneResult:
+    """Removes the cache mounts of builds whose ``cache_mounts`` was *namespace*.
+
+    Raises RelforgeError (ENVIRONMENT) when the engine refuses.
+    """
+    cli = find_cli(site)
+
+    def ours() -> dict[str, _Record]:
+        # As BuildKit describes them: cached mount TARGET from exec STEP with id "NAMESPACE/ID".
+        mark = f'with id "{namespace}/'
+        return {r.id: r for r in _records(cli, cancel) if mark in r.description}
+
+    doomed = ours()
+    for record in _heirs_first(doomed):
+        _prune(cli, record, cancel)
+    left = ours()
+    return PruneResult(
+        removed=len(doomed.keys() - left.keys()),
+        in_use=tuple(sorted(r.description for r in left.values())),
+    )
+
+
 def _doomed(
     records: list[_Record], contexts: tuple[str, ...], steps: tuple[str, ...]
 ) -> dict[str, _Record]:

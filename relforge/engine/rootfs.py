@@ -164,11 +164,13 @@ def normalise(root: Path, *, started: float, apt_sources: str) -> None:
         # wtmp and its kind are empty and expected to exist; text logs are made when needed.
         if path.is_file() and not path.is_symlink() and path.stat().st_size:
             path.unlink()
-    (root / "etc/apt/sources.list").write_text(apt_sources)
-    (root / "etc/hostname").write_text("localhost\n")
-    (root / "etc/hostname").chmod(0o644)
-    (root / "etc/resolv.conf").write_text("")
-    (root / "etc/resolv.conf").chmod(0o644)
+    for name, text in (
+        ("etc/apt/sources.list", apt_sources),
+        ("etc/hostname", "localhost\n"),
+        ("etc/resolv.conf", ""),
+    ):
+        (root / name).write_text(text)
+        (root / name).chmod(0o644)
     paths = [root, *_walk(root)]
     newest = max(
         (int(info.st_mtime) for info in map(os.lstat, paths) if _from_package(info, started)),
@@ -186,7 +188,9 @@ def _slim(root: Path) -> None:
     rows += ["path-include /usr/share/doc/*/copyright"]
     config = root / _SLIM_CONFIG
     config.parent.mkdir(parents=True, exist_ok=True)
+    config.parent.chmod(0o755)
     config.write_text("".join(f"{row}\n" for row in rows))
+    config.chmod(0o644)
     for name in _SLIM_EXCLUDED:
         top = root / "usr/share" / name
         for path in sorted(_walk(top), reverse=True):

@@ -111,14 +111,17 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 def sign(payload_type: str, payload: bytes, private_key: PrivateKey) -> Envelope:
     """Signs a payload. Raises RelforgeError (SOURCE) for an elliptic curve other than P-256."""
-    signed = pae(payload_type, payload)
-    if isinstance(private_key, ed25519.Ed25519PrivateKey):
-        signature = private_key.sign(signed)
-    else:
-        _only_p256(private_key.curve)
-        signature = private_key.sign(signed, ec.ECDSA(hashes.SHA256()))
+    signature = sign_bytes(pae(payload_type, payload), private_key)
     keyid = key_id(private_key.public_key())
     return Envelope(payload_type, payload, (Signature(keyid, signature),))
+
+
+def sign_bytes(data: bytes, private_key: PrivateKey) -> bytes:
+    """A bare signature. Raises RelforgeError (SOURCE) for an elliptic curve other than P-256."""
+    if isinstance(private_key, ed25519.Ed25519PrivateKey):
+        return private_key.sign(data)
+    _only_p256(private_key.curve)
+    return private_key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
 def verify(
@@ -142,7 +145,7 @@ def verify(
         signer = by_id.get(signature.keyid)
         if signer is None:
             continue
-        if not _matches(signer.public_key, signature.sig, signed):
+        if not matches(signer.public_key, signature.sig, signed):
             raise RelforgeError(
                 "the signature does not match: the content was altered after it was signed",
                 code=ExitCode.SOURCE,
@@ -175,7 +178,8 @@ def parse(data: bytes, *, where: str | None = None) -> Envelope:
     )
 
 
-def _matches(key: PublicKey, signature: bytes, signed: bytes) -> bool:
+def matches(key: PublicKey, signature: bytes, signed: bytes) -> bool:
+    """Whether a bare signature of ``signed`` was made with this key."""
     try:
         if isinstance(key, ed25519.Ed25519PublicKey):
             key.verify(signature, signed)

@@ -13,12 +13,14 @@ from relforge.evidence.runs import Run
 from relforge.evidence.store import Record, Store
 from relforge.files import write_atomic
 from relforge.frozen import Frozen, content_key
+from relforge.manifest.device import Device
+from relforge.manifest.release import Release
 from relforge.manifest.revision import revision_of
 from relforge.plan import ReleasePlan
 from relforge.stage import StageResult, StageStatus, Verdict
 
 FILE_NAME = "release.json"
-EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage", "sbom", "scan")
+EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest")
 """Stages whose outputs are evidence."""
 
 
@@ -97,7 +99,7 @@ def write_record(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "relforge": __version__,
         "project": revision.model_dump() if revision else None,
-        "names": names_of(plan),
+        "names": names_of(plan.subject.release, plan.subject.device),
         "lock_sha256": content_key(lock),
         "lock": lock.model_dump(mode="json", exclude={"wheels", "build_wheels"}),
         "timings": _timings(plan, store),
@@ -126,14 +128,13 @@ def write_record(
     return path
 
 
-def names_of(plan: ReleasePlan) -> dict[str, str]:
+def names_of(release: Release, device: Device) -> dict[str, str]:
     """Values of the placeholders that publishing targets may use."""
-    release = plan.subject.release
     return {
         "release": release.name,
         "model": release.model,
         "device": release.device,
-        "vendor": plan.subject.device.vendor.name,
+        "vendor": device.vendor.name,
         "variant": release.variant or "default",
     }
 

@@ -29,9 +29,11 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.site import Site
     from relforge.manifest.translations import Translations
     from relforge.notes.model import Notes
+    from relforge.oci.mirroring import MirrorReport
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
     from relforge.publishing.verify import VerifyReport
+    from relforge.rebuilding.model import RebuildOutput
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput
 
@@ -58,6 +60,8 @@ def models() -> dict[str, type[Frozen]]:
         "card-output": CardsOutput,
         "verify-output": VerifyReport,
         "notes-output": Notes,
+        "rebuild-output": RebuildOutput,
+        "mirror-output": MirrorReport,
     }
 
 

@@ -146,7 +146,11 @@ class ImageStore(Protocol):
         """Its bytes; reading past the end checks size and digest."""
 
     def put_blob(
-        self, descriptor: Descriptor, open_: Callable[[], IO[bytes]], *, mount_from: str | None
+        self,
+        descriptor: Descriptor,
+        open_: Callable[[], IO[bytes]],
+        *,
+        mount_from: str | None = None,
     ) -> Sent:
         """Sends content that is not there. ``open_`` may be called again after an interruption.
         ``mount_from`` is the name of another repository of the same registry that has it."""
@@ -164,8 +168,12 @@ class ImageStore(Protocol):
         """What is attached to a digest: from the referrers API where there is one, else from the
         tag ``sha256-<hex>``."""
 
-    def attach(self, manifest: Manifest) -> None:
-        """Writes a manifest with a ``subject``, and lists it where ``referrers`` looks."""
+    def attach(self, *manifests: Manifest) -> None:
+        """Writes manifests with a ``subject``, and lists them where ``referrers`` looks. One whose
+        descriptor has the annotation ``attachments.TAG`` also gets that tag."""
+
+    def commit(self) -> None:
+        """Writes what a store gathers first (a tar does). Nothing is changed when all was there."""
 
 
 def referrers_tag(digest: str) -> str:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
+from relforge.evidence.record import ReleaseOutput, ReleasesOutput
 from relforge.files import held_lock
 from relforge.frozen import Frozen, sha256_hex
 from relforge.publishing.journal import Journal
@@ -53,6 +55,21 @@ class DeliveryReport(Frozen):
     def exit_code(self) -> int:
         """That of the first failure."""
         return next((one.exit_code for one in self.outcomes if one.exit_code), 0)
+
+
+class SentOutput(ReleaseOutput):
+    """What ``relforge release --json`` and ``relforge publish --json`` print; stable.
+
+    ``sent`` says what came of the targets that were named.
+    """
+
+    sent: tuple[TargetOutcome, ...] = ()
+
+
+class SentReleasesOutput(ReleasesOutput):
+    """The same for several releases."""
+
+    releases: tuple[SentOutput, ...]
 
 
 @dataclass(frozen=True)
@@ -184,9 +201,9 @@ def _failed(target: Target, step: Step, place: str, failed: RelforgeError) -> Ta
         step=step,
         place=place,
         state="failed",
-        error=": ".join(part for part in (failed.what, failed.why) if part),
-        where=failed.where,
-        hint=failed.hint,
+        error=redact.text(": ".join(part for part in (failed.what, failed.why) if part)),
+        where=failed.where and redact.text(failed.where),
+        hint=failed.hint and redact.text(failed.hint),
         exit_code=int(failed.code),
     )
 

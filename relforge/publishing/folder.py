@@ -3,22 +3,27 @@
 ::
 
     dist/<release>/
-      image/         OCI image layout; the index names it by the release's tag
+      image/         OCI image layout; the index names it by the release's tag, and what is
+                     attached to it
       README.md      the card, with README_zh.md and .eval_results/ beside it
+      cards/         the same card with the head that another hub reads (cards/modelscope/)
       weights/       of a model that lies in the project itself
       evidence/      the files that the card quotes
-      release.json   the release record, where there is one
-      contents.json  SHA-256 of every file above
+      contents.json  SHA-256 of every file above, but those of image/, which names its own
+      release.json   the release record, which is written when all else is there
+      release.dsse.json  of a signed release: the statement that covers record and contents
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from relforge.engine.layout import ImageFacts, describe, fill, link_or_copy, replace_folder, verify
+from relforge.engine.attached import Attachment, read_attached, write_attached
+from relforge.engine.blobs import link_or_copy
+from relforge.engine.layout import ImageFacts, describe, fill, replace_folder, verify
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sha256_file, sync_folder
 from relforge.frozen import Frozen, canonical_json
@@ -45,9 +50,11 @@ def publish_folder(
     record: bytes | None,
     target: Path,
     tag: str,
+    attachments: Sequence[Attachment] = (),
 ) -> FolderResult:
     """Writes the whole folder ``target`` or nothing; does nothing when it is there already.
 
+    ``attachments`` may have become more since: whatever else is attached to the image stays.
     ``cards`` maps names below the folder to files, ``evidence`` and ``weights`` names below
     ``evidence/`` and ``weights/``. Every blob of the layout is hashed before it is published.
     Raises RelforgeError (PUBLISH) for an altered blob, a file that is missing or a target that is
@@ -66,7 +73,7 @@ def publish_folder(
         {"image_digest": facts.digest, "tag": tag, "files": dict(sorted(files.items()))}
     )
     _require_ours(target)
-    if _is_there(target, contents, facts, files):
+    if _is_there(target, contents, facts, files, attachments):
         return FolderResult(path=target, image_digest=facts.digest, files=files, written=False)
     verify(layout, code=ExitCode.PUBLISH)
     try:
@@ -75,6 +82,8 @@ def publish_folder(
             work.chmod(0o755)
             (work / "image").mkdir()
             fill(layout, work / "image", facts, ref_name=tag)
+            if attachments:
+                write_attached(work / "image", attachments, keep=set(facts.blobs))
             for name, data in {**texts, _CONTENTS: contents}.items():
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 (work / name).write_bytes(data)
@@ -89,13 +98,23 @@ def publish_folder(
     return FolderResult(path=target, image_digest=facts.digest, files=files, written=True)
 
 
-def _is_there(target: Path, contents: bytes, facts: ImageFacts, files: dict[str, str]) -> bool:
+def _is_there(
+    target: Path,
+    contents: bytes,
+    facts: ImageFacts,
+    files: dict[str, str],
+    attachments: Sequence[Attachment],
+) -> bool:
     # The small files are hashed; of the image, manifest and config are, the layers by size:
     # publishing again must not read gigabytes. `verify` reads all of it.
     try:
         if (target / _CONTENTS).read_bytes() != contents:
             return False
         if any(sha256_file(target / name) != digest for name, digest in files.items()):
+            return False
+        # Manifests change when the release is signed, what they list does not.
+        attached = read_attached(target / "image")
+        if any(blob not in attached.blobs for one in attachments for blob in one.blobs):
             return False
         return describe(target / "image", code=ExitCode.PUBLISH) == facts
     except (OSError, RelforgeError):

@@ -13,7 +13,11 @@ from relforge.errors import ExitCode, RelforgeError
 
 CONTENTS = "contents.json"
 RECORD = "release.json"
+SEAL = "release.dsse.json"
+"""Of a signed release: the statement that covers record and contents."""
 IMAGE = "image"
+HUB_CARDS = "cards/"
+"""Cards with the heads of other hubs than Hugging Face, in a folder for each hub."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Published:
     def layout(self) -> Path:
         """The OCI layout with the image and what is attached to it."""
         return self.folder / IMAGE
+
+    @property
+    def seal(self) -> Path | None:
+        """The signed statement about record and contents; None of a release without one."""
+        path = self.folder / SEAL
+        return path if path.is_file() else None
 
     @cached_property
     def record(self) -> Mapping[str, Any]:

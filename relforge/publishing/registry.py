@@ -24,14 +24,8 @@ from relforge.engine.layout import describe
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.site import EngineSite
+from relforge.oci.reference import TAG, Repository
 
-# The grammar of the distribution specification; a host is told from a name as Docker does it.
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
-_HOST = re.compile(
-    r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::\d{1,5})?"
-)
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _READ_TIMEOUT_S = 30.0
 
 _CAUSES: tuple[tuple[str, str, str], ...] = (
@@ -70,39 +64,6 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-class Repository(Frozen):
-    """``host`` with port, and ``name`` without tag."""
-
-    host: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.host}/{self.name}"
-
-    @classmethod
-    def parse(cls, text: str) -> Repository:
-        """Reads HOST/NAME. Raises RelforgeError (USAGE) for anything else."""
-        host, slash, name = text.partition("/")
-        why = None
-        if not slash or not (host == "localhost" or "." in host or ":" in host):
-            why = "the host comes first and has a dot or a port"
-        elif not _HOST.fullmatch(host):
-            why = f"{json.dumps(host)} is no host name with an optional port"
-        elif not _NAME.fullmatch(name) or len(name) > 255:
-            why = (
-                f"{json.dumps(name)} is no repository name: lower-case letters, digits and single "
-                "separators, without tag or digest"
-            )
-        if why:
-            raise RelforgeError(
-                f"{json.dumps(text)} is not a registry target",
-                code=ExitCode.USAGE,
-                why=why,
-                hint="write HOST/NAME, for example registry.example.org/team/model",
-            )
-        return cls(host=host, name=name)
-
-
 class PushResult(Frozen):
     """``reference`` is HOST/NAME@DIGEST. ``sent`` is False when the tag pointed to this digest
     already; ``moved_from`` is the digest that the tag pointed to before."""
@@ -134,7 +95,7 @@ def push(
     sent when the tag points to this digest already. Raises RelforgeError (PUBLISH) with the
     registry's reason, (ENVIRONMENT) when the engine does not answer, (USAGE) for a bad tag.
     """
-    if not _TAG.fullmatch(tag):
+    if not TAG.fullmatch(tag):
         raise RelforgeError(
             f"{json.dumps(tag)} is not a tag",
             code=ExitCode.USAGE,

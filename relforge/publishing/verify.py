@@ -14,6 +14,7 @@ from relforge.engine.layout import verify as verify_layout
 from relforge.errors import RelforgeError
 from relforge.files import sha256_file
 from relforge.frozen import Frozen
+from relforge.publishing.published import CONTENTS, RECORD, SEAL
 
 _HASH_LINE = re.compile(r"[0-9a-f]{64}")
 
@@ -68,7 +69,7 @@ def _contents(folder: Path) -> Iterator[str]:
     bad = [name for name, digest in listed.items() if not _is(folder / name, digest)]
     for name in bad:
         yield f"{name} is not the file that was published"
-    known = {*listed, "contents.json", "release.json"}
+    known = {*listed, CONTENTS, RECORD, SEAL}
     for name in _names(folder):
         if name not in known and not name.startswith("image/"):
             bad.append(name)

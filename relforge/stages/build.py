@@ -213,8 +213,9 @@ class Build(Stage[BuildInputs, BuildResult]):
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.building.contexts import opened, pruned_afterwards
         from relforge.building.report import check_report, read_report
+        from relforge.building.request import build_request
         from relforge.engine.base_image import ensure_base
-        from relforge.engine.buildx import BuildRequest, build, export_target
+        from relforge.engine.buildx import build, export_target
         from relforge.engine.images import unpacked_bytes
         from relforge.engine.site_secrets import site_secrets
         from relforge.network import Proxy
@@ -237,17 +238,12 @@ class Build(Stage[BuildInputs, BuildResult]):
             opened(job, ctx) as contexts,
             site_secrets(env.site, env.home, system=base.system, line=ctx.line) as secrets,
         ):
-            request = BuildRequest(
-                dockerfile=job.upstream["render"].outputs[0].path,
-                context=env.run_dir / "empty-context",
+            request = build_request(
+                job,
+                base=base,
                 contexts=contexts,
-                args={"BASE_IMAGE": base.reference},
                 secrets=secrets,
-                target="image",
-                source_date_epoch=inputs.source_date_epoch,
-                image_name=inputs.image_name,
                 layout=Store(env.home).folder("build", job.key) / "image",
-                log=env.run_dir / "logs" / "buildkit.log",
             )
             with pruned_afterwards(job, ctx):
                 report = read_report(

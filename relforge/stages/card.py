@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import InstanceOf
 
@@ -19,6 +20,9 @@ from relforge.manifest.release import Release
 from relforge.plan import Planning
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 
+if TYPE_CHECKING:
+    from relforge.card.parts.material import Material
+
 FOLDER = "cards"
 """Of the project: the cards that people keep there, whose free-text blocks a new card keeps."""
 
@@ -31,6 +35,9 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    sbom_key: str | None
+    scan_key: str | None
+    attest_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -66,9 +73,11 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
+    needs = (
+        "unpatch", "build", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest",
+    )  # fmt: skip
     result_type = CardResult
-    revision = 3
+    revision = 4
 
     def plan(self, planning: Planning) -> CardInputs | Skip:
         from relforge.card.collect import sealed_sets, skipped
@@ -87,6 +96,9 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            sbom_key=planning.keys.get("sbom"),
+            scan_key=planning.keys.get("scan"),
+            attest_key=planning.keys.get("attest"),
             release=subject.release,
             device=subject.device,
             model=subject.model,
@@ -104,34 +116,17 @@ class Card(Stage[CardInputs, CardResult]):
         )
 
     def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
-        from relforge.card.collect import results_of, trees_of
         from relforge.card.gather import gather
-        from relforge.card.output import LANGUAGES, Free, card_files
-        from relforge.card.parts.material import Material
+        from relforge.card.output import LANGUAGES, Free, card_files, cards_of_hubs
         from relforge.stages.bench import BenchResult
 
         inputs = job.inputs
         project = Project(job.env.project_roots)
-        material = Material(
-            release=inputs.release,
-            device=inputs.device,
-            model=inputs.model,
-            sources=inputs.sources,
-            patches=inputs.patches,
-            locked_image=inputs.locked_image,
-            lock_sha256=inputs.lock_sha256,
-            trees=trees_of(inputs.sources, inputs.patches, job.upstream.get("unpatch")),
-            sealed=frozenset(inputs.sealed),
-            why_not=inputs.skipped,
-            references=inputs.references,
-            registry=inputs.registry,
-            **results_of(job.upstream),
-        )
-        files, _ = card_files(
-            gather(material),
-            free=cast(Free, inputs.free),
-            prose={lang: project.translations(lang) for lang in LANGUAGES},
-        )
+        card = gather(material_for(inputs, job.upstream))
+        free = cast(Free, inputs.free)
+        prose = {lang: project.translations(lang) for lang in LANGUAGES}
+        files, _ = card_files(card, free=free, prose=prose)
+        files |= cards_of_hubs(card, free=free, prose=prose)
         for name, data in files.items():
             path = job.env.run_dir / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,3 +148,25 @@ class Card(Stage[CardInputs, CardResult]):
 
     def outcome(self, result: CardResult) -> str:
         return f"{result.lines} lines"
+
+
+def material_for(inputs: CardInputs, upstream: Mapping[str, StageResult]) -> Material:
+    """What a card is made of: also of one that was written elsewhere, and is to be checked."""
+    from relforge.card.collect import results_of, trees_of
+    from relforge.card.parts.material import Material
+
+    return Material(
+        release=inputs.release,
+        device=inputs.device,
+        model=inputs.model,
+        sources=inputs.sources,
+        patches=inputs.patches,
+        locked_image=inputs.locked_image,
+        lock_sha256=inputs.lock_sha256,
+        trees=trees_of(inputs.sources, inputs.patches, upstream.get("unpatch")),
+        sealed=frozenset(inputs.sealed),
+        why_not=inputs.skipped,
+        references=inputs.references,
+        registry=inputs.registry,
+        **results_of(upstream),
+    )

@@ -104,6 +104,8 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
             findings.append(hostcheck.plotter())
         if "identities" in inputs.secrets:
             findings.append(hostcheck.identities(site.identities, site.key_passphrase_file))
+        if "signing" in inputs.secrets:
+            findings.append(hostcheck.signing_key(site, needed=True))
         for finding in findings:
             ctx.line(f"{finding.state}: {finding.name}: {finding.found}")
         missing = [f for f in findings if f.state == "missing"]
@@ -111,7 +113,7 @@ class Preflight(Stage[PreflightInputs, PreflightResult]):
             raise RelforgeError(
                 f"this host is not ready: {', '.join(f.name for f in missing)}",
                 code=ExitCode.SOURCE
-                if all(f.name == "keys" for f in missing)
+                if all(f.name in ("keys", "signing key") for f in missing)
                 else ExitCode.ENVIRONMENT,
                 why="\n".join(f"{f.name}: {f.found}" for f in missing),
                 hint="\n".join(f.remedy for f in missing if f.remedy),

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.record import EVIDENCE
 from relforge.files import Output, stamp
 from relforge.manifest.weights import LocalWeights
 from relforge.plan import Planning, Subject
+from relforge.publishing.published import CONTENTS
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
-from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
-from relforge.stages.evaluate import EvaluateResult
-from relforge.stages.smoke import SmokeResult
-from relforge.stages.unpatch import UnpatchResult
+from relforge.stages.scan import require_shippable
 from relforge.stages.weights import WeightsResult
+
+if TYPE_CHECKING:
+    from relforge.engine.attached import Attachment
+    from relforge.publishing.folder import FolderResult
+    from relforge.stages.attest import AttestResult
 
 
 class PublishInputs(StageInputs):
@@ -34,7 +37,6 @@ class PublishInputs(StageInputs):
     card_key: str
     local_weights: dict[str, str]
     """The hash of each file of a model that lies in the project; other models have a hub."""
-    registry: str | None
 
 
 class PublishResult(StageResult):
@@ -42,15 +44,13 @@ class PublishResult(StageResult):
 
     folder: Path
     image_digest: str
-    pushed: str | None
-    """``HOST/NAME@sha256:...`` as read back from the registry."""
 
 
 class Publish(Stage[PublishInputs, PublishResult]):
-    """An OCI layout folder with card and evidence; with ``--registry`` also a push by digest."""
+    """An OCI layout folder with card and evidence; ``relforge promote`` and others send it on."""
 
     name = "publish"
-    revision = 3
+    revision = 4
     title = "publication"
     needs = (
         "weights", "unpatch", "render", "build", "smoke", "evaluate", "bench", "coverage", "sbom",
@@ -71,84 +71,77 @@ class Publish(Stage[PublishInputs, PublishResult]):
             attest_key=planning.keys.get("attest"),
             card_key=planning.key("card"),
             local_weights=weights.files if isinstance(weights, LocalWeights) else {},
-            registry=planning.subject.registry,
         )
 
     def run(self, job: Job[PublishInputs], ctx: StageContext) -> PublishResult:
-        from relforge.network import for_children
+        from relforge.attesting.attaching import attachments_of, image_of
+        from relforge.engine.layout import describe
+        from relforge.publishing.evidencefiles import evidence_of
         from relforge.publishing.folder import publish_folder
-        from relforge.publishing.registry import Repository, push
 
         env = job.env
         build = cast(BuildResult, job.upstream["build"])
-        smoke = cast(SmokeResult, job.upstream["smoke"])
         card = cast(CardResult, job.upstream["card"])
-        evaluation = cast("EvaluateResult | None", job.upstream.get("evaluate"))
-        tag = f"{env.release}-{build.image_digest.removeprefix('sha256:')[:12]}"
-        _require_shippable(job)
-        repository = None
-        if job.inputs.registry is not None:
-            repository = Repository.parse(job.inputs.registry)
-            _require_gates(env.release, smoke, evaluation)
         evidence = {
-            "smoke.json": smoke.outputs[0].path,
-            "server.log": smoke.outputs[1].path,
+            name: output.path
+            for files in evidence_of(job.upstream).values()
+            for name, output in files.items()
         }
-        if (rendered := job.upstream.get("render")) is not None:
-            evidence["Dockerfile"] = rendered.outputs[0].path
-        if evaluation is not None:
-            evidence |= evaluation.evidence()
-        if (bench := cast("BenchResult | None", job.upstream.get("bench"))) is not None:
-            evidence |= _bench_evidence(bench)
-        if (covered := job.upstream.get("coverage")) is not None:
-            evidence["coverage.json"] = covered.outputs[0].path
-        for stage in ("sbom", "scan"):
-            if (result := job.upstream.get(stage)) is not None:
-                evidence |= result.evidence()
-        evidence |= _logs(job, evidence)
-        # The registry first: a folder whose card names an image that is not there helps nobody.
-        pushed = None
-        if repository is not None:
-            with for_children(env.site) as network:
-                sent = push(
-                    build.layout,
-                    repository,
-                    tag=tag,
-                    image_name=build.image_name,
-                    site=env.site.engine,
-                    network=network,
-                    line=ctx.line,
-                    cancel=ctx.cancel,
-                )
-            pushed = sent.reference
+        cards = {name: output.path for name, output in card.files().items()}
+        require_shippable(
+            env,
+            build.image_digest,
+            job.upstream.get("scan"),
+            {**cards, **{f"evidence/{name}": path for name, path in evidence.items()}},
+        )
+        image = image_of(describe(build.layout, code=ExitCode.PUBLISH))
+        attested = cast("AttestResult | None", job.upstream.get("attest"))
+        attachments = tuple(attachments_of(image, attested, job.upstream.get("sbom")))
         done = publish_folder(
             build.layout,
-            cards={name: output.path for name, output in card.files().items()},
+            cards=cards,
             evidence=evidence,
             weights=_local_weights(job),
             record=None,
             target=env.dist / env.release,
             # `docker load` of the folder then gives the very name that the card uses.
             tag=build.image_name,
+            attachments=attachments,
         )
         ctx.line(f"{done.path}: {'written' if done.written else 'was there already'}")
         return PublishResult(
             folder=done.path,
             image_digest=done.image_digest,
-            pushed=pushed,
-            outputs=_stamps(done.path),
+            outputs=_stamps(done, attachments),
         )
+
+    def secrets(self, inputs: PublishInputs, subject: Subject) -> tuple[str, ...]:
+        # The record that follows is signed, whatever else has to run.
+        signs = inputs.attest_key is not None and subject.site.publish.signing is not None
+        return ("signing",) if signs else ()
 
     def unusable(self, result: PublishResult, subject: Subject) -> str | None:
         if subject.dist is not None and result.folder != subject.dist / subject.release.name:
             return f"was published to {result.folder}"
-        if subject.registry is not None:
-            # Only the registry knows what it has now; pushing what is there sends nothing.
-            return f"asks {subject.registry}"
+        if (fault := _fault(result)) is not None:
+            return fault
         return None
 
     def outcome(self, result: PublishResult) -> str:
-        return f"{result.folder}" + (f", {result.pushed}" if result.pushed else "")
+        return str(result.folder)
+
+
+def _fault(result: PublishResult) -> str | None:
+    """What is wrong with the part of the layout that changes after this stage."""
+    from relforge.engine.attached import read_attached
+    from relforge.engine.layout import describe
+
+    try:
+        facts = describe(result.folder / "image", code=ExitCode.PUBLISH)
+        read_attached(result.folder / "image")
+    except RelforgeError as error:
+        return error.why or error.what
+    return None if facts.digest == result.image_digest else f"the folder holds {facts.digest}"
 
 
 def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
@@ -158,65 +151,23 @@ def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
     return {name: fetched.folder / name for name in job.inputs.local_weights}
 
 
-def _logs(job: Job[PublishInputs], named: dict[str, Path]) -> dict[str, Path]:
-    """What else the record names as evidence: the logs of the servers that were measured."""
-    found: dict[str, Path] = {}
-    for stage in EVIDENCE:
-        result = job.upstream.get(stage)
-        for output in result.outputs if result is not None else ():
-            if output.path not in (*named.values(), *found.values()):
-                count = sum(name.startswith(f"logs/{stage}") for name in found)
-                found[f"logs/{stage}{f'-{count + 1}' if count else ''}.log"] = output.path
-    return found
+def _stamps(done: FolderResult, attachments: Sequence[Attachment]) -> tuple[Output, ...]:
+    """What this stage wrote and nobody changes afterwards.
 
+    The record is written after it, and signing the release changes the index of the layout and the
+    manifests of what is attached: `is_sealed` looks at those.
+    """
+    from relforge.engine.blobs import blob_path
+    from relforge.engine.layout import describe
 
-def _bench_evidence(bench: BenchResult) -> dict[str, Path]:
-    """The report, the chart, and the load generator's own files that both were made of."""
-    files = {"bench.json": bench.outputs[0].path}
-    for level, raw in zip(bench.report.levels, bench.raw, strict=True):
-        files[f"bench/concurrency-{level.figures.concurrency}.json"] = raw.path
-    if bench.chart is not None:
-        files["bench.svg"] = bench.chart.path
-    return files
-
-
-def _require_shippable(job: Job[PublishInputs]) -> None:
-    """Nothing looks into the layers yet, so only what may be shipped whole is published."""
-    unpatch = job.upstream.get("unpatch")
-    sets = unpatch.sets if isinstance(unpatch, UnpatchResult) else ()
-    kept_back = [s.name for s in sets if s.sealed and s.ships != "python"]
-    if kept_back:
-        raise RelforgeError(
-            f"{job.env.release} is not published: {', '.join(kept_back)} may not be shipped whole",
-            code=ExitCode.PUBLISH,
-            why="its sealed sources declare ships: none or binaries, and relforge has no scan of "
-            "the image's layers yet that could show that it keeps to that",
-            hint="agree with the signer on ships: python, or publish by hand",
-        )
-
-
-def _require_gates(release: str, smoke: SmokeResult, evaluation: EvaluateResult | None) -> None:
-    missing = [
-        name
-        for name, verdict in (
-            ("smoke", smoke.verdict),
-            ("evaluate", evaluation.verdict if evaluation else "not-run"),
-        )
-        if verdict != "pass"
-    ]
-    if missing:
-        raise RelforgeError(
-            f"{release} is not pushed: {', '.join(missing)} did not pass on this digest",
-            code=ExitCode.GATE,
-            why="a release tag only goes to an image whose gates passed",
-            hint=f"relforge release --release {release}",
-        )
-
-
-def _stamps(folder: Path) -> tuple[Output, ...]:
-    # The record is written after this stage and is no output of it.
-    return tuple(
-        stamp(path, sha256=path.name if path.parent.name == "sha256" else None)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "release.json"
+    layout = done.path / "image"
+    blobs = {*describe(layout).blobs, *(blob for one in attachments for blob in one.blobs)}
+    hashed = {
+        **{done.path / name: digest for name, digest in done.files.items()},
+        **{blob_path(layout, digest): digest.removeprefix("sha256:") for digest in blobs},
+    }
+    others = (layout / "oci-layout", done.path / CONTENTS)
+    return (
+        *(stamp(path, sha256=digest) for path, digest in sorted(hashed.items())),
+        *(stamp(path) for path in others),
     )

@@ -29,8 +29,6 @@ def text(outcome: Outcome, plan: ReleasePlan) -> str:
     if isinstance(publish, PublishResult):
         rows.append(("folder", str(publish.folder)))
         rows.append(("card", str(publish.folder / "README.md")))
-        if publish.pushed:
-            rows.append(("pushed", publish.pushed))
     elif isinstance(card, CardResult):
         rows.append(("card", str(card.path)))
     rows.append(("log", str(outcome.run_dir)))
@@ -41,7 +39,7 @@ def text(outcome: Outcome, plan: ReleasePlan) -> str:
 def _next_command(plan: ReleasePlan, outcome: Outcome) -> str:
     name = plan.name
     if "publish" in outcome.results:
-        return f"relforge publish --release {name} --registry HOST/NAME"
+        return f"relforge release --release {name} --registry HOST/NAME"
     if "build" in outcome.results:
         return f"relforge release --release {name}"
     return f"relforge build --release {name}"

@@ -88,7 +88,12 @@ def test_by_evaluation_the_operators_are_found_and_the_release_then_passes(
     )
     after = hello.run("eval", "--json")
     assert after.code == 0, after.stderr
-    assert after.json["verdicts"] == {"smoke": "pass", "evaluate": "pass"}
+    assert after.json["verdicts"] == {
+        "smoke": "pass",
+        "evaluate": "pass",
+        "sbom": "pass",
+        "attest": "not-run",
+    }
     # Every verdict is in the evidence, and the evidence is checked when it is read.
     shown = hello.run_alone("tune", "--evidence", found["evidence"], "--json")
     assert shown.code == 0, shown.stderr

@@ -13,7 +13,8 @@ import pytest
 from relforge.engine.buildx import BuildRequest, BuildResult, build
 from relforge.engine.cli import DockerCli
 from relforge.errors import ExitCode, RelforgeError
-from relforge.publishing.registry import Repository, push, remote_digest
+from relforge.oci.reference import Repository
+from relforge.publishing.registry import push, remote_digest
 from tests.engine.conftest import Registry, docker, free_port
 
 Make = Callable[..., BuildRequest]

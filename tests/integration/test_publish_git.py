@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.publishing import GitTarget
+from relforge.manifest.publishing import GitTarget as GitSpec
 from relforge.manifest.site import PythonSite, Site
 from relforge.publishing.published import Published
 from relforge.publishing.target import Delivery, Doing, Step
-from relforge.publishing.targets.git import GitPlace
+from relforge.publishing.targets.git import GitTarget
 from relforge.sources import places
 from relforge.ui.text import error as error_text
 from tests.support.git_http import Fault, GitHttp, bare_repository
@@ -82,12 +82,12 @@ def newer(tmp_path: Path) -> Published:
     return make_published(tmp_path, dist=tmp_path / "second", python=b"print('newer')\n")
 
 
-def place(server: GitHttp, tmp_path: Path, *, work: str = "work", **spec: Any) -> GitPlace:
-    target = GitTarget(kind="git", url=server.url("pages.git"), **spec)
-    return GitPlace("pages", target, SITE, work=tmp_path / work)
+def place(server: GitHttp, tmp_path: Path, *, work: str = "work", **spec: Any) -> GitTarget:
+    target = GitSpec(kind="git", url=server.url("pages.git"), **spec)
+    return GitTarget("pages", target, SITE, work=tmp_path / work)
 
 
-def publish(target: GitPlace, release: Published) -> Delivery:
+def publish(target: GitTarget, release: Published) -> Delivery:
     target.apply(release, "candidate", Doing())
     return target.apply(release, "promote", Doing())
 
@@ -285,7 +285,7 @@ def test_two_publishers_at_once_both_get_there(server: GitHttp, repo: Path, tmp_
         target.apply(one, "candidate", Doing())
     failed: list[BaseException] = []
 
-    def promote(target: GitPlace, one: Published) -> None:
+    def promote(target: GitTarget, one: Published) -> None:
         try:
             target.apply(one, "promote", Doing())
         except BaseException as error:  # noqa: BLE001
@@ -307,13 +307,13 @@ def test_two_publishers_at_once_both_get_there(server: GitHttp, repo: Path, tmp_
 _CHILD = """
 import sys
 from pathlib import Path
-from relforge.manifest.publishing import GitTarget
+from relforge.manifest.publishing import GitTarget as GitSpec
 from relforge.manifest.site import Site
 from relforge.publishing.published import read_published
 from relforge.publishing.target import Doing
-from relforge.publishing.targets.git import GitPlace
+from relforge.publishing.targets.git import GitTarget
 folder, url, work, step = sys.argv[1:]
-place = GitPlace("pages", GitTarget(kind="git", url=url), Site(), work=Path(work))
+place = GitTarget("pages", GitSpec(kind="git", url=url), Site(), work=Path(work))
 place.apply(read_published(Path(folder)), step, Doing())
 """
 
@@ -385,7 +385,7 @@ def test_passing_faults_are_tried_again(
     assert fault.times == 0
 
 
-def withdraw(target: GitPlace, release: Published, reason: str) -> tuple[Delivery, list[str]]:
+def withdraw(target: GitTarget, release: Published, reason: str) -> tuple[Delivery, list[str]]:
     lines: list[str] = []
     return target.apply(release, "withdraw", Doing(line=lines.append, reason=reason)), lines
 
@@ -521,7 +521,7 @@ def test_a_wrong_login_is_told_without_it(
 
 def test_a_host_that_is_not_there_is_told_at_once(release: Published, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{closed_port()}/pages.git"
-    target = GitPlace("pages", GitTarget(kind="git", url=url), SITE, work=tmp_path / "work")
+    target = GitTarget("pages", GitSpec(kind="git", url=url), SITE, work=tmp_path / "work")
     started = time.monotonic()
     with pytest.raises(RelforgeError, match="cannot be reached") as refused:
         target.plan(release, "candidate")
@@ -532,9 +532,9 @@ def test_a_host_that_is_not_there_is_told_at_once(release: Published, tmp_path: 
 def test_a_repository_that_is_not_there_is_told(
     server: GitHttp, release: Published, tmp_path: Path
 ) -> None:
-    target = GitTarget(kind="git", url=server.url("other.git"))
+    target = GitSpec(kind="git", url=server.url("other.git"))
     with pytest.raises(RelforgeError, match="no git repository"):
-        GitPlace("pages", target, SITE, work=tmp_path / "work").plan(release, "candidate")
+        GitTarget("pages", target, SITE, work=tmp_path / "work").plan(release, "candidate")
 
 
 @pytest.mark.parametrize(
@@ -575,8 +575,8 @@ def test_a_repository_on_this_host_and_its_root_as_folder(
 ) -> None:
     repo = bare_repository(tmp_path / "local.git")
     somebody_commits(repo, "LICENSE")
-    spec = GitTarget(kind="git", url=f"file://{repo}", path=".", branch="main")
-    target = GitPlace("here", spec, SITE, work=tmp_path / "work")
+    spec = GitSpec(kind="git", url=f"file://{repo}", path=".", branch="main")
+    target = GitTarget("here", spec, SITE, work=tmp_path / "work")
     publish(target, release)
     publish(target, newer)
     assert {"LICENSE", "README.md", "release.json", "evidence/smoke.json"} <= files(repo)
@@ -608,6 +608,6 @@ def test_over_ssh(release: Published, tmp_path: Path, monkeypatch: pytest.Monkey
     with ssh_server(host, tmp_path / "ssh", port=port) as server:
         monkeypatch.setenv("PATH", server.path)
         url = f"ssh://root@127.0.0.1:{port}{repo}"
-        target = GitPlace("pages", GitTarget(kind="git", url=url), SITE, work=tmp_path / "work")
+        target = GitTarget("pages", GitSpec(kind="git", url=url), SITE, work=tmp_path / "work")
         publish(target, release)
     assert json.loads(git(repo, "show", f"main:{FOLDER}/release.json"))["release"] == FOLDER

@@ -12,12 +12,13 @@ import pytest
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.publishing import GithubSite, GitTarget
+from relforge.manifest.publishing import GithubSite
+from relforge.manifest.publishing import GitTarget as GitSpec
 from relforge.manifest.site import Site
 from relforge.publishing.published import Published
 from relforge.publishing.target import Delivery, Doing
 from relforge.publishing.targets import github_api
-from relforge.publishing.targets.git import GitPlace
+from relforge.publishing.targets.git import GitTarget
 from relforge.retrying import RetryPolicy
 from relforge.ui.text import error as error_text
 from tests.fakes.github import REPOSITORY, TOKEN, FakeGithub, Fault
@@ -60,17 +61,17 @@ def release(tmp_path: Path) -> Published:
 
 
 @pytest.fixture
-def target(fake: FakeGithub, repo: Path, tmp_path: Path) -> GitPlace:
+def target(fake: FakeGithub, repo: Path, tmp_path: Path) -> GitTarget:
     github = GithubSite(repository=REPOSITORY, token_file=tmp_path / "token", api=fake.url)
-    spec = GitTarget(kind="git", url=f"file://{repo}", github=github)
-    return GitPlace("pages", spec, Site(), work=tmp_path / "work")
+    spec = GitSpec(kind="git", url=f"file://{repo}", github=github)
+    return GitTarget("pages", spec, Site(), work=tmp_path / "work")
 
 
 def tag(release: Published) -> str:
     return f"{release.release}-{release.image_digest[7:19]}"
 
 
-def publish(target: GitPlace, release: Published) -> Delivery:
+def publish(target: GitTarget, release: Published) -> Delivery:
     target.apply(release, "candidate", Doing())
     return target.apply(release, "promote", Doing())
 
@@ -87,7 +88,7 @@ def assert_whole(fake: FakeGithub, release: Published) -> None:
 
 
 def test_a_draft_with_assets_is_published_at_promotion(
-    fake: FakeGithub, target: GitPlace, release: Published, repo: Path
+    fake: FakeGithub, target: GitTarget, release: Published, repo: Path
 ) -> None:
     planned = target.plan(release, "candidate")
     assert fake.changed() == 0
@@ -109,7 +110,7 @@ def test_a_draft_with_assets_is_published_at_promotion(
     assert "relforge:notes" not in fake.release(tag(release))["body"]
 
 
-def test_again_sends_nothing(fake: FakeGithub, target: GitPlace, release: Published) -> None:
+def test_again_sends_nothing(fake: FakeGithub, target: GitTarget, release: Published) -> None:
     publish(target, release)
     before = fake.changed()
     for step in ("candidate", "promote"):
@@ -119,7 +120,7 @@ def test_again_sends_nothing(fake: FakeGithub, target: GitPlace, release: Publis
 
 
 def test_a_server_that_tells_no_digests_is_asked_for_the_content(
-    target: GitPlace, release: Published, fake: FakeGithub
+    target: GitTarget, release: Published, fake: FakeGithub
 ) -> None:
     fake.tells_digests = False
     publish(target, release)
@@ -132,7 +133,7 @@ def test_a_server_that_tells_no_digests_is_asked_for_the_content(
 
 
 def test_a_published_release_is_not_touched_by_a_candidate(
-    fake: FakeGithub, target: GitPlace, release: Published, tmp_path: Path
+    fake: FakeGithub, target: GitTarget, release: Published, tmp_path: Path
 ) -> None:
     publish(target, release)
     old = fake.assets(tag(release))
@@ -146,7 +147,7 @@ def test_a_published_release_is_not_touched_by_a_candidate(
 
 
 def test_releases_on_later_pages_are_found(
-    fake: FakeGithub, target: GitPlace, release: Published
+    fake: FakeGithub, target: GitTarget, release: Published
 ) -> None:
     target.apply(release, "candidate", Doing())
     for number in range(5):
@@ -187,7 +188,7 @@ UPLOAD = "/assets\\?name=README.md"
     ids=lambda fault: f"{fault.method}-{fault.status or (fault.cut and 'cut') or 'broken'}",
 )  # fmt: skip
 def test_passing_faults_leave_one_whole_release(
-    fake: FakeGithub, target: GitPlace, release: Published, fault: Fault
+    fake: FakeGithub, target: GitTarget, release: Published, fault: Fault
 ) -> None:
     fake.faults.append(fault)
     publish(target, release)
@@ -211,7 +212,7 @@ def test_passing_faults_leave_one_whole_release(
     ],
 )  # fmt: skip
 def test_what_does_not_pass_is_told_and_the_next_call_completes_it(
-    fake: FakeGithub, target: GitPlace, release: Published, fault: Fault, told: str
+    fake: FakeGithub, target: GitTarget, release: Published, fault: Fault, told: str
 ) -> None:
     fake.faults.append(fault)
     started = time.monotonic()
@@ -228,7 +229,7 @@ def test_what_does_not_pass_is_told_and_the_next_call_completes_it(
 
 
 def test_a_token_that_expires_half_way_is_told_without_it(
-    fake: FakeGithub, target: GitPlace, release: Published, tmp_path: Path
+    fake: FakeGithub, target: GitTarget, release: Published, tmp_path: Path
 ) -> None:
     target.apply(release, "candidate", Doing())
     fake.token = "another"
@@ -243,7 +244,7 @@ def test_a_token_that_expires_half_way_is_told_without_it(
 
 
 def test_a_token_file_that_cannot_be_read_is_told(
-    target: GitPlace, release: Published, tmp_path: Path
+    target: GitTarget, release: Published, tmp_path: Path
 ) -> None:
     for text in (None, " \n"):
         (tmp_path / "token").unlink()
@@ -257,7 +258,7 @@ def test_a_token_file_that_cannot_be_read_is_told(
 
 
 def test_the_token_goes_to_no_other_host(
-    fake: FakeGithub, target: GitPlace, release: Published
+    fake: FakeGithub, target: GitTarget, release: Published
 ) -> None:
     fake.next_page = "http://127.0.0.2:9/repos/x/releases?page=2"
     with pytest.raises(RelforgeError, match="names a page elsewhere"):
@@ -265,7 +266,7 @@ def test_the_token_goes_to_no_other_host(
 
 
 def test_withdrawn_the_release_is_a_draft_that_says_why(
-    fake: FakeGithub, target: GitPlace, release: Published
+    fake: FakeGithub, target: GitTarget, release: Published
 ) -> None:
     publish(target, release)
     doing = Doing(reason="wrong sums")
@@ -281,7 +282,7 @@ def test_withdrawn_the_release_is_a_draft_that_says_why(
 
 
 def test_a_candidate_is_withdrawn_or_undone_without_a_trace(
-    fake: FakeGithub, target: GitPlace, release: Published
+    fake: FakeGithub, target: GitTarget, release: Published
 ) -> None:
     delivery = target.apply(release, "candidate", Doing())
     target.undo(release, delivery, Doing())
@@ -292,7 +293,7 @@ def test_a_candidate_is_withdrawn_or_undone_without_a_trace(
 
 
 def test_an_undone_promotion_is_a_draft_again(
-    fake: FakeGithub, target: GitPlace, release: Published
+    fake: FakeGithub, target: GitTarget, release: Published
 ) -> None:
     delivery = publish(target, release)
     target.undo(release, delivery, Doing())

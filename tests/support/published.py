@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from relforge.card.model import Scored
-from relforge.card.output import card_files
+from relforge.card.model import Language, Scored
+from relforge.card.output import Free, card_files, cards_of_hubs
 from relforge.engine.layout import ImageFacts, describe
 from relforge.frozen import canonical_json
 from relforge.manifest.project import builtin_root, find_project
@@ -140,12 +140,12 @@ def _cards(facts: ImageFacts, free: str, dataset: str | None) -> dict[str, bytes
         card = card.model_copy(
             update={"metadata": meta.model_copy(update={"scores": (*meta.scores, score)})}
         )
-    project = find_project(builtin_root())
-    files, _ = card_files(
-        card,
-        free={"en": {"introduction": free}} if free else None,
-        prose={"zh": project.translations("zh")},
-    )
+    given: Free | None = {"en": {"introduction": free}} if free else None
+    prose: Mapping[Language, Mapping[str, str]] = {
+        "zh": find_project(builtin_root()).translations("zh")
+    }
+    files, _ = card_files(card, free=given, prose=prose)
+    files |= cards_of_hubs(card, free=given, prose=prose)
     return files
 
 

@@ -13,7 +13,13 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub._eval_results import parse_eval_result_entries
 
-from relforge.card.metadata import accepted_by_hub, eval_results, front_matter, require_consistent
+from relforge.card.metadata import (
+    _MODELSCOPE_LICENSES,
+    accepted_by_hub,
+    eval_results,
+    front_matter,
+    require_consistent,
+)
 from relforge.card.model import CardData, Metadata, Scored
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.model import Model
@@ -88,6 +94,11 @@ def test_the_head_for_modelscope_has_its_names() -> None:
     assert found["tasks"] == ["text-generation"]
     assert found["base_model"] == ["deepseek-ai/DeepSeek-R1"]
     assert head(with_metadata(license="Vendor-1.0"), "modelscope")["license"] == "Other"
+
+
+def test_the_licences_of_modelscope_are_those_that_its_library_knows() -> None:
+    constants = pytest.importorskip("modelscope_hub.constants")
+    assert {*_MODELSCOPE_LICENSES, "Other"} == {one.value for one in constants.License}
 
 
 def test_a_card_for_github_has_no_head() -> None:

@@ -281,7 +281,7 @@ def test_a_run_asks_before_it_starts_and_only_when_a_stage_will_need_it(
 ) -> None:
     """Later the screen belongs to the stages."""
     from relforge.cli.common import Workplace
-    from relforge.cli.flow import _ask_for_passphrases
+    from relforge.cli.flow import ask_for_passphrases
     from relforge.plan import ReleasePlan
     from relforge.stage import Resources
     from relforge.stages.preflight import PreflightInputs
@@ -296,9 +296,9 @@ def test_a_run_asks_before_it_starts_and_only_when_a_stage_will_need_it(
         needs=Resources(), secrets=("identities",), bootstraps=False, evaluates=False
     )
     with pytest.raises(LockedKey):
-        _ask_for_passphrases(plan_with(needs), place)
+        ask_for_passphrases(plan_with(needs), place)
     unneeded = needs.model_copy(update={"secrets": ()})
-    _ask_for_passphrases(plan_with(unneeded), place)
+    ask_for_passphrases(plan_with(unneeded), place)
 
 
 def test_a_trusted_key_that_cannot_be_read_names_the_site_s_entry(tmp_path: Path) -> None:

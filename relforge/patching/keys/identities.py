@@ -13,6 +13,7 @@ from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.identity import Identities, Identity
 from relforge.patching.keys import keyfiles
+from relforge.patching.keys.cosignkey import is_cosign_key
 from relforge.patching.keys.keyfiles import AGE_SECRET, KeyFinding
 from relforge.patching.keys.passphrase import LockedKey, Passphrase
 from relforge.patching.keys.recipients import age_id, large_enough, rsa_id
@@ -84,7 +85,7 @@ def _identities_in(
     found: list[Identity] = []
     if kind == "private-pem":
         # A folder of keys holds signing keys too; only a file that was named must open something.
-        if b"BEGIN EC PRIVATE KEY" not in data:
+        if b"BEGIN EC PRIVATE KEY" not in data and not is_cosign_key(data):
             key = keyfiles.load_private_pem(path, data, passphrase)
             found = [rsa_identity(path, key)] if isinstance(key, rsa.RSAPrivateKey) else []
     elif kind in ("age", "age-locked"):

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.patching.keys.cosignkey import is_cosign_key, open_cosign_key
 from relforge.patching.keys.passphrase import Passphrase, ask, readable_by_others, wrong_passphrase
 
 AGE_SECRET = "AGE-SECRET-KEY-1"  # noqa: S105  (a prefix, not a secret)
@@ -123,7 +124,9 @@ def _load_pem(data: bytes, passphrase: bytes | None) -> object:
 
 
 def load_private_pem(path: Path, data: bytes, passphrase: Passphrase | None) -> object:
-    """A private key in PEM or OpenSSH form. Raises RelforgeError (SOURCE), LockedKey."""
+    """A private key in PEM, OpenSSH or cosign's form. Raises RelforgeError (SOURCE), LockedKey."""
+    if is_cosign_key(data):
+        return open_cosign_key(path, data, passphrase)
     openssh = b"BEGIN OPENSSH PRIVATE KEY" in data
     load: Callable[[bytes, bytes | None], object] = (
         serialization.load_ssh_private_key if openssh else _load_pem
@@ -152,7 +155,7 @@ def load_private_pem(path: Path, data: bytes, passphrase: Passphrase | None) -> 
 
 def is_protected(data: bytes) -> bool:
     """Whether a private key is under a passphrase."""
-    if kind_of(data) == "age-locked":
+    if kind_of(data) == "age-locked" or is_cosign_key(data):
         return True
     openssh = b"BEGIN OPENSSH PRIVATE KEY" in data
     try:

@@ -1,4 +1,7 @@
-"""Signing keys: who signs a bundle, and whose signature is trusted (ECDSA P-256 or Ed25519)."""
+"""Signing keys: who signs a bundle or a release, and whose signature is trusted.
+
+They are ECDSA P-256 or Ed25519.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _OPENS = "it opens bundles; " + _WANTED
 
 
 def load_signing_key(path: Path, *, passphrase: Passphrase | None = None) -> PrivateKey:
-    """The private key that signs bundles. Raises RelforgeError (SOURCE), LockedKey."""
+    """The private key that signs bundles or releases, in PEM, OpenSSH or cosign's form.
+
+    Raises RelforgeError (SOURCE), LockedKey.
+    """
     data = keyfiles.read(path)
     kind = keyfiles.kind_of(data)
     hint = "name the .sign.pem file that `relforge keys new` made"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.publishing.registry import Repository
+from relforge.oci.reference import Repository
 
 
 @pytest.mark.parametrize(

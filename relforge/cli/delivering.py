@@ -1,0 +1,136 @@
+"""What publish, promote, withdraw and release have in common: folders, targets, gate, report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relforge.cancel import CancelToken
+from relforge.cli.common import Workplace, select, to_stderr
+from relforge.errors import ExitCode, RelforgeError
+from relforge.publishing.choosing import choose
+from relforge.publishing.delivering import Delivering, DeliveryReport, deliver, preview
+from relforge.publishing.gate import Gate
+from relforge.publishing.journal import Journal
+from relforge.publishing.published import read_published
+from relforge.publishing.target import Doing, Step, Target
+from relforge.ui import deliveries
+
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", "-t", help="A target of the site configuration, or 'all'.", metavar="NAME"
+    ),
+]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry", help="A registry that is no configured target.", metavar="HOST/NAME"
+    ),
+]
+FolderOption = Annotated[
+    list[Path] | None,
+    typer.Option("--folder", help="A published release's folder, from anywhere.", metavar="DIR"),
+]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", help="What a release must have (docs/verify.md).", metavar="FILE"),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+]
+RollbackOption = Annotated[
+    bool, typer.Option("--rollback", help="If one target fails, take back what this run did.")
+]
+
+
+def folders(
+    place: Workplace,
+    *,
+    devices: list[str] | None,
+    releases: list[str] | None,
+    models: list[str] | None,
+    everything: bool,
+    given: list[Path] | None,
+) -> list[Path]:
+    """The published folders that the options name. Raises RelforgeError (USAGE) for none."""
+    if given:
+        if devices or releases or models or everything:
+            raise RelforgeError(
+                "--folder goes with no --device, --release, --model or --all",
+                code=ExitCode.USAGE,
+                hint="leave out one or the other",
+            )
+        return given
+    chosen = select(
+        place.project, devices=devices, releases=releases, models=models, everything=everything
+    )
+    found = [place.dist / release.name for release in chosen]
+    if everything:
+        # Of --all, those that were never published have nothing to send.
+        return [folder for folder in found if folder.is_dir()]
+    for folder in found:
+        if not folder.is_dir():
+            raise RelforgeError(
+                f"{folder.name} was not published here yet",
+                code=ExitCode.USAGE,
+                where=str(folder),
+                hint=f"relforge publish --release {folder.name}",
+            )
+    return found
+
+
+def targets(
+    place: Workplace, names: Sequence[str] | None, registry: str | None
+) -> tuple[Target, ...]:
+    """The targets that the options name. Raises RelforgeError (USAGE) for none."""
+    found = choose(place.site, named(names, registry), home=place.home)
+    if not found:
+        known = ", ".join(sorted(place.site.publish.targets))
+        raise RelforgeError(
+            "no target is named",
+            code=ExitCode.USAGE,
+            where=str(place.site_file) if place.site_file else None,
+            why=f"the site configuration has {known}"
+            if known
+            else "the site configuration has none",
+            hint="--target NAME, --target all, or --registry HOST/NAME",
+        )
+    return found
+
+
+def send(
+    place: Workplace,
+    folder: Path,
+    chosen: Sequence[Target],
+    steps: Sequence[Step],
+    *,
+    cancel: CancelToken | None,
+    policy: Path | None = None,
+    dry_run: bool = False,
+    rollback: bool = False,
+    reason: str = "",
+) -> DeliveryReport:
+    """Sends one published folder to targets and says on stderr what came of it."""
+    published = read_published(folder)
+    if dry_run:
+        report = preview(published, chosen, steps)
+    else:
+        how = Delivering(
+            journal=Journal(place.home),
+            gate=Gate(published, place.site, home=place.home, policy=policy, line=to_stderr),
+            doing=Doing(line=to_stderr, cancel=cancel, reason=reason),
+            rollback=rollback,
+        )
+        report = deliver(published, chosen, steps, how)
+    sys.stderr.write(deliveries.text(report))
+    return report
+
+
+def named(names: Sequence[str] | None, registry: str | None) -> list[str]:
+    """The names of ``--target``, and ``--registry`` as one more."""
+    return [*(names or ()), *([registry] if registry is not None else ())]

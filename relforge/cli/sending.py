@@ -1,0 +1,90 @@
+"""Sends the folders of several releases to targets, one after another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from relforge.cli.common import interruptible, print_json, workplace
+from relforge.cli.delivering import folders, send, targets
+from relforge.errors import RelforgeError
+from relforge.frozen import Frozen
+from relforge.publishing.delivering import DeliveryReport
+from relforge.publishing.journal import Journal
+from relforge.publishing.published import read_published
+from relforge.publishing.target import Step
+from relforge.ui.text import error as error_text
+
+
+class NotSent(Frozen):
+    """A folder that could not be read."""
+
+    folder: str
+    error: str
+    exit_code: int
+
+
+class DeliveriesOutput(Frozen):
+    """What ``relforge promote --json`` and ``relforge withdraw --json`` print; stable."""
+
+    releases: tuple[DeliveryReport, ...]
+    not_sent: tuple[NotSent, ...] = ()
+
+
+def send_all(
+    steps: Sequence[Step],
+    *,
+    devices: list[str] | None,
+    releases: list[str] | None,
+    models: list[str] | None,
+    everything: bool,
+    given: list[Path] | None,
+    names: list[str] | None,
+    registry: str | None,
+    policy: Path | None,
+    dry_run: bool,
+    rollback: bool,
+    reason: str,
+    as_json: bool,
+    project: Path | None,
+    site: Path | None,
+) -> int:
+    """Returns the exit code of the first failure; one release stops no other."""
+    place = workplace(project, site)
+    found = folders(
+        place, devices=devices, releases=releases, models=models, everything=everything, given=given
+    )
+    withdrawing = "withdraw" in steps
+    reports: list[DeliveryReport] = []
+    failed: list[NotSent] = []
+    codes: list[int] = []
+    with interruptible() as cancel:
+        for folder in found:
+            try:
+                wanted = names
+                if withdrawing and not names and registry is None:
+                    wanted = list(Journal(place.home).targets(read_published(folder).release))
+                chosen = targets(place, wanted, registry)
+                report = send(
+                    place, folder, chosen, steps, cancel=cancel, policy=policy, dry_run=dry_run,
+                    rollback=rollback, reason=reason,
+                )  # fmt: skip
+            except RelforgeError as error:
+                if len(found) == 1:
+                    raise
+                failed.append(
+                    NotSent(folder=str(folder), error=error.what, exit_code=int(error.code))
+                )
+                codes.append(int(error.code))
+                sys.stderr.write(error_text(error) + "\n")
+                continue
+            reports.append(report)
+            codes.append(report.exit_code)
+    if as_json:
+        print_json(
+            DeliveriesOutput(releases=tuple(reports), not_sent=tuple(failed)).model_dump(
+                mode="json"
+            )
+        )
+    return next((code for code in codes if code), 0)

@@ -1,0 +1,1 @@
+"""Model repositories of hubs: their clients in a process of their own, and what goes up."""

@@ -1,0 +1,1 @@
+"""Building a release again, and what exactly differs between two images."""

@@ -1,0 +1,126 @@
+"""An image that is to be compared: manifest, configuration, and layers that can be opened."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import sha256_hex
+from relforge.oci.store import INDEXES, ImageStore
+from relforge.rebuilding.model import Side
+
+
+@dataclass(frozen=True)
+class Image:
+    """``open_layer`` takes a layer's digest. ``place`` is for messages."""
+
+    place: str
+    digest: str
+    manifest: dict[str, Any]
+    config: dict[str, Any]
+    open_layer: Callable[[str], IO[bytes]]
+
+    @property
+    def side(self) -> Side:
+        return Side(digest=self.digest, place=self.place)
+
+
+def from_layout(folder: Path) -> Image:
+    """The image of an OCI layout: the first that its index names; attachments come after it.
+
+    A published folder (``dist/<release>``) stands for the layout in it. Raises RelforgeError
+    (USAGE) for a folder that is no layout, (BUILD) for a damaged one.
+    """
+    layout = folder if (folder / "index.json").is_file() else folder / "image"
+    try:
+        index = json.loads((layout / "index.json").read_bytes())
+        entry = index["manifests"][0]
+        media_type, digest = str(entry["mediaType"]), str(entry["digest"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise RelforgeError(
+            "this is no OCI image layout",
+            code=ExitCode.USAGE,
+            where=str(folder),
+            why=f"index.json: {type(error).__name__}: {error}",
+            hint="name a published folder such as dist/RELEASE, or a folder with oci-layout in it",
+        ) from error
+    if media_type in INDEXES:
+        raise _several(str(folder))
+    return _image(str(folder), digest, lambda blob: _blob(layout, blob).open("rb"))
+
+
+def from_store(store: ImageStore, reference: str) -> Image:
+    """The image of a registry or tar, by tag or digest. Raises RelforgeError (PUBLISH, USAGE)."""
+    found = store.manifest(reference)
+    if found is None:
+        raise RelforgeError(
+            "there is no such image",
+            code=ExitCode.PUBLISH,
+            where=f"{store.name}: {reference}",
+            hint="check the name, the tag or digest, and the login (docker login)",
+        )
+    if found.is_index:
+        raise _several(f"{store.name}: {reference}")
+    blobs = {blob.digest: blob for blob in found.blobs}
+    digest = found.descriptor.digest
+
+    def opened(wanted: str) -> IO[bytes]:
+        return io.BytesIO(found.data) if wanted == digest else store.open_blob(blobs[wanted])
+
+    return _image(f"{store.name}@{digest}", digest, opened)
+
+
+def _image(place: str, digest: str, open_blob: Callable[[str], IO[bytes]]) -> Image:
+    manifest = _json(place, digest, open_blob)
+    try:
+        config = _json(place, str(manifest["config"]["digest"]), open_blob)
+        layers, diff_ids = manifest["layers"], config["rootfs"]["diff_ids"]
+    except (KeyError, TypeError) as error:
+        raise _damaged(place, f"its manifest or configuration has no {error}") from error
+    if len(layers) != len(diff_ids):
+        raise _damaged(place, "manifest and configuration name different numbers of layers")
+    return Image(place, digest, manifest, config, open_blob)
+
+
+def _json(place: str, digest: str, open_blob: Callable[[str], IO[bytes]]) -> dict[str, Any]:
+    try:
+        with open_blob(digest) as blob:
+            data = blob.read()
+        value = json.loads(data)
+    except (OSError, ValueError) as error:
+        raise _damaged(place, f"blob {digest}: {error}") from error
+    if f"sha256:{sha256_hex(data)}" != digest or not isinstance(value, dict):
+        raise _damaged(place, f"blob {digest} was altered")
+    return value
+
+
+def _blob(layout: Path, digest: str) -> Path:
+    algorithm, _, value = digest.partition(":")
+    if not (algorithm.isalnum() and value.isalnum()):
+        raise _damaged(str(layout), f"{digest!r} is no digest")
+    return layout / "blobs" / algorithm / value
+
+
+def _damaged(place: str, why: str) -> RelforgeError:
+    return RelforgeError(
+        "the image is damaged",
+        code=ExitCode.BUILD,
+        where=place,
+        why=why,
+        hint="have it again from where it came, or build it again",
+    )
+
+
+def _several(place: str) -> RelforgeError:
+    return RelforgeError(
+        "images of several architectures are compared one by one",
+        code=ExitCode.USAGE,
+        where=place,
+        why="this is an index, not an image",
+        hint="name one of its manifests by digest",
+    )

@@ -1,0 +1,130 @@
+"""With what a rebuilt image is compared: the store's result, a published folder, a digest."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.evidence.record import FILE_NAME
+from relforge.evidence.store import Miss, Store
+from relforge.explaining import differences
+from relforge.rebuilding.image import Image, from_layout
+from relforge.rebuilding.model import Side
+from relforge.stages.build import BuildInputs, BuildResult
+
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+_NOTED = 8
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """``image`` is None where nothing but the digest is at hand. ``notes`` say what the recorded
+    image was built of otherwise than the release is now."""
+
+    side: Side
+    image: Image | None = None
+    notes: tuple[str, ...] = ()
+    base_digest: str | None = None
+
+    @classmethod
+    def of(cls, image: Image, **more: Any) -> Recorded:
+        return cls(side=image.side, image=image, **more)
+
+
+def in_store(store: Store, key: str) -> Recorded | None:
+    """What the store has of a build, unaltered."""
+    found = store.lookup("build", key)
+    if isinstance(found, Miss):
+        return None
+    result = BuildResult.model_validate(found.result)
+    return Recorded.of(from_layout(result.layout), base_digest=result.base_digest)
+
+
+def in_folder(folder: Path, inputs: BuildInputs) -> Recorded:
+    """A published folder, a layout, or a release record. Raises RelforgeError (USAGE, BUILD)."""
+    if folder.is_file():
+        record = _record(folder)
+        layout = folder.parent / "image"
+        digest = str(record.get("image_digest"))
+        if not (layout / "index.json").is_file():
+            side = Side(digest=digest, place=str(folder))
+            return Recorded(side, notes=_notes(record, inputs), base_digest=_base(record))
+        folder = folder.parent
+    image = from_layout(folder)
+    path = folder / FILE_NAME
+    record = _record(path) if path.is_file() else {}
+    if record and record.get("image_digest") != image.digest:
+        raise RelforgeError(
+            "the record of this release is about another image",
+            code=ExitCode.BUILD,
+            where=str(folder),
+            why=f"{FILE_NAME} names {record.get('image_digest')}, image/ is {image.digest}",
+            hint=f"relforge verify {folder}",
+        )
+    return Recorded.of(image, notes=_notes(record, inputs), base_digest=_base(record))
+
+
+def by_name(name: str, inputs: BuildInputs, store: Store, key: str) -> Recorded:
+    """What ``--against`` names: a digest, a folder or record, else an image in a registry.
+
+    Raises RelforgeError (USAGE) for what is none of them, (PUBLISH) when a registry refuses.
+    """
+    if _DIGEST.match(name):
+        known = in_store(store, key)
+        if known is not None and known.side.digest == name:
+            return known
+        return Recorded(Side(digest=name, place="the digest that was named"))
+    path = Path(name)
+    if path.exists():
+        return in_folder(path, inputs)
+    raise RelforgeError(
+        "there is nothing of that name to compare with",
+        code=ExitCode.USAGE,
+        where=name,
+        hint="name a published folder, a layout, a release.json, or a digest sha256:...",
+    )
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RelforgeError(
+            "the release record cannot be read",
+            code=ExitCode.USAGE,
+            where=str(path),
+            why=str(error),
+            hint="name a published folder, or the release.json in it",
+        ) from error
+    if not isinstance(value, dict) or "image_digest" not in value:
+        raise RelforgeError(
+            "this is no release record",
+            code=ExitCode.USAGE,
+            where=str(path),
+            why="it names no image_digest",
+            hint="name a published folder, or the release.json in it",
+        )
+    return value
+
+
+def _notes(record: Mapping[str, Any], inputs: BuildInputs) -> tuple[str, ...]:
+    """Inputs of the recorded build that are not those of now: then another image is expected."""
+    try:
+        before = record["inputs"]["build"]["values"]
+    except (KeyError, TypeError):
+        return ()
+    found = differences(before, inputs.model_dump(mode="json"))
+    more = [f"and {len(found) - _NOTED} more inputs"] if len(found) > _NOTED else []
+    return tuple(f"built of other inputs: {phrase}" for phrase in found[:_NOTED] + more)
+
+
+def _base(record: Mapping[str, Any]) -> str | None:
+    try:
+        return str(record["results"]["build"]["base_digest"])
+    except (KeyError, TypeError):
+        return None

@@ -1,0 +1,116 @@
+"""The image in whatever place it lies: manifests, labels, layers, each by its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relforge.errors import RelforgeError
+from relforge.oci.store import Descriptor, ImageStore, Manifest
+from relforge.verifying.files import json_object, walk
+from relforge.verifying.report import Outcome, judged
+
+_CHUNK = 1 << 20
+_CONFIG_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class ImageSeen:
+    """One image; ``labels`` are by platform, of which an index has several.
+
+    ``blobs`` are config and layers, ``manifests`` the image's own and those an index lists.
+    """
+
+    digest: str
+    is_index: bool
+    manifests: tuple[Descriptor, ...]
+    blobs: tuple[Descriptor, ...]
+    configs: tuple[str, ...]
+    layers: tuple[str, ...]
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def see(store: ImageStore, digest: str) -> ImageSeen:
+    """Reads manifests and configs. Raises RelforgeError, ValueError, KeyError."""
+    top = store.manifest(digest)
+    if top is None:
+        raise ValueError(f"{digest} is not there")
+    children = list(_children(store, top))
+    labels: dict[str, Mapping[str, str]] = {}
+    configs: list[str] = []
+    layers: list[str] = []
+    blobs: dict[str, Descriptor] = {}
+    for child in children:
+        config = Descriptor.read(child.value["config"])
+        if config.size > _CONFIG_BYTES:
+            raise ValueError(f"the config {config.digest} is larger than {_CONFIG_BYTES >> 20} MiB")
+        with store.open_blob(config) as stream:
+            value = json_object(stream.read(), f"config {config.digest}")
+        labels[_platform(value)] = (value.get("config") or {}).get("Labels") or {}
+        configs.append(config.digest)
+        layers += [layer["digest"] for layer in child.value["layers"]]
+        blobs |= {one.digest: one for one in child.blobs}
+    listed = children if children == [top] else [top, *children]
+    return ImageSeen(
+        digest=digest,
+        is_index=top.is_index,
+        manifests=tuple(one.descriptor for one in listed),
+        blobs=tuple(blobs.values()),
+        configs=tuple(configs),
+        layers=tuple(layers),
+        labels=labels,
+    )
+
+
+def image(store: ImageStore, seen: ImageSeen, wanted: str | None, *, whole: bool) -> Outcome:
+    """Every blob is there, and, with ``whole``, has its digest; it is the image of ``wanted``."""
+    problems = []
+    if wanted is not None and seen.digest != wanted:
+        problems.append(f"here is {seen.digest}, contents.json names {wanted}")
+    read = 0
+    for blob in seen.blobs:
+        if not store.has_blob(blob.digest):
+            problems.append(f"the blob {blob.digest} is not there")
+        elif whole:
+            try:
+                read += _hash(store, blob)
+            except (RelforgeError, OSError) as error:
+                why = getattr(error, "why", None) or str(error)
+                problems.append(f"the blob {blob.digest} is not what its digest says: {why}")
+    count = len(seen.blobs) + len(seen.manifests)
+    how = f"{read} bytes hashed" if whole else "present; --full reads the layers, too"
+    return judged(problems, f"{seen.digest}, {count} blobs, {how}")
+
+
+def strays(layout: Path, known: set[str]) -> Iterator[str]:
+    """What lies in a layout's folder and belongs to nothing. ``known`` are digests."""
+    names = {f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in known}
+    for name in walk(layout):
+        if name not in {*names, "oci-layout", "index.json"}:
+            yield f"image/{name} is no part of the image"
+
+
+def _children(store: ImageStore, top: Manifest) -> Iterator[Manifest]:
+    if not top.is_index:
+        yield top
+        return
+    for entry in top.manifests:
+        found = store.manifest(entry.digest)
+        if found is None:
+            raise ValueError(f"{entry.digest}, which the index lists, is not there")
+        yield found
+
+
+def _platform(config: Mapping[str, Any]) -> str:
+    return f"{config.get('os', '?')}/{config.get('architecture', '?')}"
+
+
+def _hash(store: ImageStore, blob: Descriptor) -> int:
+    """Reads to the end, where the store checks size and digest."""
+    size = 0
+    with store.open_blob(blob) as stream:
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+    return size
