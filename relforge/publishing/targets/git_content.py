@@ -17,7 +17,7 @@ from relforge.files import write_atomic
 from relforge.notes.compare import compare_records
 from relforge.notes.record import Record, read_record, record_of
 from relforge.notes.render import render
-from relforge.publishing.published import CONTENTS, RECORD, Published
+from relforge.publishing.published import CONTENTS, HUB_CARDS, RECORD, Published
 from relforge.publishing.target import Change
 from relforge.publishing.targets.git_remote import GitRemote
 
@@ -25,8 +25,8 @@ NOTES = {"NOTES.md": "en", "NOTES_zh.md": "zh"}
 _OURS = "relforge"
 _ADDRESS = "relforge@invalid"
 _MARK = "<!-- relforge:notes since="
-# The image has registries, weights and scores have hubs.
-_ELSEWHERE = ("image/", "weights/", ".eval_results/")
+# The image has registries; weights, scores and cards with another head have hubs.
+_ELSEWHERE = ("image/", "weights/", ".eval_results/", HUB_CARDS)
 _GONE = "0" * 40
 _CHUNK = 1 << 20
 
