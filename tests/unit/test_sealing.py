@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from relforge.attesting import predicates
+from relforge.attesting import predicates, sealing
 from relforge.attesting.attachments import CYCLONEDX, SPDX, attestations_tag, signature_tag
 from relforge.attesting.reading import read_attachments, read_file
 from relforge.attesting.sealing import is_sealed, seal_release
 from relforge.attesting.verifying import verify_envelope, verify_signature
+from relforge.engine import attached
 from relforge.engine.attached import read_attached
+from relforge.engine.blobs import link_or_copy
 from relforge.engine.layout import describe, verify
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence import dsse
 from relforge.evidence.store import Store
 from relforge.files import Output, altered, sha256_file
 from relforge.oci.layout_store import LayoutStore
-from relforge.publishing.published import CONTENTS, RECORD, SEAL
+from relforge.publishing.published import CONTENTS, RECORD, SEAL, read_published
+from relforge.publishing.targets.git_content import files_of
 from relforge.stages.build import BuildResult
 from relforge.stages.publish import Publish
 from relforge.verifying import verify_place
@@ -236,6 +242,74 @@ def test_a_damaged_index_makes_publish_run_again(maker: Maker) -> None:
     upstream = maker.results()
     result = maker.publish({**upstream, "attest": maker.attest(upstream)})
     assert Publish().unusable(result, maker.subject) is None
-    (attached,) = read_attached(result.folder / "image").manifests[:1]
-    (result.folder / "image/blobs/sha256" / attached.digest.removeprefix("sha256:")).unlink()
-    assert attached.digest in (Publish().unusable(result, maker.subject) or "")
+    (first,) = read_attached(result.folder / "image").manifests[:1]
+    (result.folder / "image/blobs/sha256" / first.digest.removeprefix("sha256:")).unlink()
+    assert first.digest in (Publish().unusable(result, maker.subject) or "")
+
+
+def test_the_statement_goes_wherever_the_record_goes(maker: Maker) -> None:
+    published = read_published(maker.released())
+    assert published.seal == published.folder / SEAL
+    assert SEAL in files_of(published)
+    names = {*files_of(published), *published.files}
+    assert {RECORD, CONTENTS, SEAL} <= names
+    unsigned = read_published(Maker.at(maker.root / "unsigned", kind=None).released())
+    assert unsigned.seal is None
+    assert SEAL not in files_of(unsigned)
+
+
+class Killed(BaseException):
+    """As a signal would: nothing catches it."""
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_kill_at_any_step_leaves_the_old_seal_or_the_new_one(
+    maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    upstream = maker.results()
+    folder = maker.publish({**upstream, "attest": maker.attest(upstream)}).folder
+    built = upstream["build"]
+    assert isinstance(built, BuildResult)
+    maker.record(folder, built)
+    if again:
+        seal_release(folder, maker.key)
+        maker.record(folder, built, "2026-02-02")
+    steps: list[str] = []
+    last = 0
+    killed_at = -1
+
+    def step(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            steps.append(name)
+            if len(steps) - 1 == killed_at:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return wrapped
+
+    for module in (attached, sealing):
+        monkeypatch.setattr(module, "write_atomic", step("write", module.write_atomic))
+    monkeypatch.setattr(attached, "link_or_copy", step("link", link_or_copy))
+    monkeypatch.setattr(attached, "_remove_others", step("remove", attached._remove_others))
+    for killed_at in range(200):
+        work = tmp_path / f"copy-{killed_at}"
+        shutil.copytree(folder, work)
+        steps.clear()
+        try:
+            seal_release(work, maker.key)
+        except Killed:
+            last = killed_at
+        else:
+            break
+        # Nothing that is there is half: the image and what is attached to it verify.
+        verify(work / "image")
+        killed_at = -1
+        seal_release(work, maker.key)
+        assert is_sealed(work, maker.key.public)
+        assert not seal_release(work, maker.key)
+        assert contents_and_image(work) == {"pass"}
+    else:
+        pytest.fail("it never ends")
+    assert last >= 6
+    assert steps[-1] == "write"
+    assert "remove" in steps
