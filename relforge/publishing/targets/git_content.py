@@ -17,7 +17,7 @@ from relforge.files import write_atomic
 from relforge.notes.compare import compare_records
 from relforge.notes.record import Record, read_record, record_of
 from relforge.notes.render import render
-from relforge.publishing.published import CONTENTS, HUB_CARDS, RECORD, Published
+from relforge.publishing.published import CONTENTS, HUB_CARDS, RECORD, SEAL, Published
 from relforge.publishing.target import Change
 from relforge.publishing.targets.git_remote import GitRemote
 
@@ -53,7 +53,7 @@ def folder_of(published: Published, pattern: str) -> str:
 def files_of(published: Published) -> Content:
     """Cards, evidence, record and contents of a published folder."""
     names = [name for name in published.files if not name.startswith(_ELSEWHERE)]
-    return {name: published.folder / name for name in (*names, RECORD, CONTENTS)}
+    return {name: published.folder / name for name in (*names, *published.unlisted)}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Folder:
             listed = set(json.loads(self.get(CONTENTS) or b"{}").get("files", ()))
         except (ValueError, AttributeError):
             listed = set()
-        listed |= {RECORD, CONTENTS, *NOTES}
+        listed |= {RECORD, CONTENTS, SEAL, *NOTES}
         return {name for name in self.blobs if name in listed}
 
 
