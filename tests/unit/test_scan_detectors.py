@@ -60,7 +60,7 @@ def test_every_format_is_found_wherever_it_stands(name: str) -> None:
     assert name in rules_in(f'{{"key": "{secret}"}}')
     # In bytecode the byte before a constant is its length, which may be a letter.
     for padding in range(60):
-        constants = (" " * padding + secret, "zoom", "another", None)
+        constants = (" " * padding + secret, "zoom" * 9, 7, "another", None)
         assert name in rules_in(marshal.dumps(constants)), padding
     code = compile(f"def f(): return {secret!r}", "x.py", "exec")
     assert name in rules_in(marshal.dumps(code))
