@@ -60,14 +60,15 @@ def _format(
     within = tuple(re.compile(_END.sub("", p.pattern), p.flags) for p in known)
 
     def confirm(data: bytes, at: int) -> bool:
-        # Latin-1 keeps every byte one character. What is before the anchor is no part of it: in
-        # bytecode that is the length of the text, which may be a letter.
+        # Latin-1 keeps every byte one character.
         window = data[at : at + _LONGEST].decode("latin-1")
         found = next((m for pattern in known if (m := pattern.match(window))), None)
         if found is None:
             found = next((m for pattern in within if (m := pattern.match(window))), None)
             if found is None or not _constant_ends(data, at + found.end()):
                 return False
+        if not _begins(data, at, found.end()):
+            return False
         token = found.group(found.lastindex or 0)
         return not _placeholder(token) and accept(token)
 
@@ -76,6 +77,17 @@ def _format(
 
 _END = re.compile(r"\\b$|\(\?!\[A-Za-z0-9_\]\)$")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x80-\xff]")
+
+
+_WORD = re.compile(rb"[A-Za-z0-9_]")
+
+
+def _begins(data: bytes, at: int, length: int) -> bool:
+    """Whether a word begins here; in bytecode the byte before a text is its length, which may be a
+    letter, too. (In the symbols of compilers names stand one behind the other.)"""
+    if at == 0 or not _WORD.match(data, at - 1):
+        return True
+    return at > 1 and data[at - 2] in b"zZ\xda\xfa" and data[at - 1] >= length
 
 
 def _constant_ends(data: bytes, at: int) -> bool:

@@ -83,6 +83,7 @@ def test_every_rule_of_secrets_has_a_sample() -> None:
         "ghp_" + "1234567890" * 3 + "123456",
         "export HF_TOKEN=hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         "hf_processorBaseMultiModalProcessorAndM",
+        "NtNtCskHulEq4gyu8_6hf_xet37Pyo3MethodsInventoryForPyXetTaskStateENvYB1x_NtNt",
         "sk-" + "your-key-here",
         "ms-python.python",
         jwt({"some": "payload"}),
