@@ -197,8 +197,11 @@ def test_a_withdrawn_release_says_so_and_has_no_results(
     assert not any(name.startswith(".eval_results/") for name in files)
     assert f"tags/{tag_of(published)}" not in repo(hub).refs
     assert repo(hub).files(head)["README.md"] == (published.folder / "README.md").read_bytes()
-    apply(target, published, "promote")
-    assert downloaded(hub, tmp_path, "main") == wanted(published, "huggingface")
+    error = failing(target, published, "promote")
+    assert "answers are <b>wrong</b>" in str(error.why)
+    new = make_published(tmp_path, weights=WEIGHTS, python=b"print('right')\n")
+    apply(target, new, "promote")
+    assert downloaded(hub, tmp_path, "main") == wanted(new, "huggingface")
 
 
 def test_withdrawing_a_candidate_closes_its_pull_request(
