@@ -36,13 +36,17 @@ AgainstOption = Annotated[
     str | None,
     typer.Option(
         "--against",
-        help="Compare with this published folder, layout, release.json or digest.",
-        metavar="FOLDER|DIGEST",
+        help="Compare with this published folder, layout, tar, release.json, image or digest.",
+        metavar="FOLDER|REF|DIGEST",
     ),
 ]
 CompareOption = Annotated[
-    tuple[Path, Path] | None,
-    typer.Option("--compare", help="Build nothing: compare these two layouts.", metavar="A B"),
+    tuple[str, str] | None,
+    typer.Option(
+        "--compare",
+        help="Build nothing: compare these two folders, tars or images of a registry.",
+        metavar="A B",
+    ),
 ]
 
 
@@ -72,7 +76,7 @@ def rebuild(
                 code=ExitCode.USAGE,
                 hint="relforge rebuild --compare A B",
             )
-        output = _compared(*compare)
+        output = _compared(*compare, project=project, site=site)
     else:
         place = with_keys(workplace(project, site), key_path, key_passphrase_file)
         chosen = select(place.project, devices=device, releases=release, models=None)
@@ -95,12 +99,13 @@ def rebuild(
     raise typer.Exit(int(ExitCode.DONE if same else ExitCode.BUILD))
 
 
-def _compared(first: Path, second: Path) -> RebuildOutput:
+def _compared(first: str, second: str, *, project: Path | None, site: Path | None) -> RebuildOutput:
     from relforge.rebuilding.compare import compare_images
-    from relforge.rebuilding.image import from_layout
+    from relforge.rebuilding.image import named
 
+    known = workplace(project, site).site
     with interruptible() as cancel:
-        one, other = from_layout(first), from_layout(second)
+        one, other = named(first, known, cancel), named(second, known, cancel)
         found = compare_images(one, other, line=to_stderr, cancel=cancel)
     return RebuildOutput(release=None, image_digest=None, compared=found)
 

@@ -46,7 +46,7 @@ def rebuild_release(
         stages = rebuild_stages(area / "image")
         planned = make_plan(subject(place.project, release, place.site), stages, Store(place.home))
         # Before anything is built: what is missing, or wrongly named, is told at once.
-        recorded = _recorded(place, planned, against)
+        recorded = _recorded(place, planned, against, cancel)
         if recorded is None and not keep:
             raise _nothing_recorded(place, release.name)
         ask_for_passphrases(planned, place)
@@ -78,12 +78,14 @@ def rebuild_release(
         )
 
 
-def _recorded(place: Workplace, planned: ReleasePlan, against: str | None) -> Recorded | None:
+def _recorded(
+    place: Workplace, planned: ReleasePlan, against: str | None, cancel: CancelToken
+) -> Recorded | None:
     inputs = cast(BuildInputs, planned.inputs["rebuild"])
     key = Rebuild.build_key(inputs)
     store = Store(place.home)
     if against is not None:
-        return by_name(against, inputs, store, key)
+        return by_name(against, inputs, store, key, site=place.site, cancel=cancel)
     if (known := in_store(store, key)) is not None:
         return known
     published = place.dist / planned.name

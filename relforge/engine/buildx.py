@@ -63,7 +63,8 @@ class BuildRequest(Frozen):
     rewrite_timestamps: bool = False
     no_cache: bool = False
     cache_mounts: str | None = None
-    """A namespace for this build's cache mounts: one that no other build has begins empty."""
+    """A namespace for this build's cache mounts. Without one, a build with ``no_cache`` begins with
+    empty mounts, too, but leaves them so to everybody (seen with engine 26)."""
 
 
 class BuildResult(Frozen):

@@ -36,7 +36,7 @@ class RebuildResult(StageResult):
 
 
 class Rebuild(Stage[BuildInputs, RebuildResult]):
-    """As ``Build``, in every step and with empty cache mounts, and into a layout of its own.
+    """As ``Build``, in every step and with cache mounts of its own, and into a layout of its own.
 
     The engine's image of the release and the result in the store stay as they are. Sources and
     wheels are those of the store, whose hashes are checked; so is the base image, under its key.

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import sha256_hex
-from relforge.oci.store import INDEXES, ImageStore
+from relforge.manifest.site import Site
+from relforge.oci.store import INDEXES
 from relforge.rebuilding.model import Side
 
 
@@ -54,20 +56,22 @@ def from_layout(folder: Path) -> Image:
     return _image(str(folder), digest, lambda blob: _blob(layout, blob).open("rb"))
 
 
-def from_store(store: ImageStore, reference: str) -> Image:
-    """The image of a registry or tar, by tag or digest. Raises RelforgeError (PUBLISH, USAGE)."""
-    found = store.manifest(reference)
-    if found is None:
-        raise RelforgeError(
-            "there is no such image",
-            code=ExitCode.PUBLISH,
-            where=f"{store.name}: {reference}",
-            hint="check the name, the tag or digest, and the login (docker login)",
-        )
+def named(text: str, site: Site, cancel: CancelToken | None = None) -> Image:
+    """What a user names: a folder, else a tar or HOST/NAME:TAG, as ``oci.opening`` reads it.
+
+    Raises RelforgeError: USAGE for what is none of them, PUBLISH when a registry refuses.
+    """
+    if Path(text).is_dir():
+        return from_layout(Path(text))
+    from relforge.oci.opening import open_store, read_digest
+
+    store, wanted = open_store(text, site, cancel=cancel)
+    digest, _ = read_digest(store, wanted)
+    found = store.manifest(digest)
+    assert found is not None
     if found.is_index:
-        raise _several(f"{store.name}: {reference}")
+        raise _several(f"{store.name}@{digest}")
     blobs = {blob.digest: blob for blob in found.blobs}
-    digest = found.descriptor.digest
 
     def opened(wanted: str) -> IO[bytes]:
         return io.BytesIO(found.data) if wanted == digest else store.open_blob(blobs[wanted])

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.record import FILE_NAME
 from relforge.evidence.store import Miss, Store
 from relforge.explaining import differences
-from relforge.rebuilding.image import Image, from_layout
+from relforge.manifest.site import Site
+from relforge.rebuilding.image import Image, from_layout, named
 from relforge.rebuilding.model import Side
 from relforge.stages.build import BuildInputs, BuildResult
 
@@ -47,7 +49,7 @@ def in_store(store: Store, key: str) -> Recorded | None:
 
 def in_folder(folder: Path, inputs: BuildInputs) -> Recorded:
     """A published folder, a layout, or a release record. Raises RelforgeError (USAGE, BUILD)."""
-    if folder.is_file():
+    if not folder.is_dir():
         record = _record(folder)
         layout = folder.parent / "image"
         digest = str(record.get("image_digest"))
@@ -69,7 +71,15 @@ def in_folder(folder: Path, inputs: BuildInputs) -> Recorded:
     return Recorded.of(image, notes=_notes(record, inputs), base_digest=_base(record))
 
 
-def by_name(name: str, inputs: BuildInputs, store: Store, key: str) -> Recorded:
+def by_name(
+    name: str,
+    inputs: BuildInputs,
+    store: Store,
+    key: str,
+    *,
+    site: Site,
+    cancel: CancelToken | None = None,
+) -> Recorded:
     """What ``--against`` names: a digest, a folder or record, else an image in a registry.
 
     Raises RelforgeError (USAGE) for what is none of them, (PUBLISH) when a registry refuses.
@@ -80,14 +90,9 @@ def by_name(name: str, inputs: BuildInputs, store: Store, key: str) -> Recorded:
             return known
         return Recorded(Side(digest=name, place="the digest that was named"))
     path = Path(name)
-    if path.exists():
+    if path.is_dir() or path.suffix == ".json":
         return in_folder(path, inputs)
-    raise RelforgeError(
-        "there is nothing of that name to compare with",
-        code=ExitCode.USAGE,
-        where=name,
-        hint="name a published folder, a layout, a release.json, or a digest sha256:...",
-    )
+    return Recorded.of(named(name, site, cancel))
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -351,6 +351,19 @@ def test_killed_while_pushing_it_is_all_or_nothing_and_goes_on(
     assert left == []
 
 
+def test_locks_of_a_git_that_was_killed_stop_nobody(
+    server: GitHttp, repo: Path, release: Published, newer: Published, tmp_path: Path
+) -> None:
+    target = place(server, tmp_path)
+    publish(target, release)
+    (cache,) = (tmp_path / "work").glob("*/cache.git")
+    for name in ("shallow.lock", "config.lock", "refs/relforge/remote/refs/heads/main.lock"):
+        (cache / name).write_text("")
+    somebody_commits(repo, "theirs.md")
+    publish(target, newer)
+    assert git(repo, "rev-list", "--count", "main") == "3"
+
+
 @pytest.mark.parametrize(
     "fault",
     [

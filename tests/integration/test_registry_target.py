@@ -16,11 +16,13 @@ from relforge.oci.reference import Repository
 from relforge.oci.registry import RegistryStore
 from relforge.publishing.published import Published
 from relforge.publishing.tags import candidate_tag, release_tags
-from relforge.publishing.target import Doing
+from relforge.publishing.target import Doing, Step
 from relforge.publishing.targets.registry import RegistryTarget
 from tests.support.images import attachment, image
 from tests.support.published import make_published
 from tests.support.registries import RealRegistry, docker_registry
+
+BOTH: tuple[Step, ...] = ("candidate", "promote")
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +93,12 @@ def test_again_nothing_is_sent_and_nothing_changes(
     registry: RealRegistry, published: Published
 ) -> None:
     hub = target(registry, "again")
-    for step in ("candidate", "promote"):
+    for step in BOTH:
         hub.apply(published, step, Doing())
     before = [registry.requests(method) for method in ("POST", "PUT", "PATCH", "DELETE")]
-    for step in ("candidate", "promote"):
-        assert hub.plan(published, step).nothing  # type: ignore[arg-type]
-        again = hub.apply(published, step, Doing())  # type: ignore[arg-type]
+    for step in BOTH:
+        assert hub.plan(published, step).nothing
+        again = hub.apply(published, step, Doing())
         assert again.sent_bytes == 0
         assert {change.action for change in again.changes} == {"same"}
     assert [registry.requests(m) for m in ("POST", "PUT", "PATCH", "DELETE")] == before
@@ -190,7 +192,7 @@ def test_withdrawing_leaves_what_points_elsewhere(
     registry: RealRegistry, published: Published, tmp_path: Path
 ) -> None:
     hub = target(registry, "left")
-    for step in ("candidate", "promote"):
+    for step in BOTH:
         hub.apply(published, step, Doing())
     release = store(registry, "left")
     newer = image(tmp_path / "newer", b"the release after")

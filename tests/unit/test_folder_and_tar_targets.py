@@ -24,6 +24,7 @@ from tests.support.published import RELEASE, make_published
 
 Kind = Literal["folder", "tar"]
 KINDS = ("folder", "tar")
+BOTH: tuple[Step, ...] = ("candidate", "promote")
 
 
 def make(kind: str, path: Path) -> Target:
@@ -71,15 +72,14 @@ def test_people_see_it_after_promotion_alone(tmp_path: Path, kind: str) -> None:
 def test_again_nothing_is_written(tmp_path: Path, kind: str) -> None:
     release, shelf = released(tmp_path), tmp_path / "shelf"
     target = make(kind, shelf)
-    steps: tuple[Step, ...] = ("candidate", "promote")
-    for step in steps:
+    for step in BOTH:
         target.apply(release, step, Doing())
 
     def state() -> dict[str, tuple[int, int]]:
         return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in shelf.rglob("*")}
 
     before = state()
-    for step in steps:
+    for step in BOTH:
         assert target.plan(release, step).nothing
         assert target.apply(release, step, Doing()).sent_bytes == 0
     assert state() == before
@@ -90,7 +90,7 @@ def test_a_newer_release_takes_the_place_and_gives_it_back(tmp_path: Path, kind:
     shelf = tmp_path / "shelf"
     target = make(kind, shelf)
     old, new = released(tmp_path), released(tmp_path, b"print('newer')\n")
-    for step in ("candidate", "promote"):
+    for step in BOTH:
         target.apply(old, step, Doing())
     target.apply(new, "candidate", Doing())
     assert digest_at(kind, shelf) == old.image_digest
@@ -109,7 +109,7 @@ def test_withdrawing_takes_this_release_and_no_other(tmp_path: Path, kind: str) 
     shelf = tmp_path / "shelf"
     target = make(kind, shelf)
     old, new = released(tmp_path), released(tmp_path, b"print('newer')\n")
-    for step in ("candidate", "promote"):
+    for step in BOTH:
         target.apply(new, step, Doing())
     assert target.plan(old, "withdraw").nothing
     target.apply(old, "withdraw", Doing())
@@ -187,7 +187,7 @@ def test_a_cancelled_copy_goes_on(tmp_path: Path, kind: str) -> None:
     with pytest.raises(Cancelled):
         target.apply(release, "candidate", Doing(cancel=token))
     assert digest_at(kind, shelf) is None
-    for step in ("candidate", "promote"):
+    for step in BOTH:
         target.apply(release, step, Doing())
     assert digest_at(kind, shelf) == release.image_digest
 
@@ -218,7 +218,7 @@ def test_a_folder_of_somebody_else_stays(tmp_path: Path) -> None:
 def test_a_tar_has_the_name_of_the_card(tmp_path: Path) -> None:
     release, shelf = released(tmp_path), tmp_path / "shelf"
     target = make("tar", shelf)
-    for step in ("candidate", "promote"):
+    for step in BOTH:
         target.apply(release, step, Doing())
     found = TarStore(shelf / f"{RELEASE}.tar")
     assert found.full_name(release.image_digest) == release.record["results"]["build"]["image_name"]
@@ -228,7 +228,7 @@ def test_a_tar_has_the_name_of_the_card(tmp_path: Path) -> None:
 def test_the_folder_is_the_published_one(tmp_path: Path) -> None:
     release, shelf = released(tmp_path), tmp_path / "shelf"
     target = make("folder", shelf)
-    for step in ("candidate", "promote"):
+    for step in BOTH:
         target.apply(release, step, Doing())
 
     def files(folder: Path) -> dict[str, bytes]:

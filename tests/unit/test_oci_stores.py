@@ -15,6 +15,7 @@ from relforge.engine.attached import read_attached
 from relforge.engine.layout import describe, verify
 from relforge.errors import ExitCode, RelforgeError
 from relforge.oci.copying import copy, survey
+from relforge.oci.layout_format import write_archive
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.store import OCI_INDEX, Descriptor
 from relforge.oci.tar_store import TarStore
@@ -165,6 +166,24 @@ def test_a_tar_that_holds_it_all_is_not_written(tmp_path: Path) -> None:
     assert copy(src, TarStore(tmp_path / "a.tar"), digest, tag="v1").nothing
     after = (tmp_path / "a.tar").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_source_that_gives_little_at_a_time_fills_a_tar(tmp_path: Path) -> None:
+    """As a network does."""
+    data = b"y" * 100_000
+    descriptor = Descriptor.of(LAYER, data)
+    sink = io.BytesIO()
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 0, 999) if size and size > 0 else 999)
+
+    write_archive(sink, [], [], {descriptor.digest: (len(data), lambda: Slow(data))})
+    sink.seek(0)
+    with tarfile.open(fileobj=sink) as tar:
+        found = tar.extractfile(f"blobs/{descriptor.digest.replace(':', '/')}")
+        assert found is not None
+        assert found.read() == data
 
 
 def test_an_index_in_a_tar_has_all_platforms(tmp_path: Path) -> None:

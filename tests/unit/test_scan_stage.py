@@ -235,3 +235,7 @@ def test_what_a_scanner_found_is_evidence_that_a_policy_reads(
     assert (result.verdict, result.vulnerabilities.counts) == ("pass", {"high": 1})
     report = json.loads(result.evidence()["vulnerabilities.json"].read_bytes())
     assert [one.shown() for one in findings_of(report)] == ["CVE-1 (high) in zlib 1.2"]
+    (predicate,) = result.attested().values()
+    assert predicate["scanner"]["result"][0]["id"] == "CVE-1"
+    assert predicate["scanner"]["db"]["lastUpdate"] == "2026-11-01"
+    assert predicate["metadata"]["scanFinishedOn"] == report["finished"]
