@@ -72,7 +72,7 @@ class Attached:
     """What could not be read, and why: one sentence each."""
 
     def of_type(self, kind: str) -> tuple[AttachedEnvelope, ...]:
-        """The envelopes of a predicate type."""
+        """The envelopes of a predicate type; a registry keeps older ones of the same image."""
         return tuple(one for one in self.envelopes if one.predicate_type == kind)
 
 
@@ -88,11 +88,16 @@ def read_attachments(store: ImageStore, image_digest: str) -> Attached:
     sboms: dict[str, Descriptor] = {}
     releases: list[ReleaseFiles] = []
     others: list[Descriptor] = []
+    seen: set[str] = set()
     for kind, manifest in manifests:
         digest = manifest.descriptor.digest
         layers = tuple(_layers(manifest))
         if any(layer.media_type in (DSSE, SIMPLE_SIGNING) for layer in layers):
             for layer in layers:
+                # After a new statement a registry keeps the older manifest, with the same layers.
+                if layer.digest in seen:
+                    continue
+                seen.add(layer.digest)
                 found = _signed(store, layer, digest)
                 if isinstance(found, AttachedEnvelope):
                     envelopes.append(found)

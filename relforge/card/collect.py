@@ -11,14 +11,19 @@ from relforge.frozen import content_key
 from relforge.lock import LockedPatchSet, LockedSource
 from relforge.plan import ReleasePlan, Subject
 from relforge.stage import Skip, StageResult
+from relforge.stages.attest import AttestResult
 from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildResult
 from relforge.stages.coverage import CoverageResult
 from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.sbom import SbomResult
+from relforge.stages.scan import ScanResult
 from relforge.stages.smoke import SmokeResult
 from relforge.stages.unpatch import UnpatchResult
 
-_MEASURED = ("smoke", "evaluate", "bench", "coverage")
+_MEASURED = ("smoke", "evaluate", "bench", "coverage", "sbom", "scan")
+_OF_IMAGE = (*_MEASURED, "attest")
+"""Stages whose results are about one image."""
 
 
 def skipped(skips: Mapping[str, Skip], release_skips: Mapping[Any, str]) -> dict[str, str]:
@@ -53,12 +58,16 @@ def results_of(found: Mapping[str, StageResult]) -> dict[str, Any]:
     evaluation = cast("EvaluateResult | None", found.get("evaluate"))
     bench = cast("BenchResult | None", found.get("bench"))
     coverage = cast("CoverageResult | None", found.get("coverage"))
+    attested = cast("AttestResult | None", found.get("attest"))
     return {
         "build": cast("BuildResult | None", found.get("build")),
         "smoke": cast("SmokeResult | None", found.get("smoke")),
         "evaluation": evaluation.tasks if evaluation else (),
         "performance": bench.report if bench and bench.verdict == "pass" else None,
         "coverage": coverage.summary if coverage else (),
+        "sbom": cast("SbomResult | None", found.get("sbom")),
+        "signed": attested.signed if attested else None,
+        "scan": cast("ScanResult | None", found.get("scan")),
     }
 
 
@@ -84,7 +93,7 @@ def material_of(plan: ReleasePlan) -> Material:
     lock = subject.lock
     found = dict(plan.reused)
     if "build" not in found:
-        found = {name: result for name, result in found.items() if name not in _MEASURED}
+        found = {name: result for name, result in found.items() if name not in _OF_IMAGE}
     skips = plan.skips
     if "build" not in found:
         # Of an image that is not there, what relforge cannot do yet is no limit.

@@ -8,12 +8,14 @@ from relforge.card.metadata import metadata_of
 from relforge.card.model import CardData, Code, Row, Said
 from relforge.card.parts.addresses import mail
 from relforge.card.parts.image import (
+    all_licenses,
     environment_rows,
     image_rows,
     part_licenses,
     patch_rows,
     source_rows,
     verify_image,
+    verify_signature,
 )
 from relforge.card.parts.limits import limits, unpinned
 from relforge.card.parts.material import Material
@@ -61,6 +63,7 @@ def gather(material: Material) -> CardData:
         triton_missing=None if material.coverage else _no_coverage(material),
         image=image_rows(material),
         verify_image=verify_image(material),
+        verify_signature=verify_signature(material),
         environment=environment_rows(material),
         accepted_complaints=tuple(
             Row(name=c.complaint, value=Said.plain(c.reason))
@@ -78,6 +81,7 @@ def gather(material: Material) -> CardData:
         license=model.license,
         license_source=model.license_source,
         part_licenses=part_licenses(material),
+        all_licenses=all_licenses(material),
         lock_sha256=material.lock_sha256,
         all_pinned=not unpinned(material),
         reproduce=tuple(_reproduce(material)),

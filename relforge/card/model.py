@@ -142,6 +142,7 @@ class CardData(Frozen):
     """Why there is none."""
     image: tuple[Row, ...]
     verify_image: Code | None
+    verify_signature: Code | None
     environment: tuple[EnvironmentRow, ...]
     accepted_complaints: tuple[Row, ...]
     sources: tuple[SourceRow, ...]
@@ -157,6 +158,8 @@ class CardData(Frozen):
     license: str
     license_source: str
     part_licenses: tuple[Row, ...]
+    all_licenses: Said | None
+    """Where those of every package are listed."""
     lock_sha256: str
     all_pinned: bool
     """Whether the lock ties everything to its content; if not, ``limits`` says what it does not."""

@@ -88,7 +88,7 @@ def targets(
     place: Workplace, names: Sequence[str] | None, registry: str | None
 ) -> tuple[Target, ...]:
     """The targets that the options name. Raises RelforgeError (USAGE) for none."""
-    found = choose(place.site, named(names, registry))
+    found = choose(place.site, named(names, registry), home=place.home)
     if not found:
         known = ", ".join(sorted(place.site.publish.targets))
         raise RelforgeError(

@@ -63,7 +63,7 @@ def run_until(
     the first failure.
     """
     place = with_keys(workplace(project, site), key_path, key_passphrase_file)
-    targets = choose(place.site, to)
+    targets = choose(place.site, to, home=place.home)
     if everything:
         all_alone(devices, releases, models)
         chosen = list(place.project.own_releases)

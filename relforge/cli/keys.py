@@ -29,12 +29,18 @@ def keys() -> None:
 def new(
     out: Annotated[Path, typer.Option("--out", help="The folder to write to.", metavar="DIR")],
     name: Annotated[str, typer.Option("--name", help="The files' common beginning.")],
+    ed25519: Annotated[
+        bool, typer.Option("--ed25519", help="Sign with Ed25519 instead of ECDSA P-256.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Makes a key pair to open bundles with (age), and one to sign them with (ECDSA P-256)."""
+    """Makes a key pair to open bundles with (age), and one to sign bundles and releases with.
+
+    Signatures are ECDSA P-256, or with --ed25519 Ed25519.
+    """
     from relforge.patching.keys import new_keys
 
-    made = new_keys(out, name)
+    made = new_keys(out, name, use_ed25519=ed25519)
     if json_:
         print_json(
             {

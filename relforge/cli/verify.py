@@ -3,40 +3,109 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relforge.cli.common import JsonOption, print_json, to_stderr
+from relforge.cli.common import JsonOption, ProjectOption, SiteOption, print_json, to_stderr
 from relforge.errors import ExitCode, RelforgeError
+
+if TYPE_CHECKING:
+    from relforge.evidence.dsse import TrustedSigner
+    from relforge.manifest.site import Site
+    from relforge.verifying.run import Wanted
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A published release's folder.", metavar="FOLDER")],
+    place: Annotated[
+        str,
+        typer.Argument(
+            help="HOST/NAME:TAG or HOST/NAME@DIGEST in a registry, a published folder, or a tar.",
+            metavar="REF|FOLDER|TAR",
+        ),
+    ],
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", help="A public key (PEM) that you trust; may be given again."),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", help="What the release must have (docs/verify.md)."),
+    ] = None,
+    lock: Annotated[
+        Path | None, typer.Option("--lock", help="The lock that it must be made of.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every layer of a registry's image, too.")
+    ] = False,
+    project: ProjectOption = None,
+    site: SiteOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Checks image, evidence, record and card of a published folder against one another.
+    """Checks signatures, attestations, record, card and evidence of a release.
 
-    It reads the folder alone, offline; exit 7 when something is not what was published. Nothing is
-    signed yet: who can write to the folder can make all of it anew.
+    It reads the named place and nothing else. Exit 7 when something is not what was tested and
+    signed. Keys are those of --key, else of the site configuration (trusted_keys); with none it
+    shows that a release is whole, and not who made it. --project compares with the project's lock,
+    patch sets, references and translations.
     """
-    from relforge.publishing.verify import verify_folder
+    from relforge.verifying.run import verify as run
+    from relforge.verifying.words import lines
 
-    if not folder.is_dir():
-        raise RelforgeError(
-            "there is no such folder to verify",
-            code=ExitCode.USAGE,
-            where=str(folder),
-            hint="name the folder that has image/ and release.json in it, such as dist/RELEASE",
-        )
-    report = verify_folder(folder)
+    report = run(place, _wanted(key, policy, lock, project, site, full=full))
     if json_:
         print_json(report.model_dump(mode="json"))
     else:
-        for check in report.checks:
-            print(f"{check.verdict:<7}  {check.check:<8}  {check.reason}")  # noqa: T201
-        to_stderr(f"{folder}: {report.verdict}")
+        for line in lines(report):
+            print(line)  # noqa: T201
+    to_stderr(f"{place}: {report.verdict}")
     raise typer.Exit(0 if report.verdict == "pass" else int(ExitCode.PUBLISH))
+
+
+def _wanted(
+    keys: list[Path] | None,
+    policy: Path | None,
+    lock: Path | None,
+    project: Path | None,
+    site_file: Path | None,
+    *,
+    full: bool,
+) -> Wanted:
+    from relforge.lock import Lock
+    from relforge.manifest.loader import load
+    from relforge.manifest.project import find_project, find_site_file, load_site
+    from relforge.verifying import policy as policies
+    from relforge.verifying.run import Wanted
+
+    found = find_project(Path.cwd(), project)
+    site = load_site(find_site_file(found, site_file))
+    asked = policy or site.publish.policy
+    trusted = _keys(keys, site)
+    return Wanted(
+        keys=trusted,
+        # Who names a key wants to know that it is signed, and no more than that.
+        policy=policies.load(asked) if asked is not None else None,
+        policy_name=None if asked is None else str(asked),
+        demanded=bool(keys) or asked is not None or site.publish.signing is not None,
+        lock=None if lock is None else load(lock, Lock),
+        lock_name=str(lock),
+        project=project,
+        site=site,
+        full=full,
+    )
+
+
+def _keys(given: list[Path] | None, site: Site) -> tuple[TrustedSigner, ...]:
+    """Those that were named; else those that the site trusts."""
+    from relforge.patching.keys import load_signer
+
+    try:
+        if given:
+            return tuple(load_signer(path.name, path) for path in given)
+        return tuple(load_signer(key.name, key.public_key) for key in site.trusted_keys)
+    except RelforgeError as error:
+        error.code = ExitCode.USAGE
+        raise

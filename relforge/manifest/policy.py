@@ -16,9 +16,9 @@ AttestationName = Literal[
     "provenance", "smoke", "evaluation", "benchmark", "coverage", "scan", "spdx", "cyclonedx",
     "vulnerabilities", "release",
 ]  # fmt: skip
-Severity = Literal["none", "unknown", "low", "medium", "high", "critical"]
-SEVERITIES: tuple[Severity, ...] = ("none", "unknown", "low", "medium", "high", "critical")
-"""From harmless to worst. What nobody has rated is worse than what is rated as nothing."""
+Severity = Literal["none", "low", "medium", "unknown", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("none", "low", "medium", "unknown", "high", "critical")
+"""From harmless to worst. What nobody has rated counts as worse than medium."""
 
 SignerName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 """The name of a key in ``trusted_keys``, its file's name, or its key id (64 hexadecimal digits)."""

@@ -24,17 +24,19 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.manifest.device import Device
     from relforge.manifest.hosts import Nodes
     from relforge.manifest.model import Model
+    from relforge.manifest.policy import Policy
     from relforge.manifest.reference import ReferenceFigures
     from relforge.manifest.release import Release
     from relforge.manifest.site import Site
     from relforge.manifest.translations import Translations
     from relforge.notes.model import Notes
+    from relforge.oci.mirroring import MirrorReport
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
-    from relforge.publishing.verify import VerifyReport
     from relforge.rebuilding.model import RebuildOutput
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput
+    from relforge.verifying.report import VerifyReport
 
     return {
         "device": Device,
@@ -44,6 +46,7 @@ def models() -> dict[str, type[Frozen]]:
         "nodes": Nodes,
         "site": Site,
         "translations": Translations,
+        "policy": Policy,
         "lock": Lock,
         "release-output": ReleaseOutput,
         "releases-output": ReleasesOutput,
@@ -60,6 +63,7 @@ def models() -> dict[str, type[Frozen]]:
         "verify-output": VerifyReport,
         "notes-output": Notes,
         "rebuild-output": RebuildOutput,
+        "mirror-output": MirrorReport,
     }
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,8 +69,10 @@ def find_login(host: str, site: EngineSite) -> Login | None:
     from docker.errors import DockerException
 
     try:
-        config = auth.load_config(str(file))
-        found = auth.resolve_authconfig(config, host)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a helper that is missing; the error says it, too
+            config = auth.load_config(str(file))
+            found = auth.resolve_authconfig(config, host)
     except (DockerException, OSError, ValueError) as error:
         raise RelforgeError(
             f"the login for {host} cannot be read",

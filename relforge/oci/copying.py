@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
-from typing import IO, Literal, cast
+from typing import IO, Literal, Protocol, cast
 
 from relforge.attesting.attachments import TAG
 from relforge.cancel import CancelToken
@@ -61,6 +61,21 @@ class CopyReport(Frozen):
         return sum(piece.state == state for piece in self.pieces)
 
 
+class ImageSource(Protocol):
+    """What is read of a store that is copied from (``ImageStore`` has it all)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def manifest(self, reference: str) -> Manifest | None: ...
+
+    def has_blob(self, digest: str) -> bool: ...
+
+    def open_blob(self, descriptor: Descriptor) -> IO[bytes]: ...
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]: ...
+
+
 class Tree(Frozen):
     """Everything that a digest leads to. ``images`` come before the index that lists them;
     ``attached`` after what they are attached to."""
@@ -81,7 +96,7 @@ class Tree(Frozen):
         return tuple(sorted(found.values(), key=lambda row: (-row[0].size, row[0].digest)))
 
 
-def read_tree(src: ImageStore, digest: str, *, attachments: bool = True) -> Tree:
+def read_tree(src: ImageSource, digest: str, *, attachments: bool = True) -> Tree:
     """Reads the manifests that ``digest`` leads to. Raises RelforgeError (PUBLISH)."""
     images = tuple({m.descriptor.digest: m for m in _images(src, digest, digest)}.values())
     attached: dict[str, Manifest] = {}
@@ -96,7 +111,7 @@ def read_tree(src: ImageStore, digest: str, *, attachments: bool = True) -> Tree
 
 
 def survey(
-    src: ImageStore,
+    src: ImageSource,
     dst: ImageStore,
     digest: str,
     *,
@@ -123,7 +138,7 @@ def survey(
 
 
 def copy(
-    src: ImageStore,
+    src: ImageSource,
     dst: ImageStore,
     digest: str,
     *,
@@ -190,7 +205,7 @@ class _Linked(CancelToken):
 
 
 def _send_blobs(
-    src: ImageStore,
+    src: ImageSource,
     dst: ImageStore,
     tree: Tree,
     mount_from: str | None,
@@ -228,7 +243,7 @@ def _send_blobs(
         yield job.result()
 
 
-def _images(src: ImageStore, digest: str, root: str) -> Iterator[Manifest]:
+def _images(src: ImageSource, digest: str, root: str) -> Iterator[Manifest]:
     manifest = src.manifest(digest)
     if manifest is None:
         raise RelforgeError(
@@ -246,7 +261,7 @@ def _images(src: ImageStore, digest: str, root: str) -> Iterator[Manifest]:
     yield manifest
 
 
-def _attached(src: ImageStore, digest: str) -> Iterator[Manifest]:
+def _attached(src: ImageSource, digest: str) -> Iterator[Manifest]:
     for one in src.referrers(digest):
         manifest = src.manifest(one.digest)
         if manifest is None:

@@ -20,9 +20,32 @@ if TYPE_CHECKING:
     from relforge.oci.transport import Answer, Transport
 
 CHUNK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 18
 SLOWEST_BYTES_S = 1024.0
 """A server that gives less than this for ``PATIENCE_S`` has stalled."""
 PATIENCE_S = 60.0
+
+
+class Stalled(Exception):
+    """A server that goes on answering and gets nowhere; not tried again."""
+
+
+class Pace:
+    """Watches that bytes come, or go, at ``SLOWEST_BYTES_S`` at least."""
+
+    def __init__(self) -> None:
+        self._began_s, self._have = time.monotonic(), 0
+
+    def add(self, count: int) -> bool:
+        """Whether a whole span was fast enough; raises TimeoutError for one that was not."""
+        self._have += count
+        lasted_s = time.monotonic() - self._began_s
+        if lasted_s <= PATIENCE_S:
+            return False
+        if self._have < SLOWEST_BYTES_S * lasted_s:
+            raise TimeoutError(f"only {self._have} bytes in {lasted_s:.0f} s")
+        self._began_s, self._have = time.monotonic(), 0
+        return True
 
 
 class Source(Protocol):
@@ -132,7 +155,8 @@ class RemoteBlob:
         self._descriptor = descriptor
         self._answer: Answer | None = None
         self._at = 0
-        self._window = (time.monotonic(), 0)
+        self._pace = Pace()
+        self._stalls = 0
 
     def read(self, offset: int, count: int) -> bytes:
         def action() -> bytes:
@@ -168,7 +192,7 @@ class RemoteBlob:
             "GET", self._url(), want=(200, 206), scopes=self._transport.scopes("pull"),
             headers=part, stream=True,
         )  # fmt: skip
-        self._at, self._window = offset, (time.monotonic(), 0)
+        self._at, self._pace = offset, Pace()
         if offset and self._answer.status == 200:
             # A server that knows no ranges begins anew.
             self._at = 0
@@ -182,7 +206,10 @@ class RemoteBlob:
         if self._answer is None or self._answer.stream is None:
             return b""
         try:
-            data: bytes = self._answer.stream.raw.read(count, decode_content=False)
+            # What there is, so that a trickle is seen as one.
+            data: bytes = self._answer.stream.raw.read1(
+                min(count, _BLOCK_BYTES), decode_content=False
+            )
         except Exception:
             self.close()
             raise
@@ -193,14 +220,16 @@ class RemoteBlob:
         return data
 
     def _require_pace(self, count: int) -> None:
-        began_s, have = self._window
-        have += count
-        if (lasted_s := time.monotonic() - began_s) > PATIENCE_S:
-            if have < SLOWEST_BYTES_S * lasted_s:
-                self.close()
-                raise TryAgain(f"only {have} bytes came in {lasted_s:.0f} s")
-            began_s, have = time.monotonic(), 0
-        self._window = (began_s, have)
+        try:
+            if self._pace.add(count):
+                self._stalls = 0
+        except TimeoutError:
+            # Each connection brings a little: without a count that would go on for ever.
+            self._stalls += 1
+            self.close()
+            if self._stalls >= self._transport.policy.attempts:
+                raise Stalled("content comes too slowly, time and again") from None
+            raise
 
 
 class Stopped(io.RawIOBase):

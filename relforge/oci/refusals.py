@@ -69,8 +69,8 @@ def refused(
 
 def unreachable(what: str, where: str, repository: Repository, error: Exception) -> RelforgeError:
     """The error for a connection that was not had, or broke."""
-    said = redact.text(str(error))[:_MOST_SAID]
-    text = said.lower()
+    said = redact.text(_innermost(error))[:_MOST_SAID]
+    text = f"{said} {error}".lower()
     if "certificate" in text or "ssl" in text:
         cause = "its certificate is not accepted, or it speaks plain HTTP"
         hint = (
@@ -88,6 +88,21 @@ def unreachable(what: str, where: str, repository: Repository, error: Exception)
     return RelforgeError(
         what, code=ExitCode.PUBLISH, where=redact.text(where), why=f"{cause} ({said})", hint=hint
     )
+
+
+def _innermost(error: Exception) -> str:
+    """What the system or the TLS library said, without the layers that libraries put around it."""
+    found, asked, seen = str(error), [error], set[int]()
+    while asked:
+        one = asked.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, OSError) and one.errno and one.strerror:
+            found = one.strerror
+        linked = (*one.args, getattr(one, "reason", None), one.__cause__, one.__context__)
+        asked += [inner for inner in linked if isinstance(inner, Exception)]
+    return found
 
 
 def altered(where: str, why: str) -> RelforgeError:

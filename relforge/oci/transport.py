@@ -18,7 +18,7 @@ from relforge.network import Proxy, proxies_for
 from relforge.oci.auth import Authority, is_loopback
 from relforge.oci.reference import Repository
 from relforge.oci.refusals import refused, unreachable
-from relforge.retrying import POLICY, RetryPolicy, call
+from relforge.retrying import POLICY, RetryPolicy, TryAgain, call
 
 if TYPE_CHECKING:
     from requests import Response
@@ -32,6 +32,7 @@ ANSWER_S = 120.0
 _SMALL_BYTES = 8 << 20
 """The largest answer that is kept in memory; manifests have at most 4 MiB (specification)."""
 _SMALL_S = 120.0
+_BLOCK_BYTES = 1 << 16
 _PROBE_S = 10.0
 _HUB = ("docker.io", "index.docker.io")
 
@@ -123,7 +124,7 @@ class Transport:
         headers: Mapping[str, str] = {},
         body: Body | bytes | None = None,
         stream: bool = False,
-        answer_s: float = ANSWER_S,
+        answer_s: float | None = None,
     ) -> Answer:
         """One request with the policy's retries. Raises RelforgeError (PUBLISH) saying ``what`` did
         not work for every answer that is not in ``want``."""
@@ -148,12 +149,16 @@ class Transport:
         from requests import RequestException
         from urllib3.exceptions import HTTPError
 
+        from relforge.oci.reading import Stalled
+
         where = str(self.repository)
         if isinstance(error, Wrong):
             shown = f"{where} ({urlsplit(url).path})"
             answer = error.answer
             return refused(what, shown, self.repository, answer.status, answer.data, answer.headers)
-        if isinstance(error, (RequestException, HTTPError, ConnectionError, TimeoutError)):
+        if isinstance(
+            error, (RequestException, HTTPError, ConnectionError, TimeoutError, Stalled, TryAgain)
+        ):
             return unreachable(what, where, self.repository, error)
         return error
 
@@ -167,7 +172,7 @@ class Transport:
         headers: Mapping[str, str] = {},
         body: Body | bytes | None = None,
         stream: bool = False,
-        answer_s: float = ANSWER_S,
+        answer_s: float | None = None,
     ) -> Answer:
         """One request without retries, but for one more with a new login after 401.
 
@@ -206,14 +211,15 @@ class Transport:
         body: Body | bytes | None,
         stream: bool,
         want: Collection[int],
-        answer_s: float,
+        answer_s: float | None,
     ) -> Answer:
         from relforge.oci.connecting import answering_within
 
         if self.cancel is not None:
             self.cancel.check()
         given = body() if callable(body) else body
-        with answering_within(answer_s, self.cancel):
+        limit_s = ANSWER_S if answer_s is None else answer_s
+        with answering_within(limit_s, self.cancel):
             response = self._session.request(
                 method,
                 url,
@@ -222,7 +228,7 @@ class Transport:
                 data=given,
                 stream=True,
                 allow_redirects=True,
-                timeout=(CONNECT_S, max(READ_S, answer_s)),
+                timeout=(CONNECT_S, max(READ_S, limit_s)),
                 proxies=self._proxies(url),
             )
         if given is not None:
@@ -238,8 +244,7 @@ class Transport:
         deadline = time.monotonic() + _SMALL_S
         parts: list[bytes] = []
         have = 0
-        while part := response.raw.read1(1 << 16) if hasattr(response.raw, "read1") \
-                else response.raw.read(1 << 16):  # fmt: skip
+        while part := response.raw.read1(_BLOCK_BYTES):
             if self.cancel is not None:
                 self.cancel.check()
             parts.append(part)
@@ -260,7 +265,7 @@ class Transport:
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> bytes:
         def action() -> Answer:
-            answer = self._exchange(method, url, headers, body, False, (200,), ANSWER_S)
+            answer = self._exchange(method, url, headers, body, False, (200,), None)
             if answer.status != 200:
                 raise Wrong(answer)
             return answer

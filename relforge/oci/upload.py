@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import sha256_hex
+from relforge.oci.reading import Pace
 from relforge.oci.store import Descriptor, Sent
 from relforge.oci.transport import ANSWER_S, Answer, Transport, Wrong
 from relforge.retrying import Again, TryAgain, call, judge_fault
@@ -317,6 +318,7 @@ class _Part(io.RawIOBase):
     def __init__(self, inner: IO[bytes], count: int) -> None:
         super().__init__()
         self._inner, self._count, self._have = inner, count, 0
+        self._pace = Pace()
 
     def __len__(self) -> int:
         return self._count
@@ -331,6 +333,7 @@ class _Part(io.RawIOBase):
         left = self._count - self._have
         data = self._inner.read(left if size is None or size < 0 else min(size, left))
         self._have += len(data)
+        self._pace.add(len(data))
         return data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from relforge.manifest.publishing import RegistryTarget
 from relforge.manifest.publishing import Target as Spec
@@ -14,19 +15,20 @@ from relforge.publishing.target import Target
 # Images before the pages that name them. Each module is loaded when a target of its kind is asked
 # for: the hubs' clients are heavy.
 _CLASSES = {
-    "registry": ("registry", "RegistryPlace"),
-    "folder": ("folder", "FolderPlace"),
-    "tar": ("tar", "TarPlace"),
-    "huggingface": ("huggingface", "HuggingFacePlace"),
-    "modelscope": ("modelscope", "ModelScopePlace"),
-    "git": ("git", "GitPlace"),
+    "registry": ("registry", "RegistryTarget"),
+    "folder": ("folder", "FolderTarget"),
+    "tar": ("tar", "TarTarget"),
+    "huggingface": ("huggingface", "HuggingFaceTarget"),
+    "modelscope": ("modelscope", "ModelScopeTarget"),
+    "git": ("git", "GitTarget"),
 }
 _ORDER = tuple(_CLASSES)
 
 
-def choose(site: Site, names: Sequence[str]) -> tuple[Target, ...]:
+def choose(site: Site, names: Sequence[str], *, home: Path) -> tuple[Target, ...]:
     """The named targets (``all``: every one); HOST/NAME is a registry that nobody configured.
 
+    ``home`` keeps notes of interrupted uploads.
     Raises RelforgeError (USAGE) for a name that the site does not know, or a bad HOST/NAME.
     """
     specs = dict(site.publish.targets)
@@ -43,14 +45,16 @@ def choose(site: Site, names: Sequence[str]) -> tuple[Target, ...]:
             require_targets([name], list(specs), site.file)
             wanted[name] = specs[name]
     ordered = sorted(wanted.items(), key=lambda item: _ORDER.index(item[1].kind))
-    return tuple(make_target(name, spec, site) for name, spec in ordered)
+    return tuple(_make(name, spec, site, home) for name, spec in ordered)
 
 
-def make_target(name: str, spec: Spec, site: Site) -> Target:
-    """The target of a specification."""
+def _make(name: str, spec: Spec, site: Site, home: Path) -> Target:
     module, cls = _CLASSES[spec.kind]
+    # What they keep between runs: notes of interrupted uploads, a clone.
+    kept = {"registry": "uploads", "git": "work"}
+    more = {kept[spec.kind]: home / "publications" / spec.kind} if spec.kind in kept else {}
     found: Target = getattr(import_module(f"relforge.publishing.targets.{module}"), cls)(
-        name, spec, site
+        name, spec, site, **more
     )
     return found
 

@@ -42,6 +42,12 @@ class Published:
         path = self.folder / SEAL
         return path if path.is_file() else None
 
+    @property
+    def unlisted(self) -> tuple[str, ...]:
+        """What contents.json cannot list: itself, the record that is written after it, and the
+        statement about both."""
+        return (CONTENTS, RECORD) if self.seal is None else (CONTENTS, RECORD, SEAL)
+
     @cached_property
     def record(self) -> Mapping[str, Any]:
         """The release record, parsed."""

@@ -52,7 +52,8 @@ def read(words: str) -> Licence | None:
     if _REF.fullmatch(text):
         return Licence(expression=text, refs={text: text})
     found = _expression(text) if len(text) <= 1000 and _EXPRESSION.fullmatch(text) else None
-    if found is None and (known := spdx_of(text)) is not None:
+    if (found is None or found.refs) and (known := spdx_of(text)) is not None:
+        # "GPL-3 or later" is one licence, and no choice.
         return Licence(expression=known)
     return found
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +45,8 @@ class Vulnerabilities(Frozen):
     """``vulnerabilities.json`` (``relforge.vulnerabilities/1``).
 
     With state ``not-run`` there is a reason and nothing else. ``database`` is the date of the
-    scanner's data as it states it, ``counts`` are by severity.
+    scanner's data as it states it, ``counts`` are by severity. ``started`` and ``finished`` are
+    UTC, as ``2026-01-31T12:00:00Z``.
     """
 
     format: Literal["relforge.vulnerabilities/1"] = "relforge.vulnerabilities/1"
@@ -54,6 +56,8 @@ class Vulnerabilities(Frozen):
     scanner: str | None = None
     version: str | None = None
     database: str | None = None
+    started: str | None = None
+    finished: str | None = None
     counts: dict[str, int] = {}
     found: tuple[Vulnerability, ...] = ()
 
@@ -94,6 +98,7 @@ def scan_vulnerabilities(
     if scanner is None:
         return not_run(no_scanner(wanted))
     name, program = scanner
+    started = _now()
     ask = _grype if name == "grype" else _trivy
     try:
         version, database, rows = ask(program, layout, cancel)
@@ -111,9 +116,15 @@ def scan_vulnerabilities(
         scanner=name,
         version=version,
         database=database,
+        started=started,
+        finished=_now(),
         counts=counts,
         found=found,
     )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 _Answer = tuple[str, str, list[Vulnerability]]
@@ -125,10 +136,13 @@ def _grype(program: Path, layout: Path, cancel: CancelToken | None) -> _Answer:
         "GRYPE_CHECK_FOR_APP_UPDATE": "false",
         # How old its data is is said, and for the reader to judge.
         "GRYPE_DB_VALIDATE_AGE": "false",
+        # A person's own limit would end it with an error.
+        "GRYPE_FAIL_ON_SEVERITY": "",
     }
     status = _json(program, ["db", "status", "-o", "json"], env, cancel, _STATUS_TIMEOUT_S)
     if status.get("valid") is not True:
-        raise _Unusable(f"its database cannot be used: {_without_paths(str(status.get('error')))}")
+        why = _without_paths(str(status.get("error") or "it is not valid"))
+        raise _Unusable(f"its database cannot be used: {why}")
     # With the layout named by what it is: grype would else guess, and ask registries.
     words = [f"oci-dir:{layout}", "-o", "json", "--quiet"]
     answer = _json(program, words, env, cancel, _TIMEOUT_S)
@@ -156,6 +170,7 @@ def _trivy(program: Path, layout: Path, cancel: CancelToken | None) -> _Answer:
         raise _Unusable("it has no database")
     words = [
         "image", "--input", str(layout), "--format", "json", "--scanners", "vuln", "--quiet",
+        "--exit-code", "0",
         "--offline-scan", "--skip-db-update", "--skip-java-db-update",
     ]  # fmt: skip
     answer = _json(program, words, env, cancel, _TIMEOUT_S)

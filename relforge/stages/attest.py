@@ -12,7 +12,6 @@ from pydantic import InstanceOf
 from relforge.attesting import predicates
 from relforge.attesting.attachments import CYCLONEDX, SPDX
 from relforge.attesting.predicates import envelope_name
-from relforge.attesting.signing import signer_of
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Record, Store
 from relforge.files import Output
@@ -20,6 +19,7 @@ from relforge.frozen import Frozen
 from relforge.lock import Lock
 from relforge.manifest.fileversion import known_sha256
 from relforge.manifest.release import Release
+from relforge.manifest.site import Site
 from relforge.plan import Planning, Subject
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 
@@ -90,6 +90,15 @@ class AttestResult(StageResult):
         return None if self.signed is None else (self.outputs[-2], self.outputs[-1])
 
 
+def _signer(site: Site) -> str | None:
+    if site.publish.signing is None:
+        return None
+    # What reads keys is slow to import, and most plans need none.
+    from relforge.attesting.signing import signer_of
+
+    return signer_of(site)
+
+
 class Attest(Stage[AttestInputs, AttestResult]):
     """Speaks about results; looks at nothing itself."""
 
@@ -113,7 +122,7 @@ class Attest(Stage[AttestInputs, AttestResult]):
             stage_keys={name: planning.keys[name] for name in self.needs if name in planning.keys},
             skipped=skipped(planning.skips, subject.release.skip),
             bundles={name: known_sha256(path) for name, path in sealed.items() if path.is_file()},
-            signer=signer_of(subject.site),
+            signer=_signer(subject.site),
         )
 
     def secrets(self, inputs: AttestInputs, subject: Subject) -> tuple[str, ...]:  # noqa: ARG002

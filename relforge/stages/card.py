@@ -21,6 +21,8 @@ from relforge.plan import Planning
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 
 if TYPE_CHECKING:
+    from relforge.card.model import CardData, Language
+    from relforge.card.output import Free
     from relforge.card.parts.material import Material
 
 FOLDER = "cards"
@@ -35,6 +37,9 @@ class CardInputs(StageInputs):
     evaluate_key: str | None
     bench_key: str | None
     coverage_key: str | None
+    sbom_key: str | None
+    scan_key: str | None
+    attest_key: str | None
     release: InstanceOf[Release]
     device: InstanceOf[Device]
     model: InstanceOf[Model]
@@ -70,7 +75,9 @@ class Card(Stage[CardInputs, CardResult]):
 
     name = "card"
     title = "model card"
-    needs = ("unpatch", "build", "smoke", "evaluate", "bench", "coverage")
+    needs = (
+        "unpatch", "build", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest",
+    )  # fmt: skip
     result_type = CardResult
     revision = 4
 
@@ -91,6 +98,9 @@ class Card(Stage[CardInputs, CardResult]):
             evaluate_key=planning.keys.get("evaluate"),
             bench_key=planning.keys.get("bench"),
             coverage_key=planning.keys.get("coverage"),
+            sbom_key=planning.keys.get("sbom"),
+            scan_key=planning.keys.get("scan"),
+            attest_key=planning.keys.get("attest"),
             release=subject.release,
             device=subject.device,
             model=subject.model,
@@ -109,16 +119,15 @@ class Card(Stage[CardInputs, CardResult]):
 
     def run(self, job: Job[CardInputs], ctx: StageContext) -> CardResult:
         from relforge.card.gather import gather
-        from relforge.card.output import LANGUAGES, Free, card_files, cards_of_hubs
+        from relforge.card.output import LANGUAGES
         from relforge.stages.bench import BenchResult
 
         inputs = job.inputs
         project = Project(job.env.project_roots)
         card = gather(material_for(inputs, job.upstream))
-        free = cast(Free, inputs.free)
+        free = cast("Free", inputs.free)
         prose = {lang: project.translations(lang) for lang in LANGUAGES}
-        files, _ = card_files(card, free=free, prose=prose)
-        files |= cards_of_hubs(card, free=free, prose=prose)
+        files = written(card, free, prose)
         for name, data in files.items():
             path = job.env.run_dir / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +149,16 @@ class Card(Stage[CardInputs, CardResult]):
 
     def outcome(self, result: CardResult) -> str:
         return f"{result.lines} lines"
+
+
+def written(
+    card: CardData, free: Free, prose: Mapping[Language, Mapping[str, str]]
+) -> dict[str, bytes]:
+    """The files of a card, by their names in the release's folder."""
+    from relforge.card.output import card_files, cards_of_hubs
+
+    files, _ = card_files(card, free=free, prose=prose)
+    return files | cards_of_hubs(card, free=free, prose=prose)
 
 
 def material_for(inputs: CardInputs, upstream: Mapping[str, StageResult]) -> Material:

@@ -14,7 +14,7 @@ from relforge.publishing.published import CONTENTS
 from relforge.stage import Job, Skip, Stage, StageContext, StageInputs, StageResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
-from relforge.stages.scan import ScanResult
+from relforge.stages.scan import require_shippable
 from relforge.stages.weights import WeightsResult
 
 if TYPE_CHECKING:
@@ -88,7 +88,12 @@ class Publish(Stage[PublishInputs, PublishResult]):
             for name, output in files.items()
         }
         cards = {name: output.path for name, output in card.files().items()}
-        _require_scanned(job, {**cards, **{f"evidence/{n}": p for n, p in evidence.items()}})
+        require_shippable(
+            env,
+            build.image_digest,
+            job.upstream.get("scan"),
+            {**cards, **{f"evidence/{name}": path for name, path in evidence.items()}},
+        )
         image = image_of(describe(build.layout, code=ExitCode.PUBLISH))
         attested = cast("AttestResult | None", job.upstream.get("attest"))
         attachments = tuple(attachments_of(image, attested, job.upstream.get("sbom")))
@@ -144,32 +149,6 @@ def _local_weights(job: Job[PublishInputs]) -> dict[str, Path]:
         return {}
     fetched = cast(WeightsResult, job.upstream["weights"])
     return {name: fetched.folder / name for name in job.inputs.local_weights}
-
-
-def _require_scanned(job: Job[PublishInputs], files: dict[str, Path]) -> None:
-    """The layers passed the scan as this very image, and cards and evidence have nothing either."""
-    from relforge.scanning.files import search_files
-    from relforge.scanning.folder import require_none
-    from relforge.scanning.looking import LookedFor
-    from relforge.scanning.seeking import Finder
-
-    env = job.env
-    build = cast(BuildResult, job.upstream["build"])
-    scan = cast("ScanResult | None", job.upstream.get("scan"))
-    if scan is None or scan.verdict != "pass" or scan.image_digest != build.image_digest:
-        raise RelforgeError(
-            f"{env.release} is not published: the content scan did not pass on this image",
-            code=ExitCode.GATE,
-            why="nothing shows that the image holds no secret, and no sealed source that may not "
-            "be shipped"
-            if scan is None
-            else scan.reason,
-            hint=f"relforge release --release {env.release}; a release that skips `scan` is not "
-            "published",
-        )
-    looked_for = LookedFor(env.site, env.home, env.project_roots)
-    found = search_files(files, Finder(looked_for.searcher, looked_for.policy))
-    require_none(found.hits, name=env.release)
 
 
 def _stamps(done: FolderResult, attachments: Sequence[Attachment]) -> tuple[Output, ...]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.frozen import Frozen, canonical_json
 from relforge.plan import Planning, Subject
-from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import (
+    Job,
+    Resources,
+    Skip,
+    Stage,
+    StageContext,
+    StageEnv,
+    StageInputs,
+    StageResult,
+)
 from relforge.stages.build import BuildResult
 from relforge.stages.unpatch import UnpatchInputs, UnpatchResult, recipe_of
 
@@ -56,7 +66,10 @@ class VulnerabilityState(Frozen):
 
 
 class ScanResult(StageResult):
-    """``outputs`` are content-scan.json and vulnerabilities.json. ``bytes`` are unpacked."""
+    """``outputs`` are content-scan.json and, where a scanner ran, vulnerabilities.json.
+
+    ``bytes`` are unpacked.
+    """
 
     image_digest: str
     files: int
@@ -68,7 +81,19 @@ class ScanResult(StageResult):
     vulnerabilities: VulnerabilityState
 
     def evidence(self) -> dict[str, Path]:
-        return {CONTENT: self.outputs[0].path, VULNERABILITIES: self.outputs[1].path}
+        paths = (output.path for output in self.outputs)
+        return dict(zip((CONTENT, VULNERABILITIES), paths, strict=False))
+
+    def attested(self) -> dict[str, dict[str, Any]]:
+        """What a scanner found, where one ran."""
+        from relforge.attesting import predicates
+        from relforge.attesting.vulns import vulnerability_predicate
+        from relforge.scanning.vulnerabilities import Vulnerabilities
+
+        if self.vulnerabilities.state != "run":
+            return {}
+        known = Vulnerabilities.model_validate_json(self.outputs[1].path.read_bytes())
+        return {predicates.VULNERABILITIES: vulnerability_predicate(known)}
 
 
 class Scan(Stage[ScanInputs, ScanResult]):
@@ -101,7 +126,7 @@ class Scan(Stage[ScanInputs, ScanResult]):
 
     def run(self, job: Job[ScanInputs], ctx: StageContext) -> ScanResult:
         from relforge.engine.layout import describe
-        from relforge.errors import ExitCode
+        from relforge.publishing.evidencefiles import evidence_of
         from relforge.scanning.files import search_files
         from relforge.scanning.hits import ContentReport
         from relforge.scanning.image import layer_reports, search_config
@@ -132,7 +157,14 @@ class Scan(Stage[ScanInputs, ScanResult]):
             )
         )
         config = search_config(build.layout, finder, facts)
-        evidence = search_files(evidence_files(job.upstream), finder)
+        evidence = search_files(
+            {
+                f"evidence/{name}": output.path
+                for files in evidence_of(job.upstream).values()
+                for name, output in files.items()
+            },
+            finder,
+        )
         parts = (*(layer.searched for layer in layers), config, evidence)
         report = ContentReport(
             image_digest=build.image_digest,
@@ -167,9 +199,9 @@ class Scan(Stage[ScanInputs, ScanResult]):
             vulnerabilities=VulnerabilityState(
                 **known.model_dump(include=set(VulnerabilityState.model_fields))
             ),
-            outputs=(
-                store.put_blob(canonical_json(report)),
-                store.put_blob(canonical_json(known)),
+            outputs=tuple(
+                store.put_blob(canonical_json(part))
+                for part in ((report, known) if known.state == "run" else (report,))
             ),
         )
 
@@ -224,17 +256,31 @@ def _opened(job: Job[ScanInputs], ctx: StageContext) -> list[SealedMarkers]:
     ]
 
 
-def evidence_files(upstream: Mapping[str, StageResult]) -> dict[str, Path]:
-    """The evidence of earlier stages: by the names it is published under, else by its stage."""
-    files: dict[str, Path] = {}
-    for stage in _EVIDENCE:
-        if (result := upstream.get(stage)) is None:
-            continue
-        named = result.evidence()
-        files |= {f"evidence/{name}": path for name, path in named.items()}
-        rest = [output.path for output in result.outputs if output.path not in named.values()]
-        files |= {f"evidence of {stage}/{number}": path for number, path in enumerate(rest, 1)}
-    return files
+def require_shippable(
+    env: StageEnv, image_digest: str, scan: StageResult | None, files: Mapping[str, Path]
+) -> None:
+    """Raises RelforgeError (GATE) unless the scan passed on this image, and nothing is in the
+    ``files`` (cards and evidence, by their published names) either."""
+    from relforge.scanning.files import search_files
+    from relforge.scanning.folder import require_none
+    from relforge.scanning.looking import LookedFor
+    from relforge.scanning.seeking import Finder
+
+    known = scan if isinstance(scan, ScanResult) else None
+    if known is None or known.verdict != "pass" or known.image_digest != image_digest:
+        raise RelforgeError(
+            f"{env.release} is not published: the content scan did not pass on this image",
+            code=ExitCode.GATE,
+            why=known.reason
+            if known
+            else "nothing shows that the image holds no secret, and no sealed source that may not "
+            "be shipped",
+            hint=f"relforge release --release {env.release} scans it, where the manifest does not "
+            "skip `scan`",
+        )
+    looked_for = LookedFor(env.site, env.home, env.project_roots)
+    found = search_files(files, Finder(looked_for.searcher, looked_for.policy))
+    require_none(found.hits, name=env.release)
 
 
 def _reason(report: ContentReport) -> str:

@@ -53,7 +53,8 @@ class FolderFiles:
             path = path / part
             mode = os.lstat(path).st_mode
             if stat.S_ISLNK(mode):
-                raise ValueError(f"{name} is a link, which leads elsewhere")
+                link = path.relative_to(self.folder)
+                raise ValueError(f"{link} is a link, which leads elsewhere")
         if not stat.S_ISREG(mode):
             raise ValueError(f"{name} is no regular file")
         return path

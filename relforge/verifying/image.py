@@ -69,18 +69,11 @@ def image(store: ImageStore, seen: ImageSeen, wanted: str | None, *, whole: bool
     problems = []
     if wanted is not None and seen.digest != wanted:
         problems.append(f"here is {seen.digest}, contents.json names {wanted}")
-    read = 0
-    for blob in seen.blobs:
-        if not store.has_blob(blob.digest):
-            problems.append(f"the blob {blob.digest} is not there")
-        elif whole:
-            try:
-                read += _hash(store, blob)
-            except (RelforgeError, OSError) as error:
-                why = getattr(error, "why", None) or str(error)
-                problems.append(f"the blob {blob.digest} is not what its digest says: {why}")
+    faults = (blob_fault(store, blob, whole=whole) for blob in seen.blobs)
+    problems += [fault for fault in faults if fault is not None]
     count = len(seen.blobs) + len(seen.manifests)
-    how = f"{read} bytes hashed" if whole else "present; --full reads the layers, too"
+    size = sum(blob.size for blob in seen.blobs)
+    how = f"{size} bytes hashed" if whole else "present; --full reads the layers, too"
     return judged(problems, f"{seen.digest}, {count} blobs, {how}")
 
 
@@ -107,10 +100,18 @@ def _platform(config: Mapping[str, Any]) -> str:
     return f"{config.get('os', '?')}/{config.get('architecture', '?')}"
 
 
-def _hash(store: ImageStore, blob: Descriptor) -> int:
-    """Reads to the end, where the store checks size and digest."""
-    size = 0
-    with store.open_blob(blob) as stream:
-        while chunk := stream.read(_CHUNK):
-            size += len(chunk)
-    return size
+def blob_fault(store: ImageStore, blob: Descriptor, *, whole: bool) -> str | None:
+    """Why a blob is not what its descriptor says; with ``whole`` it is read to the end, where the
+    store checks size and digest."""
+    if not store.has_blob(blob.digest):
+        return f"the blob {blob.digest} is not there"
+    if not whole:
+        return None
+    try:
+        with store.open_blob(blob) as stream:
+            while stream.read(_CHUNK):
+                pass
+    except (RelforgeError, OSError) as error:
+        why = getattr(error, "why", None) or str(error)
+        return f"the blob {blob.digest} is not what its digest says: {why}"
+    return None

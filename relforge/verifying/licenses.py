@@ -1,29 +1,43 @@
-"""Licences that a policy does not allow, in what the image's packages state."""
+"""Licences that a policy does not allow, in the table that the bill of materials brings along."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from relforge.manifest.publishing import LicensePolicy
+from relforge.sbom.evidence import Licences
+from relforge.sbom.expressions import Licence
+from relforge.sbom.policy import Holder, Rules
+
+TABLE = "evidence/licenses.json"
 
 
-def forbidden_packages(build: Mapping[str, Any], policy: LicensePolicy) -> Iterator[str]:
-    """Packages under a forbidden licence that are not allowed by name.
-
-    An identifier counts as a whole word: ``GPL-3.0`` is not part of ``LGPL-3.0``, and
-    ``GPL-3.0-only`` is another than ``GPL-3.0-or-later``.
-    """
-    for name, stated in sorted((build.get("licenses") or {}).items()):
-        if name in policy.allowed_packages:
-            continue
-        for word in policy.forbidden:
-            if _names(stated, word):
-                yield f"{name} is under {stated}"
-                break
+def forbidden(table: bytes, image_digest: str, policy: LicensePolicy) -> Iterator[str]:
+    """What is under a forbidden licence and is not allowed by name, by this policy and not by that
+    of the place where the release was made. Raises ValidationError for another kind of table."""
+    found = Licences.model_validate_json(table)
+    if found.image_digest != image_digest:
+        yield f"{TABLE} is about {found.image_digest}"
+    for hit in Rules(policy).hits(_holders(found)):
+        if hit.allowed is None:
+            yield f"{hit.name} {hit.version} is under {', '.join(hit.licences)} ({hit.where})"
 
 
-def _names(stated: str, word: str) -> bool:
-    pattern = rf"(?<![\w.+-]){re.escape(word)}(?![\w.+-])"
-    return re.search(pattern, stated, re.IGNORECASE) is not None
+def _holders(table: Licences) -> Iterator[Holder]:
+    for package in table.packages:
+        if package.licence is not None:
+            yield Holder(
+                name=package.name,
+                version=package.version,
+                licence=Licence(expression=package.licence, refs=table.texts),
+                where=package.path,
+            )
+    for source in table.sources:
+        for file in source.files:
+            if file.licence is not None:
+                yield Holder(
+                    name=source.name,
+                    version=source.identity,
+                    licence=Licence(expression=file.licence, refs=table.texts),
+                    where=file.path,
+                )

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from relforge.errors import RelforgeError
-from relforge.frozen import content_key
+from relforge.frozen import canonical_json, content_key, sha256_hex
 from relforge.lock import Lock
 from relforge.manifest.site import Site
 from relforge.verifying.files import at
@@ -30,9 +30,7 @@ def lock(record: Mapping[str, Any], given: Lock | None, given_as: str) -> Outcom
         problems.append(
             f"the record's lock hashes to {content_key(whole)}, the record says {recorded}"
         )
-    planned = ((record.get("inputs") or {}).get("card") or {}).get("values") or {}
-    if planned.get("lock_sha256", recorded) != recorded:
-        problems.append(f"the card was made of the lock {planned['lock_sha256']}")
+    problems += _planned(record, recorded)
     said = "its hash is that of its parts" if whole is not None else "the record has it in part"
     if given is not None:
         if content_key(given) != recorded:
@@ -40,6 +38,20 @@ def lock(record: Mapping[str, Any], given: Lock | None, given_as: str) -> Outcom
             problems += _other(given, at(record, "lock"))
         said += f", and it is {given_as}"
     return judged(problems, f"{recorded[:12]}...: {said}")
+
+
+def _planned(record: Mapping[str, Any], recorded: str) -> Iterator[str]:
+    """What stages were given of the lock, which the record keeps among their inputs."""
+    inputs = record.get("inputs") or {}
+    card = (inputs.get("card") or {}).get("values") or {}
+    if card.get("lock_sha256", recorded) != recorded:
+        yield f"the card was made of the lock {card['lock_sha256']}"
+    for part in ("sources", "patches"):
+        if part in card and card[part] != at(record, "lock").get(part):
+            yield f"the card was made of other {part} than the lock has"
+    attest = ((inputs.get("attest") or {}).get("values") or {}).get("lock")
+    if attest is not None and sha256_hex(canonical_json(attest)) != recorded:
+        yield "what was attested was made of another lock"
 
 
 def whole_lock(record: Mapping[str, Any]) -> Lock | None:

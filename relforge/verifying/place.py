@@ -11,10 +11,11 @@ from typing import IO, Any
 
 from relforge.attesting.attachments import ATTACHMENTS
 from relforge.attesting.reading import Attached, ReleaseFiles, read_attachments
-from relforge.errors import RelforgeError
+from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import Site
 from relforge.oci.opening import open_store, read_digest
 from relforge.oci.reference import DIGEST
+from relforge.oci.registry import RegistryStore
 from relforge.oci.store import ImageStore
 from relforge.oci.tar_store import TarStore
 from relforge.publishing.published import CONTENTS, IMAGE, RECORD, SEAL
@@ -26,7 +27,7 @@ from relforge.verifying.files import (
     json_object,
     walk,
 )
-from relforge.verifying.image import strays
+from relforge.verifying.image import blob_fault, strays
 from relforge.verifying.report import Kind, Outcome, judged
 from relforge.verifying.sealed import Newest
 
@@ -54,6 +55,13 @@ def open_place(named: str | Path, site: Site) -> Place:
     if folder.is_dir() and not (folder / "oci-layout").exists():
         return _published(str(named), folder, site)
     store, wanted = open_store(str(named), site)
+    if not isinstance(store, RegistryStore) and not Path(store.name).exists():
+        raise RelforgeError(
+            "there is no such place to verify",
+            code=ExitCode.USAGE,
+            where=str(named),
+            hint="name HOST/NAME:TAG, HOST/NAME@DIGEST, a tar, or a folder such as dist/RELEASE",
+        )
     digest, _ = read_digest(store, wanted)
     kind: Kind = "tar" if isinstance(store, TarStore) else "registry"
     if folder.is_dir():
@@ -182,7 +190,9 @@ def _altered(files: Files, name: str, digest: object) -> str | None:
     return None if found == digest else f"{name} is not the file that was published"
 
 
-def beside(place: Place, attached: Attached, image_blobs: set[str]) -> Iterator[str]:
+def beside(
+    place: Place, attached: Attached, image_blobs: set[str], *, whole: bool
+) -> Iterator[str]:
     """What is wrong with all that lies beside the image: attachments that are not whole, and, in a
     folder, what belongs to nothing."""
     known = set(image_blobs)
@@ -197,8 +207,8 @@ def beside(place: Place, attached: Attached, image_blobs: set[str]) -> Iterator[
             yield f"{descriptor.digest} is attached to {subject.digest}"
         for blob in manifest.blobs:
             known.add(blob.digest)
-            if not place.store.has_blob(blob.digest):
-                yield f"{blob.digest}, a part of what is attached, is not there"
+            if (why := blob_fault(place.store, blob, whole=whole)) is not None:
+                yield f"{why}; it is a part of what is attached"
     yield from attached.unreadable
     if place.layout is None:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -12,9 +11,9 @@ from typing import Any
 
 from relforge.evidence.dsse import TrustedSigner
 from relforge.manifest.policy import STAGE_OF, AttestationName, Policy, StageName
-from relforge.verifying.files import at
+from relforge.verifying.files import at, json_object
 from relforge.verifying.image import ImageSeen
-from relforge.verifying.licenses import forbidden_packages
+from relforge.verifying.licenses import TABLE, forbidden
 from relforge.verifying.report import Outcome, judged, passed
 from relforge.verifying.signed import StatementsSeen, named
 from relforge.verifying.vulnerabilities import findings_of, too_severe
@@ -41,7 +40,9 @@ class Judged:
     signers: tuple[TrustedSigner, ...]
     sboms: frozenset[str]
     """``spdx`` and ``cyclonedx``, as attached to the image."""
-    scanner_report: bytes | None
+    vulnerabilities: bytes | None
+    licenses: bytes | None
+    """``vulnerabilities.json`` and ``licenses.json`` of the evidence, where they are."""
     serial: int | None
     now: datetime
 
@@ -56,7 +57,7 @@ def outcomes(policy: Policy, seen: Judged) -> Iterator[tuple[str, Outcome]]:
     if policy.sbom is not None:
         yield "policy.sbom", _sbom(policy, seen)
     rule = policy.vulnerabilities
-    if rule.required or seen.scanner_report is not None:
+    if rule.required or seen.vulnerabilities is not None:
         yield "policy.vulnerabilities", _vulnerabilities(policy, seen)
     if policy.licenses.forbidden:
         yield "policy.licenses", _licenses(policy, seen)
@@ -159,21 +160,29 @@ def _sbom(policy: Policy, seen: Judged) -> Outcome:
 
 def _vulnerabilities(policy: Policy, seen: Judged) -> Outcome:
     rule = policy.vulnerabilities
-    if seen.scanner_report is None:
-        reason = (seen.record.get("skipped") or {}).get("scan") or "no scanner's report is there"
-        return judged([f"no report of a vulnerability scanner: {reason}"], "")
-    found = findings_of(json.loads(seen.scanner_report))
-    bad = too_severe(found, rule)
-    return judged(
-        [one.shown() for one in bad],
-        f"{len(found)} known vulnerabilities, none above {rule.max_severity} but "
-        f"{len(rule.exceptions)} named exceptions",
-    )
+    if seen.vulnerabilities is None:
+        scanned = (seen.record.get("results") or {}).get("scan") or {}
+        why = (
+            (seen.record.get("skipped") or {}).get("scan")
+            or (scanned.get("vulnerabilities") or {}).get("reason")
+            or "none is there"
+        )
+        return judged([f"no report of a vulnerability scanner: {why}"], "")
+    report = json_object(seen.vulnerabilities, "the scanner's report")
+    found = findings_of(report)
+    problems = [one.shown() for one in too_severe(found, rule)]
+    if report.get("image_digest", seen.image.digest) != seen.image.digest:
+        problems.insert(0, f"the report is about {report['image_digest']}")
+    known = {one.id for one in found} & set(rule.exceptions)
+    more = f" but for {len(known)} exceptions" if known else ""
+    return judged(problems, f"{len(found)} are known, none above {rule.max_severity}{more}")
 
 
 def _licenses(policy: Policy, seen: Judged) -> Outcome:
-    bad = forbidden_packages(at(seen.record, "results", "build"), policy.licenses)
-    return judged(bad, f"no package is under {' or '.join(policy.licenses.forbidden)}")
+    if seen.licenses is None:
+        return judged([f"{TABLE} is not there: nobody knows the licences"], "")
+    bad = list(forbidden(seen.licenses, seen.image.digest, policy.licenses))
+    return judged(bad, f"nothing is under {' or '.join(policy.licenses.forbidden)}")
 
 
 def _labels(policy: Policy, seen: Judged) -> Outcome:

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 from relforge.card.gather import gather
 from relforge.card.model import CardData, Language
-from relforge.card.output import LANGUAGES, Free, card_files
+from relforge.card.output import LANGUAGES, Free
 from relforge.manifest.device import Device
 from relforge.manifest.model import Model
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
-from relforge.stages.card import CardInputs, material_for
+from relforge.stages.card import CardInputs, material_for, written
 from relforge.verifying.upstream import upstream
 
 
@@ -58,14 +58,12 @@ def cards(
 
         found = find_project(project, project)
         prose = {language: found.translations(language) for language in LANGUAGES}
-    files, _ = card_files(data, free=free, prose=prose)
+    files = written(data, free, prose)
     texts = {name: raw.decode() for name, raw in files.items()}
     loose: dict[str, frozenset[int]] = {}
     if project is None:
         others = (language for language in LANGUAGES if language != "en")
-        marked, _ = card_files(
-            data, free=free, prose={language: Translatable() for language in others}
-        )
+        marked = written(data, free, {language: Translatable() for language in others})
         for name, text in texts.items():
             other = marked[name].decode().split("\n")
             plain = text.split("\n")

@@ -22,6 +22,7 @@ from relforge.verifying import cards, figures, locks, policy, records, sealed, s
 from relforge.verifying import image as images
 from relforge.verifying.files import Files, json_object
 from relforge.verifying.image import ImageSeen
+from relforge.verifying.licenses import TABLE
 from relforge.verifying.place import Place, beside, contents, files_of, open_place, read_attached
 from relforge.verifying.report import (
     Finding,
@@ -91,7 +92,8 @@ class _Run:
         ))  # fmt: skip
         if record is not None and files is not None:
             self._about(files, record, seen, why_image)
-        expected = statements.expected(record or {})
+        expected, _ = _attempt(lambda: statements.expected(record or {}))
+        expected = expected or ()
         demanded = wanted.demanded or bool(expected)
         signatures = signed.signatures(attached, self.keys, demanded=demanded)
         self.add("signature", signatures.outcome)
@@ -135,7 +137,9 @@ class _Run:
         whole = place.kind != "registry" or self.wanted.full
         outcome = images.image(place.store, image, wanted, whole=whole)
         known = {one.digest for one in (*image.manifests, *image.blobs)}
-        problems = [why_attached] if why_attached else list(beside(place, attached, known))
+        problems = (
+            [why_attached] if why_attached else list(beside(place, attached, known, whole=whole))
+        )
         if problems:
             before = [outcome.reason] if outcome.verdict == "fail" else []
             return failed([*before, *problems])
@@ -168,7 +172,8 @@ class _Run:
         if record is None or seen is None or files is None:
             self.add("policy.stages", failed(["without record and image nothing can be judged"]))
             return
-        report, _ = _attempt(lambda: files.read(VULNERABILITIES))
+        known, _ = _attempt(lambda: files.read(VULNERABILITIES))
+        licenses, _ = _attempt(lambda: files.read(TABLE))
         judged_ = policy.Judged(
             record=record,
             image=seen,
@@ -178,7 +183,8 @@ class _Run:
                 name for name, kind in (("spdx", SPDX), ("cyclonedx", CYCLONEDX))
                 if kind in attached.sboms
             ),
-            scanner_report=report,
+            vulnerabilities=known,
+            licenses=licenses,
             serial=statement.serial if statement is not None and self.keys else None,
             now=self.wanted.now,
         )  # fmt: skip

@@ -96,7 +96,8 @@ def withdrawal(seen: StatementsSeen, *, keys: bool) -> Outcome:
 
 def _covered(files: Files, statement: Newest) -> Iterator[str]:
     covered = statement.covered
-    for name, digest in sorted(covered.items()):
+    # The record first: it is what all else hangs on.
+    for name, digest in sorted(covered.items(), key=lambda row: (row[0] != RECORD, row[0])):
         if name not in files.names:
             # Weights are no part of what is attached to an image.
             if not name.startswith("weights/"):

@@ -9,7 +9,12 @@ from relforge.attesting import predicates
 from relforge.attesting.predicates import PAYLOAD_TYPE
 from relforge.attesting.reading import Attached, AttachedEnvelope
 from relforge.attesting.statements import Statement
-from relforge.attesting.verifying import Said, verify_envelope, verify_signature
+from relforge.attesting.verifying import (
+    NotSignedByTrusted,
+    Said,
+    verify_envelope,
+    verify_signature,
+)
 from relforge.errors import RelforgeError
 from relforge.evidence.dsse import TrustedSigner, UnknownSigner
 from relforge.verifying.report import Outcome, failed, judged, not_run, passed
@@ -91,7 +96,7 @@ def signatures(
         try:
             signer = verify_signature(one, attached.image_digest, keys)
             good[signer.keyid] = signer
-        except UnknownSigner:
+        except NotSignedByTrusted:
             strangers += 1
         except RelforgeError as error:
             wrong.append(_words(error))

@@ -53,13 +53,10 @@ def provenance(record: Mapping[str, Any], seen: StatementsSeen, *, keys: bool) -
     problems: list[str] = []
     for statement in said:
         found = _comparable(statement.predicate)
-        if wanted is not None and _comparable(wanted) == found:
-            continue
+        problems += _of_lock(record, statement.predicate)
+        # Another version of relforge may word parameters in another way.
         if wanted is not None and record.get("relforge") == __version__:
             problems += differences(_comparable(wanted), found, "the record", "the provenance")
-        else:
-            # Another version of relforge may word parameters in another way.
-            problems += _of_lock(record, statement.predicate)
     inputs = _dependencies(said[0].predicate)
     return judged(problems, f"{len(inputs)} inputs are those of the lock")
 

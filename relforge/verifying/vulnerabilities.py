@@ -1,4 +1,4 @@
-"""What a vulnerability scanner reported, of grype and trivy alike, against what is let through."""
+"""What a vulnerability scanner reported, against what is let through."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ class Vulnerability(Frozen):
 def findings_of(report: Mapping[str, Any]) -> tuple[Vulnerability, ...]:
     """The findings of a report, each once, the worst first.
 
-    Formats: ``grype -o json`` (``matches``) and ``trivy --format json`` (``Results``). Raises
+    Formats: relforge's own, which is published, and those of who puts a scanner's report in its
+    place: ``grype -o json`` (``matches``) and ``trivy --format json`` (``Results``). Raises
     ValueError for any other.
     """
-    if isinstance(report.get("matches"), list):
+    if report.get("format") == "relforge.vulnerabilities/1":
+        found = _ours(report["found"])
+    elif isinstance(report.get("matches"), list):
         found = _grype(report["matches"])
     elif "Results" in report or "SchemaVersion" in report:
         found = _trivy(report.get("Results") or ())
     else:
-        raise ValueError("the scanner's report is neither grype's nor trivy's")
+        raise ValueError("the scanner's report is neither relforge's nor grype's nor trivy's")
     unique = {(one.id, one.package): one for one in found}
     return tuple(
         sorted(unique.values(), key=lambda v: (-SEVERITIES.index(v.severity), v.id, v.package))
@@ -48,6 +51,15 @@ def too_severe(found: Iterable[Vulnerability], rule: VulnerabilityRule) -> Seque
         for one in found
         if SEVERITIES.index(one.severity) > limit and one.id not in rule.exceptions
     ]
+
+
+def _ours(rows: Sequence[Mapping[str, Any]]) -> Iterator[Vulnerability]:
+    for row in rows:
+        yield Vulnerability(
+            id=row["id"],
+            severity=_severity(row["severity"]),
+            package=f"{row['package']} {row['version']}".strip(),
+        )
 
 
 def _grype(matches: Sequence[Mapping[str, Any]]) -> Iterator[Vulnerability]:

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Hello, command, containers
+from relforge.attesting.predicates import EVALUATION, PROVENANCE, RELEASE, TEST_RESULT
+from relforge.attesting.reading import read_attachments
+from relforge.attesting.sealing import is_sealed
+from relforge.attesting.verifying import verify_envelope, verify_signature
+from relforge.oci.layout_store import LayoutStore
+from relforge.patching.keys import load_signer
+from tests.e2e.conftest import SAID, Hello, command, containers, relforge
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -19,7 +25,7 @@ pytestmark = pytest.mark.timeout(600)
 def test_the_whole_release_from_git_to_folder(hello: Hello) -> None:
     done = hello.run("release", "--json")
     assert done.code == 0, done.stderr
-    assert done.json["verdicts"] == {"smoke": "pass", "evaluate": "pass", "attest": "not-run"}
+    assert done.json["verdicts"] == {"smoke": "pass", "evaluate": "pass", **SAID}
     record = json.loads((hello.dist / "hello-cpu_x86" / "release.json").read_text())
     (package,) = record["results"]["build"]["packages"]
     assert package["native"] == "compiled"
@@ -28,6 +34,57 @@ def test_the_whole_release_from_git_to_folder(hello: Hello) -> None:
         in record["lock"]["sources"]["hello"]["identity"]
     )
     assert record["results"]["evaluate"]["tasks"][0]["conclusion"] == "non-inferior"
+
+
+def test_a_signed_release_is_sealed_once(hello: Hello, tmp_path: Path) -> None:
+    assert relforge("keys", "new", "--out", tmp_path, "--name", "maker").code == 0
+    key = str(tmp_path / "maker.sign.pem")
+    site = hello.other_site(tmp_path / "signed.yaml", publish={"signing": {"key": key}})
+    done = hello.run("release", "--json", site=site)
+    assert done.code == 0, done.stderr
+    assert done.json["verdicts"]["attest"] == "pass"
+    folder = hello.dist / "hello-cpu_x86"
+    signer = load_signer("maker", tmp_path / "maker.sign.pub.pem")
+    image = done.json["image_digest"]
+    found = read_attachments(LayoutStore(folder / "image"), image)
+    assert verify_signature(found.signatures[0], image, [signer]) == signer
+    said = [verify_envelope(one.envelope, image, [signer]).statement for one in found.envelopes]
+    assert {one.predicate_type for one in said} >= {PROVENANCE, TEST_RESULT, EVALUATION, RELEASE}
+    provenance = said[0].predicate["buildDefinition"]["resolvedDependencies"]
+    (source,) = (one for one in provenance if one["name"] == "source/hello")
+    record = json.loads((folder / "release.json").read_text())
+    assert source["digest"]["gitCommit"] == record["lock"]["sources"]["hello"]["commit"]
+    assert is_sealed(folder, signer.public_key)
+    assert f"key id `{signer.keyid}`" in (folder / "README.md").read_text()
+    assert relforge("verify", folder).code == 0
+
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = hello.run("release", "--json", site=site)
+    assert again.code == 0, again.stderr
+    assert {s["status"] for s in again.json["stages"]} <= {"reused", "skipped"}
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+    # Without the key nobody vouches any more for what is there.
+    unsigned = hello.run("release", "--json")
+    assert unsigned.code == 0, unsigned.stderr
+    ran = {s["name"] for s in unsigned.json["stages"] if s["status"] == "ran"}
+    assert ran.isdisjoint({"unpatch", "build", "smoke", "evaluate"})
+    assert is_sealed(folder, None)
+    assert not (folder / "release.dsse.json").exists()
+
+
+def test_a_signing_key_that_is_no_good_is_told_before_anything_is_built(
+    hello: Hello, tmp_path: Path
+) -> None:
+    lost = str(tmp_path / "lost.pem")
+    site = hello.other_site(
+        tmp_path / "lost.yaml", home=str(tmp_path / "home"), publish={"signing": {"key": lost}}
+    )
+    done = hello.run("release", site=site)
+    assert done.code == 4, done.stderr
+    assert lost in done.stderr
+    assert "> build" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_python_edit_does_not_compile_again(hello: Hello, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from relforge.engine.buildx import BuildRequest, build, build_layout
 from relforge.engine.images import find_image
 from relforge.engine.prune import prune_cache_mounts
 from relforge.manifest.site import Site
+from relforge.oci.copying import copy
+from relforge.oci.layout_store import LayoutStore
 from relforge.oci.reference import Repository
-from relforge.publishing.registry import push
+from relforge.oci.registry import RegistryStore
 from relforge.rebuilding.compare import compare_images
 from relforge.rebuilding.entries import opened
 from relforge.rebuilding.image import from_layout, named
@@ -112,7 +114,8 @@ def test_images_of_a_registry_are_compared(
 ) -> None:
     target = Repository.parse(f"{registry.host}/team/rebuilt")
     first = build(request_for(f"FROM BASE\nRUN echo {secrets.token_hex(8)} > /word\n"))
-    push(first.layout, target, tag="one", image_name=first.image_name)
+    there_too = RegistryStore(target, site=Site())
+    copy(LayoutStore(first.layout), there_too, first.image_digest, tag="one")
     there = named(f"{target}:one", Site())
     assert compare_images(there, from_layout(first.layout)).identical
     second = build(request_for(f"FROM BASE\nRUN echo {secrets.token_hex(8)} > /word\n"))

@@ -1,21 +1,27 @@
-"""Pushing to a real registry, and to ones that refuse."""
+"""Images of the engine in a real registry: what it builds is what it pulls, and tars load."""
 
 from __future__ import annotations
 
-import http.server
 import secrets
-import threading
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from relforge.engine.buildx import BuildRequest, BuildResult, build
 from relforge.engine.cli import DockerCli
+from relforge.engine.images import find_image
 from relforge.errors import ExitCode, RelforgeError
+from relforge.manifest.site import Site
+from relforge.oci.copying import copy
+from relforge.oci.layout_store import LayoutStore
 from relforge.oci.reference import Repository
-from relforge.publishing.registry import push, remote_digest
+from relforge.oci.registry import RegistryStore
+from relforge.oci.tar_store import TarStore
+from relforge.retrying import RetryPolicy
 from tests.engine.conftest import Registry, docker, free_port
+from tests.support.images import attachment
 
 Make = Callable[..., BuildRequest]
 
@@ -25,101 +31,103 @@ def built(request_for: Make) -> BuildResult:
     return build(request_for(f"FROM BASE\nRUN echo {secrets.token_hex(8)} > /word\n"))
 
 
-def test_the_pushed_digest_is_the_layouts(
-    built: BuildResult, registry: Registry, cli: DockerCli
+def store(registry: Registry, name: str) -> RegistryStore:
+    return RegistryStore(Repository.parse(f"{registry.host}/{name}"), site=Site())
+
+
+@pytest.fixture
+def pulled(cli: DockerCli) -> Iterator[list[str]]:
+    """References that are removed from the engine again."""
+    found: list[str] = []
+    yield found
+    for reference in found:
+        docker(cli, "image", "rm", "--force", reference)
+
+
+def test_the_engine_pulls_what_it_built(
+    built: BuildResult, registry: Registry, cli: DockerCli, pulled: list[str]
 ) -> None:
-    target = Repository.parse(f"{registry.host}/team/model")
-    result = push(built.layout, target, tag="v1", image_name=built.image_name)
-    assert result.sent
-    assert result.reference == f"{registry.host}/team/model@{built.image_digest}"
-    assert remote_digest(f"{target}:v1") == built.image_digest
-    for digest in built.image.blobs:
-        algorithm, _, value = digest.partition(":")
-        assert list(registry.data.rglob(f"blobs/{algorithm}/??/{value}/data"))
-    assert docker(cli, "image", "inspect", f"{target}:v1").returncode != 0
-
-    again = push(built.layout, target, tag="v1", image_name=built.image_name)
-    assert not again.sent
-    assert again.digest == built.image_digest
-
-
-def test_an_image_that_the_engine_lost_is_pushed_from_the_layout(
-    built: BuildResult, registry: Registry, cli: DockerCli
-) -> None:
+    attachment(built.layout, built.image_digest, b'{"spdx": 1}')
+    dst = store(registry, "team/model")
     docker(cli, "image", "rm", "--force", built.image_name)
-    target = Repository.parse(f"{registry.host}/team/lost")
-    assert push(built.layout, target, tag="v1", image_name=built.image_name).sent
-    assert remote_digest(f"{target}@{built.image_digest}") == built.image_digest
+    copy(LayoutStore(built.layout), dst, built.image_digest, tag="v1")
+    reference = f"{dst.name}:v1"
+    pulled.append(reference)
+    done = docker(cli, "pull", reference)
+    assert done.returncode == 0, done.stderr
+    image = find_image(reference)
+    assert image is not None
+    assert image.id == built.image_digest
+    ran = docker(cli, "run", "--rm", reference, "cat", "/word")
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.strip()) == 16
 
 
-def test_a_moved_tag_is_reported(request_for: Make, built: BuildResult, registry: Registry) -> None:
-    target = Repository.parse(f"{registry.host}/team/moved")
-    push(built.layout, target, tag="v1", image_name=built.image_name)
-    other = build(request_for(f"FROM BASE\nRUN echo {secrets.token_hex(8)} > /word\n"))
-    moved = push(other.layout, target, tag="v1", image_name=other.image_name)
-    assert moved.moved_from == built.image_digest
-    assert remote_digest(f"{target}:v1") == other.image_digest
+def test_a_pushed_image_is_copied_on(
+    built: BuildResult, registry: Registry, cli: DockerCli, pulled: list[str], tmp_path: Path
+) -> None:
+    """What the engine pushed by itself is read by us with the same digest."""
+    reference = f"{registry.host}/team/by-engine:v1"
+    pulled.append(reference)
+    docker(cli, "tag", built.image_name, reference)
+    assert docker(cli, "push", reference).returncode == 0
+    found = store(registry, "team/by-engine").manifest("v1")
+    assert found is not None
+    assert found.descriptor.digest == built.image_digest
+    report = copy(
+        LayoutStore(built.layout), store(registry, "team/by-engine"), built.image_digest, tag="v1"
+    )
+    assert report.nothing
 
 
-@pytest.mark.parametrize(
-    ("status", "cause"),
-    [
-        (401, "it wants a login"),
-        (403, "the login may not write there"),
-        (500, "it failed itself"),
-        (503, "it failed itself"),
-    ],
-)
-def test_a_registry_that_refuses(built: BuildResult, status: int, cause: str) -> None:
-    with _refusing(status) as host:
-        target = Repository.parse(f"{host}/team/model")
-        with pytest.raises(RelforgeError) as caught:
-            push(built.layout, target, tag="v1", image_name=built.image_name)
-    error = caught.value
-    assert error.code is ExitCode.PUBLISH
-    assert error.where == f"{host}/team/model:v1"
-    assert (error.why or "").startswith(cause), error.why
-    assert error.hint
+@pytest.mark.parametrize("source", ["layout", "registry"])
+def test_the_engine_loads_a_tar(
+    built: BuildResult,
+    registry: Registry,
+    cli: DockerCli,
+    pulled: list[str],
+    tmp_path: Path,
+    source: str,
+) -> None:
+    attachment(built.layout, built.image_digest, b'{"spdx": 1}')
+    src: LayoutStore | RegistryStore = LayoutStore(built.layout)
+    if source == "registry":
+        copy(src, store(registry, "team/tar"), built.image_digest)
+        src = store(registry, "team/tar")
+    docker(cli, "image", "rm", "--force", built.image_name)
+    name = f"relforge-test-tar:{secrets.token_hex(4)}"
+    pulled.append(name)
+    copy(src, TarStore(tmp_path / "image.tar"), built.image_digest, tag=name)
+    loaded = docker(cli, "load", "--input", str(tmp_path / "image.tar"))
+    assert loaded.returncode == 0, loaded.stderr
+    assert f"Loaded image: {name}" in loaded.stdout
+    image = find_image(name)
+    assert image is not None
+    assert image.id == built.image_digest
+
+
+def test_skopeo_copies_it_into_the_engine_and_back(
+    built: BuildResult, registry: Registry, tmp_path: Path
+) -> None:
+    """Another program's copy is the same image, whichever way it goes."""
+    dst = store(registry, "team/skopeo")
+    tar = tmp_path / "image.tar"
+    copy(LayoutStore(built.layout), TarStore(tar), built.image_digest, tag="v1")
+    subprocess.run(
+        ["skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false",
+         f"oci-archive:{tar}:v1", f"docker://{dst.name}:v1"],
+        check=True,
+    )  # fmt: skip
+    found = dst.manifest("v1")
+    assert found is not None
+    assert found.descriptor.digest == built.image_digest
+    assert copy(TarStore(tar), dst, built.image_digest, tag="v1").nothing
 
 
 def test_a_closed_port(built: BuildResult) -> None:
-    target = Repository.parse(f"127.0.0.1:{free_port()}/team/model")
+    repository = Repository.parse(f"127.0.0.1:{free_port()}/team/model")
+    dst = RegistryStore(repository, site=Site(), policy=RetryPolicy(attempts=2, first_wait_s=0.01))
     with pytest.raises(RelforgeError) as caught:
-        push(built.layout, target, tag="v1", image_name=built.image_name)
+        copy(LayoutStore(built.layout), dst, built.image_digest, tag="v1")
     assert caught.value.code is ExitCode.PUBLISH
     assert (caught.value.why or "").startswith("it cannot be reached")
-
-
-def test_what_a_registry_does_not_have(registry: Registry) -> None:
-    assert remote_digest(f"{registry.host}/team/nothing:v1") is None
-
-
-@contextmanager
-def _refusing(status: int) -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.send_response(status)
-            if status == 401:
-                self.send_header("WWW-Authenticate", 'Basic realm="registry"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = answer
-
-        def send_error(self, code: int, *_: object, **__: object) -> None:
-            # To a TLS greeting a real registry answers in plain HTTP, which tells the client.
-            self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
-            self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

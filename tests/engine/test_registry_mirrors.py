@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,12 +16,8 @@ from relforge.engine.images import find_image
 from relforge.engine.pulling import mirrored
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.facts import BaseImage, RegistryBase
-from relforge.manifest.site import ProxySite, RegistryMirror, Site
-from relforge.network import for_children
-from relforge.publishing.registry import remote_digest
-from tests.engine.conftest import Registry, docker, free_port, running
-from tests.fakes.proxy import FakeProxy
-from tests.support.tls import self_signed
+from relforge.manifest.site import RegistryMirror, Site
+from tests.engine.conftest import Registry, docker, free_port
 
 Push = Callable[[str], RegistryBase]
 
@@ -175,32 +170,3 @@ def test_an_image_that_is_taken_as_it_is_comes_from_the_mirror_too(
     assert taken.place == f"{registry.host}/given/team/whole@{there.digest}"
     assert (taken.how, taken.image.digest) == ("registry", there.digest)
     forget(cli, name)
-
-
-def test_reading_a_registry_goes_through_the_sites_proxy_with_its_certificates(
-    push: Push, registry: Registry, cli: DockerCli, tmp_path: Path
-) -> None:
-    """What the client reads by itself; pushing and pulling is the engine's, with its settings."""
-    there = push("team/proxied:v1")
-    certificate, _ = self_signed(tmp_path, "registry.invalid")
-    config = {
-        "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(registry.data)}},
-        "http": {
-            "addr": f"127.0.0.1:{(port := free_port())}",
-            "tls": {"certificate": str(certificate), "key": str(tmp_path / "key.pem")},
-        },
-    }
-    (tmp_path / "config.yml").write_text(json.dumps(config))
-    with (
-        running(["docker-registry", "serve", str(tmp_path / "config.yml")], port, tmp_path / "log"),
-        FakeProxy({"registry.invalid:443": port}) as proxy,
-    ):
-        settings = ProxySite(https=proxy.url)
-        reference = f"registry.invalid/team/proxied@{there.digest}"
-        with for_children(Site(proxy=settings)) as network, pytest.raises(RelforgeError) as caught:
-            remote_digest(reference, network=network)
-        assert "its certificate is not accepted" in (caught.value.why or "")
-        with for_children(Site(proxy=settings, extra_ca=certificate)) as network:
-            assert remote_digest(reference, network=network) == there.digest
-    assert set(proxy.asked) == {"CONNECT registry.invalid:443"}

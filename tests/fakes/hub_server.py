@@ -19,13 +19,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-FaultName = Literal["status", "cut", "lost", "reset", "trickle", "hold"]
+FaultName = Literal["status", "cut", "lost", "reset", "trickle", "hold", "before", "after"]
 
 
 @dataclass
 class Fault:
     """``where`` is a pattern of ``METHOD /path``. ``hold`` waits for ``go_on`` after the first
-    bytes of a body; ``then`` is called just before the fault is answered."""
+    bytes of a body, ``before`` before the work is done, ``after`` when it was, with the answer not
+    sent yet. ``then`` is called at that moment."""
 
     where: str
     kind: FaultName = "status"
@@ -100,6 +101,8 @@ class HubServer:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        # Large files lie on another host.
+        self.storage_url = f"http://localhost:{self._server.server_address[1]}"
 
     def __enter__(self) -> HubServer:
         self._thread.start()
@@ -126,6 +129,11 @@ class HubServer:
     def count(self, pattern: str) -> int:
         """How many requests there were of these."""
         return sum(bool(re.search(pattern, one)) for one in self.asked)
+
+    def hold(self) -> None:
+        """For ``then`` of a fault: says that it is here, and waits for ``go_on``."""
+        self.holding.set()
+        self.go_on.wait(60)
 
     def fault_for(self, request: str) -> Fault | None:
         with self.lock:
@@ -172,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.command,
             unquote(parts.path),
             {name: values[0] for name, values in parse_qs(parts.query).items()},
-            dict(self.headers),
+            dict(self.headers.items()),
             body,
             header.removeprefix("Bearer ") or None,
         )
@@ -180,15 +188,18 @@ class _Handler(BaseHTTPRequestHandler):
             fault.then()
             self._send(Answer(fault.status, fault.body, dict(fault.headers)))
             return
+        if fault is not None and fault.kind == "before":
+            fault.then()
         try:
             with hub.lock:
                 answer = hub.route(asked)
         except Refused as refused:
             answer = refused.answer
-        if fault is None or fault.kind == "hold":
+        if fault is not None and fault.kind in ("lost", "after"):
+            fault.then()
+        if fault is None or fault.kind in ("hold", "before", "after"):
             self._send(answer)
         elif fault.kind == "lost":
-            fault.then()
             self._reset()
         else:
             self._send(answer, fault.kind)
@@ -210,8 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reset()
                 return None
             if fault is not None and fault.kind == "hold":
-                self.served.holding.set()
-                self.served.go_on.wait(60)
+                self.served.hold()
         if fault is not None and fault.kind == "reset":
             self._reset()
             return None

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import yaml
 
@@ -70,7 +70,7 @@ class WritableHub(HubServer):
         name = f"{value.get('organization') or user}/{value['name']}"
         if name in self.repositories:
             return Answer.json({"error": "You already created this model repo"}, 409)
-        self.repositories[name] = Repository("main", private=bool(value.get("private")))
+        self.repositories[name] = Repository("main", private=_is_private(value))
         return Answer.json({"url": f"{self.url}/{name}", "name": name})
 
     def _api(
@@ -93,7 +93,7 @@ class WritableHub(HubServer):
         if what == "commits":
             return Answer.json([_told(one) for one in repo.history(commit.oid)])
         if what == "paths-info":
-            paths = asked.json["paths"]
+            paths = parse_qs(asked.body.decode())["paths"]
             found = [_entry(p, commit.tree[p]) for p in paths if p in commit.tree]
             return Answer.json(found)
         if what == "revision":
@@ -133,7 +133,10 @@ class WritableHub(HubServer):
             entry = {"oid": one["oid"], "size": one["size"]}
             if one["oid"] not in self.stored:
                 base = f"{self.url}/{words[0]}/{words[1]}/info/lfs/objects"
-                upload = {"href": f"{self.url}/storage/{one['oid']}?{_SIGNATURE}", "header": {}}
+                upload = {
+                    "href": f"{self.storage_url}/storage/{one['oid']}?{_SIGNATURE}",
+                    "header": {},
+                }
                 entry["actions"] = {"upload": upload, "verify": {"href": f"{base}/verify"}}
             objects.append(entry)
         return Answer.json({"transfer": "basic", "objects": objects})
@@ -216,7 +219,7 @@ class WritableHub(HubServer):
         headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{blob.git_sha1}"'}
         if blob.large:
             headers |= {
-                "Location": f"{self.url}/storage/{blob.sha256}?{_SIGNATURE}",
+                "Location": f"{self.storage_url}/storage/{blob.sha256}?{_SIGNATURE}",
                 "X-Linked-Size": str(len(blob.data)),
                 "X-Linked-Etag": f'"{blob.sha256}"',
             }
@@ -224,6 +227,10 @@ class WritableHub(HubServer):
         answer = _ranged(asked, blob.data)
         answer.headers |= headers
         return answer
+
+
+def _is_private(value: Mapping[str, Any]) -> bool:
+    return bool(value.get("private")) or value.get("visibility") == "private"
 
 
 def _ranged(asked: Asked, data: bytes) -> Answer:

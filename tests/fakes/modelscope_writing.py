@@ -102,7 +102,7 @@ class WritableModelScope(HubServer):
         return _good({"CommitId": made.oid})
 
     def _address(self, oid: str) -> str:
-        return f"{self.url}/storage/{oid}?Signature=0123456789abcdef"
+        return f"{self.storage_url}/storage/{oid}?Signature=0123456789abcdef"
 
     def _apply(self, tree: dict[str, Blob], action: Mapping[str, Any]) -> None:
         path = action["path"]

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.registries import RealRegistry, docker_registry
+from tests.support.verify_scene import Made, Scene, make
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -23,3 +26,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def verify_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture
+def scene(made: Made, verify_registry: RealRegistry, tmp_path: Path) -> Scene:
+    scene = Scene(made, tmp_path, verify_registry)
+    scene.start()
+    return scene

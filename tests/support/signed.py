@@ -17,16 +17,18 @@ from relforge.cancel import CancelToken
 from relforge.engine.layout import describe
 from relforge.evidence.dsse import PrivateKey, TrustedSigner
 from relforge.evidence.store import Store
-from relforge.frozen import content_key
+from relforge.frozen import canonical_json, content_key
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.publishing import PublishSite, SigningSite
 from relforge.manifest.site import Site
 from relforge.plan import Subject, subject
+from relforge.scanning.vulnerabilities import Vulnerabilities
 from relforge.stage import Job, StageContext, StageEnv, StageResult
 from relforge.stages.attest import Attest, AttestInputs, AttestResult
 from relforge.stages.build import BuildResult
 from relforge.stages.card import CardResult
 from relforge.stages.publish import Publish, PublishInputs, PublishResult
+from relforge.stages.scan import ScanResult, VulnerabilityState
 from tests.support.published import RELEASE, make_image
 from tests.unit.test_card import build, smoke
 
@@ -64,10 +66,18 @@ class Maker:
     site: Site
 
     @classmethod
-    def at(cls, root: Path, *, kind: str | None = "ecdsa", key: Path | None = None) -> Maker:
+    def at(
+        cls,
+        root: Path,
+        *,
+        kind: str | None = "ecdsa",
+        key: Path | None = None,
+        passphrase_file: Path | None = None,
+    ) -> Maker:
         root.mkdir(exist_ok=True)
         file = key or (key_file(root / "maker.pem", kind) if kind else None)
-        return cls(root, Site(publish=PublishSite(signing=file and SigningSite(key=file))))
+        signing = file and SigningSite(key=file, passphrase_file=passphrase_file)
+        return cls(root, Site(publish=PublishSite(signing=signing)))
 
     @property
     def key(self) -> SigningKey:
@@ -103,7 +113,14 @@ class Maker:
             update={"outputs": (store.put_blob(b'{"verdict":"pass"}'), store.put_blob(b"log\n"))}
         )
         bom = SbomStandIn(outputs=(store.put_blob(SPDX), store.put_blob(CYCLONEDX)))
-        return {"build": built, "smoke": tested, "sbom": bom}
+        known = Vulnerabilities(state="not-run", reason="no scanner", image_digest=facts.digest)
+        scanned = ScanResult(
+            verdict="pass", reason="nothing was found", image_digest=facts.digest, files=1,
+            bytes=1, hits=0, let=0, looked_for="0",
+            vulnerabilities=VulnerabilityState(state="not-run", reason="no scanner"),
+            outputs=(store.put_blob(b'{"hits":[]}'), store.put_blob(canonical_json(known))),
+        )  # fmt: skip
+        return {"build": built, "smoke": tested, "sbom": bom, "scan": scanned}
 
     def attest(self, upstream: Mapping[str, StageResult], **changes: Any) -> AttestResult:
         from relforge.attesting.signing import signer_of
@@ -131,9 +148,13 @@ class Maker:
         inputs = PublishInputs(
             build_key="1", smoke_key="2", evaluate_key=None, bench_key=None, coverage_key=None,
             sbom_key="3", scan_key=None, attest_key="4", card_key="5", local_weights={},
-            registry=None,
         )  # fmt: skip
-        job = self._job("publish", inputs, {**upstream, "card": written})
+        scan = ScanResult(
+            verdict="pass", reason="none", image_digest=built.image_digest, files=1, bytes=1,
+            hits=0, let=0, looked_for="",
+            vulnerabilities=VulnerabilityState(state="not-run", reason="no scanner"),
+        )  # fmt: skip
+        job = self._job("publish", inputs, {"scan": scan, **upstream, "card": written})
         return Publish().run(job, self._context("publish"))
 
     def released(self, word: bytes = b"hello") -> Path:

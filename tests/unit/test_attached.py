@@ -14,6 +14,7 @@ from relforge.engine.layout import copy_layout, describe, verify
 from relforge.errors import RelforgeError
 from relforge.oci.store import EMPTY_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from tests.unit.test_layout import make_layout
+from tests.unit.test_layout_platforms import two_platforms
 
 
 def attachment(layout: Path, data: bytes, *, tag: str | None = None) -> Attachment:
@@ -131,3 +132,14 @@ def test_an_index_is_in_its_place_or_refused(layout: Path, where: str) -> None:
     path.write_text(json.dumps(index))
     with pytest.raises(RelforgeError, match="damaged"):
         describe(layout)
+
+
+def test_of_an_image_for_several_architectures_the_index_is_the_subject(tmp_path: Path) -> None:
+    layout = two_platforms(tmp_path)
+    facts = describe(layout)
+    attach(layout, attachment(layout, b"one"))
+    assert verify(layout) == facts
+    (listed,) = read_attached(layout).manifests
+    manifest = Manifest(descriptor=listed, data=blob_path(layout, listed.digest).read_bytes())
+    assert manifest.subject is not None
+    assert (manifest.subject.digest, manifest.subject.media_type) == (facts.digest, OCI_INDEX)

@@ -18,18 +18,22 @@ from relforge.coverage.rows import CoverageRow
 from relforge.engine.containers import ContainerState
 from relforge.evaluation.gate import Figures
 from relforge.evaluation.oddities import Oddities
+from relforge.files import Output
 from relforge.lock import Lock
 from relforge.manifest.loader import load
 from relforge.manifest.project import builtin_root, find_project
 from relforge.serving.probes import ProbeResult
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import SmokeReport
+from relforge.stages.attest import Signed
 from relforge.stages.build import BuildResult, BuiltPackage
+from relforge.stages.sbom import SbomResult
 from relforge.stages.smoke import SmokeResult
 from tests.support import benching
 
 ROOT = builtin_root()
 DIGEST = "sha256:" + "ab" * 32
+SIGNED = Signed(keyid="c0" * 32, algorithm="ECDSA P-256", public_pem="")
 
 
 def build() -> BuildResult:
@@ -61,6 +65,18 @@ def smoke(**changes: Any) -> SmokeResult:
         verdict="pass", report=SmokeReport(**{**report, **changes}),
         sample=GreedyText(prompt="48+76=", max_tokens=8, text="124"),
     )  # fmt: skip
+
+
+def sbom(**changes: Any) -> SbomResult:
+    outputs = tuple(
+        Output(path=Path(f"/{n}"), sha256="0" * 64, size_bytes=1, mtime_ns=1, inode=1)
+        for n in range(3)
+    )
+    made: dict[str, Any] = {
+        "verdict": "pass", "packages": {"deb": 120, "python": 166}, "outputs": outputs,
+        "python_licences": {"torch": "BSD-3-Clause", "vllm": "Apache-2.0"},
+    }  # fmt: skip
+    return SbomResult(**{**made, **changes})
 
 
 FIGURES = Figures(
@@ -103,6 +119,20 @@ def test_the_figures_are_those_of_the_evidence() -> None:
     assert "| Start to ready | 49 s |" in text
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_signed_release_says_whose_key_and_how_to_check(language: Language) -> None:
+    here = card(language=language, signed=SIGNED)
+    name = {"en": "Signature", "zh": "签名"}[language]
+    (row,) = (line for line in here.splitlines() if line.startswith(f"| {name} |"))
+    assert "ECDSA P-256" in row
+    assert row.endswith(f"`{SIGNED.keyid}` |")
+    assert f"release.dsse.json image/blobs/sha256/{DIGEST[7:]}" in here
+    there = card(language=language, signed=SIGNED, registry="registry.example.org/team/tiny")
+    assert f"\n  registry.example.org/team/tiny@{DIGEST}\nrelforge verify . --key" in there
+    assert "cosign verify --key maker.pub.pem" in there
+    assert "maker.pub.pem" not in card(language=language)
+
+
 def test_what_was_not_measured_is_left_out() -> None:
     text = card(smoke=smoke(start_to_ready_s=None, first_token_ms=None, tokens_per_s=None))
     assert "Start to ready" not in text
@@ -140,6 +170,26 @@ def test_several_tasks_and_what_is_only_reported() -> None:
     assert "300 of the 1000 answers came before this run was interrupted" in text
     assert "Note: 2 answers are empty." in text
     assert "None" not in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_bill_of_materials_is_named_with_its_files(language: Language) -> None:
+    built = build().model_copy(update={"licenses": {"torch": "BSD License"}})
+    text = card(build=built, sbom=sbom(), language=language)
+    row = next(line for line in text.splitlines() if "`evidence/sbom.spdx.json`" in line)
+    assert "286" in row
+    assert "`evidence/sbom.cdx.json`" in row
+    assert "`evidence/licenses.json`" in text
+    assert "| BSD-3-Clause | torch |" in text
+    assert "BSD License" not in text, "what SPDX has an identifier for is named by it"
+
+
+def test_without_syft_the_card_says_so_and_names_no_bill_of_materials() -> None:
+    missing = SbomResult(verdict="not-run", reason="syft is not installed")
+    text = card(sbom=missing)
+    assert "- sbom: not run (syft is not installed)" in text
+    assert "sbom.spdx.json" not in text
+    assert "licenses.json" not in text
 
 
 def test_without_an_evaluation_there_is_no_empty_section() -> None:

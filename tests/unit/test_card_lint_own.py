@@ -8,9 +8,10 @@ import pytest
 
 from relforge.card.lint.check import lint
 from relforge.card.lint.document import parse
+from relforge.stages.attest import Signed
 from tests.support import benching
 from tests.support.cards import PROJECT, shipped_card
-from tests.unit.test_card import DIGEST, FIGURES
+from tests.unit.test_card import DIGEST, FIGURES, SIGNED, sbom
 from tests.unit.test_card import card as built_card
 
 # What is true of these very releases, and no mistake of the card: none of them was released, most
@@ -44,16 +45,18 @@ def test_cards_for_other_hubs_are_as_clean(target: str) -> None:
         assert [f for f in found if f.severity != "note"] == []
 
 
+@pytest.mark.parametrize("signed", [None, SIGNED])
 @pytest.mark.parametrize("registry", [None, "registry.example.org/team/tiny"])
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_card_of_a_built_and_measured_release(
-    tmp_path: Path, language: str, registry: str | None
+    tmp_path: Path, language: str, registry: str | None, signed: Signed | None
 ) -> None:
     text = built_card(
         FIGURES, language="zh" if language == "zh" else "en", performance=benching.report(),
-        registry=registry,
+        registry=registry, signed=signed, sbom=sbom(),
     )  # fmt: skip
     assert DIGEST in text
+    assert (SIGNED.keyid in text) == (signed is not None)
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence" / "bench.svg").write_text("<svg/>")
     assert lint([parse(text, "card", tmp_path)]) == ()

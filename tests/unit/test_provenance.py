@@ -12,14 +12,17 @@ from relforge.attesting import predicates
 from relforge.attesting.provenance import Opened, provenance, purl
 from relforge.attesting.results import result_predicates
 from relforge.evidence import dsse
-from relforge.evidence.store import Record
-from relforge.frozen import content_key
+from relforge.evidence.store import Record, Store
+from relforge.frozen import canonical_json, content_key
 from relforge.lock import LockedSource
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.site import Site
 from relforge.plan import subject
 from relforge.publishing.evidencefiles import evidence_of
+from relforge.scanning.vulnerabilities import Vulnerabilities, Vulnerability
 from relforge.stage import StageResult
+from relforge.stages.evaluate import EvaluateResult
+from relforge.stages.scan import ScanResult, VulnerabilityState
 from tests.support.published import RELEASE
 from tests.support.signed import KEYS, Maker
 from tests.unit.test_card import FIGURES, build
@@ -155,32 +158,51 @@ def test_what_was_not_run_says_so_with_the_reason(maker: Maker) -> None:
         "evidence": [],
     }
     assert found[predicates.BENCHMARK]["reason"] == "it was not run"
-    assert predicates.CONTENT_SCAN not in found
     assert predicates.VULNERABILITIES not in found
 
 
 def test_figures_and_what_a_stage_says_itself(maker: Maker) -> None:
-    from relforge.evidence.store import Store
-    from relforge.stages.evaluate import EvaluateResult
-
-    class Scanned(StageResult):
-        def attested(self) -> dict[str, dict[str, Any]]:
-            return {predicates.VULNERABILITIES: {"scanner": {"uri": "x"}}}
-
     store = Store(maker.root / "home")
     evaluated = EvaluateResult(
         verdict="pass", reason="non-inferior", tasks=(FIGURES,), conclusion="non-inferior",
         seconds=1, outputs=(store.put_blob(b"answers"), store.put_blob(b"log")),
     )  # fmt: skip
-    scanned = Scanned(verdict="pass", reason="nothing found")
-    found = dict(said({**maker.results(), "evaluate": evaluated, "scan": scanned}))
+    found = dict(said({**maker.results(), "evaluate": evaluated}))
     evaluation = found[predicates.EVALUATION]
     assert evaluation["tasks"][0]["result_correct"] == 935
     assert evaluation["conclusion"] == "non-inferior"
     names = [one["name"] for one in evaluation["evidence"]]
     assert names == ["evidence/evaluation.json", "evidence/logs/evaluate.log"]
     assert found[predicates.CONTENT_SCAN]["verdict"] == "pass"
-    assert found[predicates.VULNERABILITIES] == {"scanner": {"uri": "x"}}
+    assert predicates.VULNERABILITIES not in found
+
+
+def test_what_a_scanner_found_is_a_predicate_of_its_own(maker: Maker) -> None:
+    known = Vulnerabilities(
+        state="run", reason="1 high", image_digest="sha256:1", scanner="grype", version="0.80.0",
+        database="2026-01-01T00:00:00Z", started="2026-01-02T00:00:00Z",
+        finished="2026-01-02T00:00:09Z", counts={"high": 1},
+        found=(
+            Vulnerability(
+                id="CVE-1", package="openssl", version="3.0", severity="high", fixed_in=("3.1",)
+            ),
+        ),
+    )  # fmt: skip
+    upstream = maker.results()
+    scan = upstream["scan"]
+    assert isinstance(scan, ScanResult)
+    ran = VulnerabilityState(state="run", reason="1 high", scanner="grype")
+    file = Store(maker.root / "home").put_blob(canonical_json(known))
+    scan = scan.model_copy(update={"vulnerabilities": ran, "outputs": (scan.outputs[0], file)})
+    found = dict(said({**upstream, "scan": scan}))[predicates.VULNERABILITIES]
+    scanner = found["scanner"]
+    assert scanner["uri"] == "pkg:github/anchore/grype@0.80.0"
+    assert scanner["db"]["lastUpdate"] == "2026-01-01T00:00:00Z"
+    (row,) = scanner["result"]
+    assert row["id"] == "CVE-1"
+    assert row["severity"] == [{"method": "grype", "score": "high"}]
+    assert row["annotations"] == [{"package": "openssl", "version": "3.0", "fixed_in": ["3.1"]}]
+    assert found["metadata"]["scanFinishedOn"] == "2026-01-02T00:00:09Z"
 
 
 def test_the_bundle_and_the_bills_reach_the_statements(maker: Maker) -> None:

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from relforge.attesting import predicates
+from relforge.attesting import predicates, sealing
 from relforge.attesting.attachments import CYCLONEDX, SPDX, attestations_tag, signature_tag
 from relforge.attesting.reading import read_attachments, read_file
 from relforge.attesting.sealing import is_sealed, seal_release
 from relforge.attesting.verifying import verify_envelope, verify_signature
+from relforge.engine import attached
 from relforge.engine.attached import read_attached
+from relforge.engine.blobs import link_or_copy
 from relforge.engine.layout import describe, verify
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence import dsse
 from relforge.evidence.store import Store
 from relforge.files import Output, altered, sha256_file
 from relforge.oci.layout_store import LayoutStore
-from relforge.publishing.published import CONTENTS, RECORD, SEAL
-from relforge.publishing.verify import verify_folder
+from relforge.publishing.published import CONTENTS, RECORD, SEAL, read_published
+from relforge.publishing.targets.git_content import files_of
 from relforge.stages.build import BuildResult
 from relforge.stages.publish import Publish
+from relforge.verifying import verify_place
 from tests.support import signed
 from tests.support.signed import Maker
 
 ALL = [
     predicates.PROVENANCE, predicates.SPDX, predicates.CYCLONEDX, predicates.TEST_RESULT,
-    predicates.EVALUATION, predicates.BENCHMARK, predicates.COVERAGE, predicates.RELEASE,
+    predicates.EVALUATION, predicates.BENCHMARK, predicates.COVERAGE, predicates.CONTENT_SCAN,
+    predicates.RELEASE,
 ]  # fmt: skip
 
 
 @pytest.fixture
 def maker(tmp_path: Path) -> Maker:
     return Maker.at(tmp_path / "maker")
+
+
+def contents_and_image(folder: Path) -> set[str]:
+    """What `relforge verify` says of the files; the record here is a short one."""
+    report = verify_place(folder)
+    return {report.finding(name).verdict for name in ("contents", "image", "sbom")}
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
@@ -75,7 +88,7 @@ def test_the_same_statements_lie_as_files_beside_the_evidence(maker: Maker) -> N
         assert said.statement.predicate_type == kind
     seal = verify_envelope(dsse.parse((folder / SEAL).read_bytes()), image, maker.trusted)
     assert seal.statement.predicate_type == predicates.RELEASE
-    assert verify_folder(folder).verdict == "pass"
+    assert contents_and_image(folder) == {"pass"}
 
 
 def test_what_is_attached_is_what_a_registry_shows(maker: Maker) -> None:
@@ -149,7 +162,7 @@ def test_a_new_record_gets_a_new_seal_with_a_larger_serial(
     found = read_attachments(LayoutStore(folder / "image"), image)
     assert [one.predicate_type for one in found.envelopes] == ALL
     assert len(found.releases) == 1
-    assert verify_folder(folder).verdict == "pass"
+    assert contents_and_image(folder) == {"pass"}
 
 
 @pytest.mark.parametrize("what", ["key", "record", "seal file", "attachment"])
@@ -197,7 +210,7 @@ def test_a_card_that_is_edited_later_does_not_change_what_is_attached(maker: Mak
     with (folder / "README.md").open("ab") as card:
         card.write(b"an edit\n")
     verify(folder / "image")
-    assert verify_folder(folder).verdict == "fail"
+    assert verify_place(folder).finding("contents").verdict == "fail"
 
 
 def test_without_a_key_the_statements_are_there_and_nobody_vouches_for_them(
@@ -222,13 +235,81 @@ def test_without_a_key_the_statements_are_there_and_nobody_vouches_for_them(
     before = state(folder)
     assert not seal_release(folder, None)
     assert state(folder) == before
-    assert verify_folder(folder).verdict == "pass"
+    assert contents_and_image(folder) == {"pass"}
 
 
 def test_a_damaged_index_makes_publish_run_again(maker: Maker) -> None:
     upstream = maker.results()
     result = maker.publish({**upstream, "attest": maker.attest(upstream)})
     assert Publish().unusable(result, maker.subject) is None
-    (attached,) = read_attached(result.folder / "image").manifests[:1]
-    (result.folder / "image/blobs/sha256" / attached.digest.removeprefix("sha256:")).unlink()
-    assert attached.digest in (Publish().unusable(result, maker.subject) or "")
+    (first,) = read_attached(result.folder / "image").manifests[:1]
+    (result.folder / "image/blobs/sha256" / first.digest.removeprefix("sha256:")).unlink()
+    assert first.digest in (Publish().unusable(result, maker.subject) or "")
+
+
+def test_the_statement_goes_wherever_the_record_goes(maker: Maker) -> None:
+    published = read_published(maker.released())
+    assert published.seal == published.folder / SEAL
+    assert SEAL in files_of(published)
+    names = {*files_of(published), *published.files}
+    assert {RECORD, CONTENTS, SEAL} <= names
+    unsigned = read_published(Maker.at(maker.root / "unsigned", kind=None).released())
+    assert unsigned.seal is None
+    assert SEAL not in files_of(unsigned)
+
+
+class Killed(BaseException):
+    """As a signal would: nothing catches it."""
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_kill_at_any_step_leaves_the_old_seal_or_the_new_one(
+    maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    upstream = maker.results()
+    folder = maker.publish({**upstream, "attest": maker.attest(upstream)}).folder
+    built = upstream["build"]
+    assert isinstance(built, BuildResult)
+    maker.record(folder, built)
+    if again:
+        seal_release(folder, maker.key)
+        maker.record(folder, built, "2026-02-02")
+    steps: list[str] = []
+    last = 0
+    killed_at = -1
+
+    def step(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            steps.append(name)
+            if len(steps) - 1 == killed_at:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return wrapped
+
+    for module in (attached, sealing):
+        monkeypatch.setattr(module, "write_atomic", step("write", module.write_atomic))
+    monkeypatch.setattr(attached, "link_or_copy", step("link", link_or_copy))
+    monkeypatch.setattr(attached, "_remove_others", step("remove", attached._remove_others))
+    for killed_at in range(200):
+        work = tmp_path / f"copy-{killed_at}"
+        shutil.copytree(folder, work)
+        steps.clear()
+        try:
+            seal_release(work, maker.key)
+        except Killed:
+            last = killed_at
+        else:
+            break
+        # Nothing that is there is half: the image and what is attached to it verify.
+        verify(work / "image")
+        killed_at = -1
+        seal_release(work, maker.key)
+        assert is_sealed(work, maker.key.public)
+        assert not seal_release(work, maker.key)
+        assert contents_and_image(work) == {"pass"}
+    else:
+        pytest.fail("it never ends")
+    assert last >= 6
+    assert steps[-1] == "write"
+    assert "remove" in steps

@@ -135,7 +135,7 @@ def test_a_changed_question_runs_the_evaluation_again_and_no_build(
     questions.write_text("\n".join(lines[::-1]) + "\n")
     after = {s.name: s.key for s in planned(copy, REAL, tmp_path).stages}
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"evaluate", "attest", "card", "publish"}
+    assert changed == {"evaluate", "scan", "attest", "card", "publish"}
 
 
 def test_the_dockerfile_of_a_precompiled_release_has_no_compiler() -> None:

@@ -1,4 +1,7 @@
-"""`relforge verify`: a published folder against itself; whatever is altered is named."""
+"""`relforge verify`: files, image, record and card of a folder; whatever is altered is named.
+
+The record here is a short one; `tests/integration/test_verify_forgeries.py` has whole releases.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import pytest
 from relforge.cli.dispatch import dispatch
 from relforge.engine.layout import describe
 from relforge.publishing.folder import publish_folder
-from relforge.publishing.verify import verify_folder
+from relforge.verifying import verify_place
 from tests.unit.test_layout import make_layout
 
 LOCK = "d" * 64
@@ -50,17 +53,13 @@ def folder(tmp_path: Path) -> Path:
     ).path  # fmt: skip
 
 
-def verdicts(folder: Path) -> dict[str, str]:
-    return {check.check: check.verdict for check in verify_folder(folder).checks}
-
-
 def test_what_was_published_passes(folder: Path) -> None:
-    report = verify_folder(folder)
-    assert report.verdict == "pass"
-    assert verdicts(folder) == dict.fromkeys(("contents", "image", "record", "card"), "pass")
-    reasons = {check.check: check.reason for check in report.checks}
-    assert reasons["contents"] == "3 files have the hashes that contents.json lists"
-    assert reasons["card"] == "digest, lock and 1 score are those of record and evidence"
+    report = verify_place(folder)
+    for name in ("contents", "image", "record", "card"):
+        assert report.finding(name).verdict == "pass", report.finding(name)
+    assert report.finding("contents").reason == "3 files have the hashes that contents.json lists"
+    card = report.finding("card").reason
+    assert card == "digest, lock and 1 score are those of record and evidence"
 
 
 def again(folder: Path) -> None:
@@ -126,11 +125,11 @@ def other_record(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], N
         (lambda f: (f / "release.json").write_text("{"), False, "record", "cannot be read"),
         (lambda f: (f / "contents.json").unlink(), False, "contents", "contents.json is not there"),
         (other_record(lambda r: r.update(image_digest="sha256:" + "1" * 64)), False, "record",
-         "the folder holds sha256:"),
+         "here is sha256:"),
         (other_record(lambda r: r["results"]["build"]["labels"].update(a="other")), False,
          "record", "label a: the record has other, the image b"),
         (other_record(lambda r: r["results"]["evaluate"]["tasks"][0].update(
-            result_correct=31, result_percent=77.5)), False, "card", "has 30 of 40 right"),
+            result_correct=31, result_percent=77.5)), False, "card", "77.50 % (31)"),
     ],
 )  # fmt: skip
 def test_what_was_altered_is_named(
@@ -139,22 +138,23 @@ def test_what_was_altered_is_named(
     change(folder)
     if hidden:
         again(folder)
-    report = verify_folder(folder)
+    report = verify_place(folder)
     assert report.verdict == "fail"
-    found = {one.check: one for one in report.checks}[check]
+    found = report.finding(check)
     assert found.verdict == "fail"
     assert says in found.reason
 
 
-def test_the_command_says_it_in_words_and_in_json(
+def test_a_place_that_is_none_is_an_error_with_its_cause(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dispatch("verify", [str(folder)]) == 0
-    assert capsys.readouterr().out.count("pass") == 4
-    stray(folder)
-    assert dispatch("verify", [str(folder), "--json"]) == 7
-    assert json.loads(capsys.readouterr().out)["verdict"] == "fail"
     assert dispatch("verify", [str(folder / "nowhere")]) == 2
     empty = folder.parent / "empty"
     empty.mkdir()
     assert dispatch("verify", [str(empty)]) == 7
+    assert "it has no folder image/" in capsys.readouterr().err
+    assert dispatch("verify", [str(folder), "--key", str(folder / "README.md")]) == 2
+    policy = folder.parent / "policy.yaml"
+    policy.write_text("kind: policy\nstages: [smoke, sleep]\n")
+    assert dispatch("verify", [str(folder), "--policy", str(policy)]) == 2
+    assert "policy.yaml" in capsys.readouterr().err

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from relforge.attesting.predicates import RELEASE
 from relforge.card.model import Code, EnvironmentRow, PatchRow, Row, Said, SourceRow
 from relforge.card.parts.material import Material
 from relforge.manifest.facts import UNKNOWN, UNRESOLVED
+from relforge.stages.scan import ScanResult
 from relforge.ui.text import size
 
 # Distributions that a reader looks for, by the name that the row has.
@@ -50,10 +52,51 @@ def _image(material: Material) -> Iterator[Row]:
             values={"how": build.base_how, "digest": build.base_digest},
         ),
     )
+    if (sbom := material.sbom) is not None and sbom.outputs:
+        yield Row(
+            name="Bill of materials",
+            value=Said(
+                text="%(packages)d packages: `evidence/sbom.spdx.json` (SPDX), "
+                "`evidence/sbom.cdx.json` (CycloneDX)",
+                values={"packages": sum(sbom.packages.values())},
+            ),
+        )
+    signed = material.signed
     yield Row(
         name="Signature",
-        value=Said(text="none yet; the command below checks every part against the digest"),
+        value=Said(text="none; the command below checks every part against the digest")
+        if signed is None
+        else Said(
+            text="%(algorithm)s, key id `%(keyid)s`",
+            values={"algorithm": signed.algorithm, "keyid": signed.keyid},
+        ),
     )
+    if material.scan is not None:
+        yield from _scanned(material.scan)
+
+
+def _scanned(scan: ScanResult) -> Iterator[Row]:
+    yield Row(
+        name="Content scan",
+        value=Said(
+            text="%(verdict)s: %(files)s files searched for secrets, private keys and sources that "
+            "are kept back",
+            values={"verdict": scan.verdict or "not-run", "files": f"{scan.files:,}"},
+        ),
+    )
+    known = scan.vulnerabilities
+    if known.state == "run":
+        value = Said(
+            text="%(counts)s (%(scanner)s, database of %(date)s)",
+            values={
+                "counts": known.reason,
+                "scanner": known.scanner or "?",
+                "date": (known.database or "?").partition("T")[0],
+            },
+        )
+    else:
+        value = Said(text="not-run (%(reason)s)", values={"reason": known.reason})
+    yield Row(name="Known vulnerabilities", value=value)
 
 
 def _image_to_come(material: Material) -> Iterator[Row]:
@@ -90,6 +133,31 @@ def verify_image(material: Material) -> Code | None:
         '  for blob in *; do echo "$blob  $blob"; done | sha256sum --check --quiet) && echo intact',
         step="verify",
         expect="intact",
+    )
+
+
+_KEY = "maker.pub.pem"
+
+
+def verify_signature(material: Material) -> Code | None:
+    """The commands that check who made it, with a key that the reader got elsewhere."""
+    if material.build is None or material.signed is None:
+        return None
+    digest, registry = material.build.image_digest, material.registry
+    if registry is not None:
+        checks = f"cosign verify --key {_KEY} --insecure-ignore-tlog \\\n  {registry}@{digest}"
+    else:
+        # The last statement covers the image, the record and, by their hashes, all other files.
+        checks = (
+            f"cosign verify-blob-attestation --key {_KEY} --insecure-ignore-tlog \\\n"
+            f"  --type {RELEASE} \\\n"
+            f"  --signature release.dsse.json image/blobs/sha256/{digest.removeprefix('sha256:')}"
+        )
+    return Code(
+        text=f"openssl pkey -pubin -in {_KEY} -outform DER | sha256sum\n{checks}\n"
+        f"relforge verify . --key {_KEY}",
+        step="signature",
+        needs=("secret",) if registry is None else ("secret", "network"),
     )
 
 
@@ -203,9 +271,15 @@ def _canonical(name: str) -> str:
 
 
 def part_licenses(material: Material) -> tuple[Row, ...]:
-    """The licences of the Python packages in the image, as their own metadata states them."""
+    """The licences of the Python packages in the image, as they state them themselves.
+
+    By the bill of materials, where there is one: by SPDX's identifiers.
+    """
     by_license: dict[str, list[str]] = {}
-    for name, stated in (material.build.licenses if material.build else {}).items():
+    told = material.build.licenses if material.build else {}
+    if material.sbom is not None and material.sbom.outputs:
+        told = material.sbom.python_licences
+    for name, stated in told.items():
         by_license.setdefault(stated, []).append(name)
     ordered = sorted(by_license.items(), key=lambda row: (-len(row[1]), row[0]))
     return tuple(
@@ -214,4 +288,15 @@ def part_licenses(material: Material) -> tuple[Row, ...]:
             value=Said.plain(", ".join(sorted(names, key=str.casefold))),
         )
         for stated, names in ordered
+    )
+
+
+def all_licenses(material: Material) -> Said | None:
+    """Where the licences of every package are, Debian's too."""
+    if material.sbom is None or not material.sbom.outputs:
+        return None
+    return Said(
+        text="Those of all %(packages)d packages, and of the sources, are in "
+        "`evidence/licenses.json`.",
+        values={"packages": sum(material.sbom.packages.values())},
     )

@@ -30,6 +30,8 @@ def _limits(material: Material) -> Iterator[Said]:
             yield _not_run(probe.name, probe.reason)
     for stage, reason in material.why_not.items():
         yield _not_run(stage, reason)
+    if material.sbom is not None and material.sbom.verdict == "not-run":
+        yield _not_run("sbom", material.sbom.reason)
     if material.build is None and material.release.build.image is not None:
         yield Said(
             text="The image was not looked into. Its maker says which driver it needs and what it "

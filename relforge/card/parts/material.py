@@ -13,7 +13,10 @@ from relforge.manifest.device import Device
 from relforge.manifest.model import Model
 from relforge.manifest.reference import ReferenceFigures
 from relforge.manifest.release import Release
+from relforge.stages.attest import Signed
 from relforge.stages.build import BuildResult
+from relforge.stages.sbom import SbomResult
+from relforge.stages.scan import ScanResult
 from relforge.stages.smoke import SmokeResult
 
 
@@ -38,8 +41,12 @@ class Material:
     smoke: SmokeResult | None = None
     evaluation: tuple[Figures, ...] = ()
     performance: BenchReport | None = None
+    sbom: SbomResult | None = None
     coverage: tuple[CoverageRow, ...] = ()
+    scan: ScanResult | None = None
     sealed: frozenset[str] = frozenset()
     why_not: Mapping[str, str] = field(default_factory=dict)
     references: tuple[ReferenceFigures, ...] = ()
     registry: str | None = None
+    signed: Signed | None = None
+    """Who signed the image and what is said about it; None: nobody."""

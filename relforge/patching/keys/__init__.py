@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pyrage
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, PublicFormat
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.dsse import key_id
+from relforge.evidence.dsse import PrivateKey, key_id
 from relforge.files import cannot_write
 from relforge.patching.identity import Identities, Identity
 from relforge.patching.keys.identities import load_identities
@@ -77,8 +77,10 @@ class NewKeys:
     signing_keyid: str
 
 
-def new_keys(folder: Path, name: str) -> NewKeys:
+def new_keys(folder: Path, name: str, *, use_ed25519: bool = False) -> NewKeys:
     """Makes ``NAME.age.key``, ``NAME.age.pub``, ``NAME.sign.pem`` and ``NAME.sign.pub.pem``.
+
+    The signing key is ECDSA P-256, or with ``use_ed25519`` Ed25519.
 
     The private files have mode 0600. Raises RelforgeError (SOURCE) when one of the four exists:
     a key is never overwritten.
@@ -105,7 +107,11 @@ def new_keys(folder: Path, name: str) -> NewKeys:
     recipient = str(identity.to_public())
     secret = str(identity)
     redact.register(secret)
-    signing = ec.generate_private_key(ec.SECP256R1())
+    signing: PrivateKey = (
+        ed25519.Ed25519PrivateKey.generate()
+        if use_ed25519
+        else ec.generate_private_key(ec.SECP256R1())
+    )
     private_pem = signing.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -77,7 +77,10 @@ def _box(data: bytes, passphrase: bytes) -> tuple[SecretBox, bytes]:
         maxmem=_MOST_MEMORY_BYTES,
         dklen=32,
     )
-    return SecretBox(key), base64.b64decode(cipher["nonce"]) + base64.b64decode(value["ciphertext"])
+    nonce = base64.b64decode(cipher["nonce"])
+    if len(nonce) != SecretBox.NONCE_SIZE:
+        raise ValueError(f"a nonce of {len(nonce)} bytes")
+    return SecretBox(key), nonce + base64.b64decode(value["ciphertext"])
 
 
 def _damaged(path: Path) -> RelforgeError:

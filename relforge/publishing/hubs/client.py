@@ -129,6 +129,7 @@ class HubClient:
             "HF_HUB_DISABLE_XET": "1",
             "TQDM_DISABLE": "1",
             # What is tried again is decided in one place, by what the hub answered.
+            "MODELSCOPE_API_MAX_RETRIES": "1",
             "MODELSCOPE_UPLOAD_HTTP_RETRY_ALLOWED_METHODS": "NONE",
             "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
             "PYTHONPATH": os.pathsep.join(

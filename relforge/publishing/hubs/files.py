@@ -23,7 +23,7 @@ from relforge.publishing.hubs.publication import (
     noticed,
     publication_bytes,
 )
-from relforge.publishing.published import CONTENTS, HUB_CARDS, RECORD, Published
+from relforge.publishing.published import HUB_CARDS, Published
 from relforge.publishing.target import Change
 
 Hub = Literal["huggingface", "modelscope"]
@@ -165,7 +165,7 @@ def _path(here: str, hub: Hub, weights: bool) -> str | None:
 
 def _require_distinct(published: Published, hub: Hub, weights: bool) -> None:
     seen: dict[str, str] = {PUBLICATION: "relforge's own"}
-    for here in {**published.files, CONTENTS: "", RECORD: ""}:
+    for here in (*published.files, *published.unlisted):
         there = _path(here, hub, weights)
         if there is not None and there in seen:
             raise RelforgeError(
@@ -180,8 +180,7 @@ def _require_distinct(published: Published, hub: Hub, weights: bool) -> None:
 
 
 def _unlisted(published: Published) -> dict[str, str]:
-    """What contents.json cannot list: itself, and the record that is written after it."""
-    return {name: _sha256(published.folder / name) for name in (CONTENTS, RECORD)}
+    return {name: _sha256(published.folder / name) for name in published.unlisted}
 
 
 def _sha256(path: Path) -> str:

@@ -185,6 +185,10 @@ class HubFlow(ABC):
             sent_bytes=sent_bytes,
         )
 
+    @abstractmethod
+    def undo(self, published: Published, delivery: Delivery, doing: Doing) -> None:
+        """What of a delivery the hub lets be taken back."""
+
     def _one(
         self, work: Work, scenes: list[Scene], done: Counter[tuple[str, str | None, str]]
     ) -> tuple[bool, int]:
@@ -330,4 +334,18 @@ def require_our_tag(published: Published, tagged: Revision | None, place: str) -
             where=place,
             why="it holds " + (other.image_digest if other else "no release of relforge's"),
             hint="tags of releases never move: remove it on the hub if nobody needs it",
+        )
+
+
+def require_not_withdrawn(published: Published, main: Revision | None, place: str) -> None:
+    """Raises RelforgeError (PUBLISH) where people see that this very image was withdrawn."""
+    said = main.said if main else None
+    if said and said.withdrawn and said.image_digest == published.image_digest:
+        raise RelforgeError(
+            "this image was withdrawn there, and does not come back",
+            code=ExitCode.PUBLISH,
+            where=place,
+            why=f"on {said.withdrawn.date}: {said.withdrawn.reason}",
+            hint=f"publish another build; or delete {PUBLICATION} there, if withdrawing it was "
+            "the mistake",
         )

@@ -17,7 +17,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.frozen import sha256_hex
 from relforge.manifest.project import home_folder
-from relforge.manifest.publishing import GitTarget
+from relforge.manifest.publishing import GitTarget as GitSpec
 from relforge.manifest.site import Site
 from relforge.publishing.published import Published
 from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
@@ -35,10 +35,10 @@ T = TypeVar("T")
 _RETRIES = RetryPolicy(attempts=8, first_wait_s=0.3, longest_wait_s=5.0)
 
 
-class GitPlace:
+class GitTarget:
     """A ``git`` target. ``work`` takes the cache of the remote (default: below relforge's home)."""
 
-    def __init__(self, name: str, spec: GitTarget, site: Site, *, work: Path | None = None) -> None:
+    def __init__(self, name: str, spec: GitSpec, site: Site, *, work: Path | None = None) -> None:
         self._name = name
         self._spec = spec
         self._site = site

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import calendar
+import hashlib
 import json
 import posixpath
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from relforge.files import write_atomic
 from relforge.notes.compare import compare_records
 from relforge.notes.record import Record, read_record, record_of
 from relforge.notes.render import render
-from relforge.publishing.published import CONTENTS, RECORD, Published
+from relforge.publishing.published import CONTENTS, HUB_CARDS, RECORD, SEAL, Published
 from relforge.publishing.target import Change
 from relforge.publishing.targets.git_remote import GitRemote
 
@@ -24,9 +25,10 @@ NOTES = {"NOTES.md": "en", "NOTES_zh.md": "zh"}
 _OURS = "relforge"
 _ADDRESS = "relforge@invalid"
 _MARK = "<!-- relforge:notes since="
-# The image has registries, weights and scores have hubs.
-_ELSEWHERE = ("image/", "weights/", ".eval_results/")
+# The image has registries; weights, scores and cards with another head have hubs.
+_ELSEWHERE = ("image/", "weights/", ".eval_results/", HUB_CARDS)
 _GONE = "0" * 40
+_CHUNK = 1 << 20
 
 Content = dict[str, bytes | Path]
 """Files by their paths below the release's folder."""
@@ -51,7 +53,7 @@ def folder_of(published: Published, pattern: str) -> str:
 def files_of(published: Published) -> Content:
     """Cards, evidence, record and contents of a published folder."""
     names = [name for name in published.files if not name.startswith(_ELSEWHERE)]
-    return {name: published.folder / name for name in (*names, RECORD, CONTENTS)}
+    return {name: published.folder / name for name in (*names, *published.unlisted)}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Folder:
     commit: str | None
     path: str
     blobs: Mapping[str, str]
+    _read: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, remote: GitRemote, commit: str | None, path: str) -> Folder:
@@ -80,7 +83,9 @@ class Folder:
         """The content of a file, fetched where it is not here yet."""
         if name not in self.blobs:
             return None
-        return self.remote.run("cat-file", "blob", self.blobs[name]).stdout
+        if name not in self._read:
+            self._read[name] = self.remote.content(self.blobs[name])
+        return self._read[name]
 
     def record(self) -> dict[str, Any] | None:
         """The release record in it; None where there is none, or it cannot be read."""
@@ -102,7 +107,7 @@ class Folder:
             listed = set(json.loads(self.get(CONTENTS) or b"{}").get("files", ()))
         except (ValueError, AttributeError):
             listed = set()
-        listed |= {RECORD, CONTENTS, *NOTES}
+        listed |= {RECORD, CONTENTS, SEAL, *NOTES}
         return {name for name in self.blobs if name in listed}
 
 
@@ -177,18 +182,37 @@ def _previous(new: Record, before: Folder) -> Record | None:
     return found if same else None
 
 
-def blob_ids(remote: GitRemote, content: Content) -> dict[str, str]:
-    """Git's hashes of the contents, which are objects here from then on."""
-    paths = {name: data for name, data in content.items() if isinstance(data, Path)}
+def blob_ids(content: Content) -> dict[str, str]:
+    """Git's hashes of the contents: SHA-1 of ``blob SIZE``, a zero byte, and the content."""
     found = {}
-    if paths:
-        asked = "".join(f"{path.absolute()}\n" for path in paths.values()).encode()
-        done = remote.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=asked)
-        found = dict(zip(paths, done.text.split(), strict=True))
+    for name, data in content.items():
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        if isinstance(data, bytes):
+            digest.update(data)
+        else:
+            with data.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+        found[name] = digest.hexdigest()
+    return found
+
+
+def write_blobs(remote: GitRemote, content: Content, ids: Mapping[str, str]) -> None:
+    """Makes the contents objects here. Raises RelforgeError (PUBLISH) where a file is another by
+    now than its hash says."""
+    paths = {name: data for name, data in content.items() if isinstance(data, Path)}
+    asked = "".join(f"{path.absolute()}\n" for path in paths.values()).encode()
+    done = remote.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=asked)
+    written = dict(zip(paths, done.text.split(), strict=True))
     for name, data in content.items():
         if isinstance(data, bytes):
-            found[name] = remote.run("hash-object", "-w", "--stdin", stdin=data).text
-    return found
+            written[name] = remote.run("hash-object", "-w", "--stdin", stdin=data).text
+    for name, oid in written.items():
+        if oid != ids[name]:
+            raise remote.failed(
+                f"{name} changed while it was published", f"{ids[name]} is {oid} now", "try again"
+            )
 
 
 def changes_of(before: Folder, after: Mapping[str, str], content: Content) -> list[Change]:

@@ -85,6 +85,14 @@ class GitRemote:
             raise self.failed(f"git {args[0]} did not work", reason(done))
         return done
 
+    def content(self, oid: str) -> bytes:
+        """A file of the remote's. One that is not here is fetched, and stays in the cache."""
+        done = self._cache.run("cat-file", "blob", oid, check=False, env=self._env,
+                               config=self._config)  # fmt: skip
+        if done.returncode != 0:
+            raise self._refused("", reason(done), reason(done))
+        return done.stdout
+
     @property
     def _config(self) -> dict[str, str]:
         return {**TRANSFER, "remote.origin.url": self.url, "transfer.fsckObjects": "true"}
@@ -205,6 +213,7 @@ def opened(
     store = init_store(folder / "cache.git")
     cache = Git(store.git_dir, cancel=cancel)
     sweep_folder(folder, line)
+    _free(cache.git_dir)
     real = real_url(cache, url)
     if why := why_not_reached(cache, real, site):
         raise RelforgeError(
@@ -224,6 +233,12 @@ def opened(
             cancel=cancel,
         )
         yield GitRemote(url, cache, own, env, line)
+
+
+def _free(git_dir: Path) -> None:
+    """Removes the lock files of a git that was killed; nobody else works on the cache now."""
+    for lock in (*git_dir.glob("*.lock"), *(git_dir / "refs").rglob("*.lock")):
+        lock.unlink(missing_ok=True)
 
 
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -25,6 +25,7 @@ from relforge.publishing.targets.git_content import (
     identity_environment,
     since_digest,
     with_notes,
+    write_blobs,
 )
 from relforge.publishing.targets.git_remote import GitRemote, Update
 from relforge.sources.places import shown
@@ -115,7 +116,7 @@ class Steps:
         self._refuse_withdrawn(there)
         self._refuse_other_tag(found)
         content = with_notes(self._published, files_of(self._published), there, self._before(there))
-        wanted = blob_ids(self._remote, content)
+        wanted = blob_ids(content)
         if step == "promote":
             return self._promotion(found, there, wanted, content)
         return self._candidacy(found, there, wanted, content)
@@ -153,7 +154,7 @@ class Steps:
         folder = there if base is None else self._folder(base)
         work = Work(names.candidate, content, changes=changes_of(folder, wanted, content))
         if base is None or _differs(folder, wanted):
-            made = self._commit(base or found.get(names.branch), folder, wanted)
+            made = self._commit(base or found.get(names.branch), folder, wanted, content)
             work.move(names.candidate, base, made)
         return work
 
@@ -168,7 +169,7 @@ class Steps:
         work = Work(names.tag, content, changes=changes_of(there, wanted, content))
         head = base
         if base is None or _differs(there, wanted):
-            head = self._commit(base, there, wanted)
+            head = self._commit(base, there, wanted, content)
             work.move(names.branch, base, head)
         assert head is not None
         if names.tag in found:
@@ -187,7 +188,7 @@ class Steps:
         waiting = next((u.before for u in work.updates if u.ref == self._names.candidate), None)
         folder = self._folder(waiting)
         # The notes are made against what is on the branch now.
-        own = blob_ids(self._remote, files_of(self._published))
+        own = blob_ids(files_of(self._published))
         other = sorted(name for name in own if folder.blobs.get(name) != own[name])
         if not other:
             return
@@ -244,6 +245,7 @@ class Steps:
             before = Folder(self._remote, None, there.path, part)
             work.changes = changes_of(before, put, content)
         if any(change.action != "same" for change in work.changes):
+            write_blobs(self._remote, content, put)
             made = commit(
                 self._remote,
                 found.get(names.branch),
@@ -284,7 +286,7 @@ class Steps:
         for name in git_withdrawn.CARDS if seen else ():
             if (card := there.get(name)) is not None:
                 content[name] = git_withdrawn.card_with(name, card, digest, date, reason)
-        return blob_ids(self._remote, content), content, reason
+        return blob_ids(content), content, reason
 
     def drop_candidate(self, delivery: Delivery) -> None:
         """Takes a candidate's branch back to what it was, where it is still as it was left."""
@@ -327,7 +329,10 @@ class Steps:
             epoch=int(time.time()),
         )
 
-    def _commit(self, parent: str | None, folder: Folder, wanted: Mapping[str, str]) -> str:
+    def _commit(
+        self, parent: str | None, folder: Folder, wanted: Mapping[str, str], content: Content
+    ) -> str:
+        write_blobs(self._remote, content, wanted)
         return commit(
             self._remote,
             parent,

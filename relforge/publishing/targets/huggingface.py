@@ -11,7 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from relforge.publishing.hubs.asking import PUBLICATION, Fault
-from relforge.publishing.hubs.flow import Action, HubFlow, Scene, Work, require_our_tag, tag_of
+from relforge.publishing.hubs.flow import (
+    Action,
+    HubFlow,
+    Scene,
+    Work,
+    require_not_withdrawn,
+    require_our_tag,
+    tag_of,
+)
 from relforge.publishing.hubs.pull_requests import Looked, PullRequests, title_of
 from relforge.publishing.published import Published
 from relforge.publishing.target import Delivery, Doing
@@ -41,6 +49,7 @@ class HuggingFaceTarget(HubFlow):
             files = self.noticed(work, looked.main)
         else:
             files = self.wanted(work)
+            require_not_withdrawn(published, looked.main, self.place(published))
             require_our_tag(published, looked.tag, self.place(published))
         return PullRequests(
             looked=looked,

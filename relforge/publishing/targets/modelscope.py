@@ -13,7 +13,15 @@ from typing import Any
 
 from relforge.publishing.hubs.asking import PUBLICATION
 from relforge.publishing.hubs.drafts import DRAFT, Drafts, Looked
-from relforge.publishing.hubs.flow import Action, HubFlow, Scene, Work, require_our_tag, tag_of
+from relforge.publishing.hubs.flow import (
+    Action,
+    HubFlow,
+    Scene,
+    Work,
+    require_not_withdrawn,
+    require_our_tag,
+    tag_of,
+)
 from relforge.publishing.published import Published
 from relforge.publishing.target import Change, Delivery, Doing, Step
 
@@ -43,6 +51,7 @@ class ModelScopeTarget(HubFlow):
             files = self.noticed(work, release.main)
         else:
             files = self.wanted(work)
+            require_not_withdrawn(published, release.main, self.place(published))
             require_our_tag(published, release.tag, self.place(published))
         return Drafts(
             release=release,

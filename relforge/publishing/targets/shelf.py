@@ -1,0 +1,101 @@
+"""A folder that releases are put into, one thing for each: how it gets there, and how it goes.
+
+::
+
+    <path>/<release>                     what people take
+    <path>/.relforge/candidate/<name>    what waits, with the digest's first 12 digits in its name
+    <path>/.relforge/before/<release>    what the last promotion replaced
+
+A file gets its place by one rename: people find the old one or the new one, whole. A folder takes
+two, the old one's and the new one's; nobody ever finds half of one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.files import cannot_write, remove_tree, sync_folder
+
+_OWN = ".relforge"
+
+
+class Shelf:
+    """``name`` is that of one release on it, ``digest`` the image's, ``suffix`` that of a file."""
+
+    def __init__(self, path: Path, name: str, digest: str, suffix: str = "") -> None:
+        short = digest.removeprefix("sha256:")[:12]
+        self.path = path
+        self.final = path / f"{name}{suffix}"
+        self.waiting = path / _OWN / "candidate" / f"{name}-{short}{suffix}"
+        self.before = path / _OWN / "before" / f"{name}{suffix}"
+
+    def promote(self) -> None:
+        """Puts what waits where people look; what was there is kept. Raises RelforgeError."""
+        try:
+            if self.final.is_file():
+                self.before.parent.mkdir(parents=True, exist_ok=True)
+                self.before.unlink(missing_ok=True)
+                self.before.hardlink_to(self.final)
+            elif self.final.exists():
+                self._move(self.final, self.before)
+            self._move(self.waiting, self.final)
+        except OSError as error:
+            raise cannot_write(self.final, error) from error
+
+    def restore(self) -> None:
+        """After a promotion: back to waiting, and what it replaced back to its place."""
+        try:
+            if self.final.exists():
+                self._move(self.final, self.waiting)
+            if self.before.exists():
+                self._move(self.before, self.final)
+        except OSError as error:
+            raise cannot_write(self.final, error) from error
+
+    def drop_waiting(self) -> None:
+        """Removes what waits."""
+        self._remove(self.waiting)
+
+    def drop_final(self) -> None:
+        """Takes what people see away: out of sight at once, then it is deleted."""
+        if not self.final.exists():
+            return
+        gone = self.before.with_name(f"withdrawn-{self.final.name}")
+        try:
+            self._move(self.final, gone)
+        except OSError as error:
+            raise cannot_write(self.final, error) from error
+        self._remove(gone)
+
+    def require_room(self, needed_bytes: int) -> None:
+        """Raises RelforgeError (ENVIRONMENT) where it cannot fit."""
+        place = self.path
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        if free < needed_bytes:
+            raise RelforgeError(
+                "the disk has no room for the release",
+                code=ExitCode.ENVIRONMENT,
+                where=str(self.path),
+                why=f"{needed_bytes} bytes are needed, {free} are free",
+                hint="free disk space, then run the same command again",
+            )
+
+    def _move(self, source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() and source.is_dir():
+            # A folder is not renamed over a full one.
+            remove_tree(target)
+        os.replace(source, target)  # noqa: PTH105
+        for folder in {source.parent, target.parent}:
+            sync_folder(folder)
+
+    def _remove(self, path: Path) -> None:
+        try:
+            remove_tree(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error

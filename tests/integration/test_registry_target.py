@@ -1,0 +1,220 @@
+"""A registry as a target: candidate, promotion, withdrawal, and what is never done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.manifest.publishing import RegistryTarget as Spec
+from relforge.manifest.site import Site
+from relforge.oci.copying import copy
+from relforge.oci.layout_store import LayoutStore
+from relforge.oci.reference import Repository
+from relforge.oci.registry import RegistryStore
+from relforge.publishing.published import Published
+from relforge.publishing.tags import candidate_tag, release_tags
+from relforge.publishing.target import Doing, Step
+from relforge.publishing.targets.registry import RegistryTarget
+from tests.support.images import attachment, image
+from tests.support.published import make_published
+from tests.support.registries import RealRegistry, docker_registry
+
+BOTH: tuple[Step, ...] = ("candidate", "promote")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Published:
+    made = make_published(tmp_path)
+    attachment(made.layout, made.image_digest, b'{"spdx": 1}')
+    return made
+
+
+def target(registry: RealRegistry, name: str, *, candidate: bool = True) -> RegistryTarget:
+    spec = Spec(
+        kind="registry",
+        release=f"{registry.host}/{name}/{{model}}",
+        candidate=f"{registry.host}/{name}-waiting/{{model}}" if candidate else None,
+        mutable_tags=("latest",),
+    )
+    return RegistryTarget("hub", spec, Site())
+
+
+def store(registry: RealRegistry, name: str) -> RegistryStore:
+    return RegistryStore(Repository.parse(f"{registry.host}/{name}/tiny-adder"), site=Site())
+
+
+def points_to(found: RegistryStore, tag: str) -> str | None:
+    manifest = found.manifest(tag)
+    return manifest.descriptor.digest if manifest else None
+
+
+def test_a_release_from_candidate_to_withdrawal(
+    registry: RealRegistry, published: Published
+) -> None:
+    hub = target(registry, "whole")
+    digest = published.image_digest
+    waiting, release = store(registry, "whole-waiting"), store(registry, "whole")
+    assert hub.place(published) == f"{registry.host}/whole/tiny-adder"
+
+    plan = hub.plan(published, "candidate")
+    assert not plan.nothing
+    assert plan.bytes > 0
+    assert registry.tags("whole-waiting/tiny-adder") == []
+    done = hub.apply(published, "candidate", Doing())
+    assert done.sent_bytes > 0
+    assert points_to(waiting, candidate_tag(digest)) == digest
+    assert release.manifest(digest) is None
+    assert hub.plan(published, "candidate").nothing
+
+    promoted = hub.apply(published, "promote", Doing())
+    assert {"add"} == {change.action for change in promoted.changes}
+    assert promoted.sent_bytes < 5000  # manifests: the blobs were mounted
+    for tag in (*release_tags(published.record), "latest"):
+        assert points_to(release, tag) == digest
+        assert f"{release.name}:{tag}" in promoted.references
+    assert f"{release.name}@{digest}" in promoted.references
+    assert len(release.referrers(digest)) == 1
+
+    hub.apply(published, "withdraw", Doing())
+    assert [t for t in release.tags() if not t.startswith("sha256-")] == []
+    assert hub.plan(published, "withdraw").nothing
+
+
+def test_again_nothing_is_sent_and_nothing_changes(
+    registry: RealRegistry, published: Published
+) -> None:
+    hub = target(registry, "again")
+    for step in BOTH:
+        hub.apply(published, step, Doing())
+    before = [registry.requests(method) for method in ("POST", "PUT", "PATCH", "DELETE")]
+    for step in BOTH:
+        assert hub.plan(published, step).nothing
+        again = hub.apply(published, step, Doing())
+        assert again.sent_bytes == 0
+        assert {change.action for change in again.changes} == {"same"}
+    assert [registry.requests(m) for m in ("POST", "PUT", "PATCH", "DELETE")] == before
+
+
+def test_a_tag_of_another_image_is_never_moved(
+    registry: RealRegistry, published: Published, tmp_path: Path
+) -> None:
+    hub = target(registry, "taken")
+    _, short = release_tags(published.record)
+    release = store(registry, "taken")
+    other = image(tmp_path / "other", b"somebody else's")
+    copy(LayoutStore(tmp_path / "other"), release, other, tag=short)
+    hub.apply(published, "candidate", Doing())
+    with pytest.raises(RelforgeError, match=f"tag {short} is another image's") as caught:
+        hub.apply(published, "promote", Doing())
+    assert caught.value.code is ExitCode.PUBLISH
+    for digest in (other, published.image_digest):
+        assert digest in (caught.value.why or "")
+    assert points_to(release, short) == other
+    assert release.manifest("latest") is None
+    with pytest.raises(RelforgeError):
+        hub.plan(published, "promote")
+
+
+def test_a_mutable_tag_moves_and_goes_back(
+    registry: RealRegistry, published: Published, tmp_path: Path
+) -> None:
+    hub = target(registry, "moving")
+    release = store(registry, "moving")
+    old = image(tmp_path / "old", b"the release before")
+    copy(LayoutStore(tmp_path / "old"), release, old, tag="latest")
+    hub.apply(published, "candidate", Doing())
+    done = hub.apply(published, "promote", Doing())
+    moved = next(change for change in done.changes if change.name == "latest")
+    assert (moved.action, moved.before, moved.after) == ("replace", old, published.image_digest)
+    assert points_to(release, "latest") == published.image_digest
+    hub.undo(published, done, Doing())
+    assert points_to(release, "latest") == old
+    for tag in release_tags(published.record):
+        assert release.manifest(tag) is None
+
+
+def test_nothing_is_promoted_that_did_not_wait(
+    registry: RealRegistry, published: Published
+) -> None:
+    hub = target(registry, "early")
+    with pytest.raises(RelforgeError, match="the candidate is not there") as caught:
+        hub.apply(published, "promote", Doing())
+    assert "relforge publish" in (caught.value.hint or "")
+    assert registry.tags("early/tiny-adder") == []
+
+
+def test_a_candidate_that_lacks_an_attachment_is_not_promoted(
+    registry: RealRegistry, published: Published
+) -> None:
+    hub = target(registry, "lacking")
+    hub.apply(published, "candidate", Doing())
+    attachment(published.layout, published.image_digest, b"signed later")
+    with pytest.raises(RelforgeError, match="the candidate is not there, or not whole"):
+        hub.apply(published, "promote", Doing())
+    hub.apply(published, "candidate", Doing())
+    hub.apply(published, "promote", Doing())
+    assert len(store(registry, "lacking").referrers(published.image_digest)) == 2
+
+
+def test_without_a_repository_of_its_own_a_candidate_has_no_tag(
+    registry: RealRegistry, published: Published
+) -> None:
+    hub = target(registry, "one", candidate=False)
+    hub.apply(published, "candidate", Doing())
+    release = store(registry, "one")
+    assert [t for t in release.tags() if not t.startswith("sha256-")] == []
+    assert release.manifest(published.image_digest) is not None
+    hub.apply(published, "promote", Doing())
+    assert points_to(release, "latest") == published.image_digest
+
+
+def test_undoing_a_candidate_takes_its_tag_away(
+    registry: RealRegistry, published: Published
+) -> None:
+    hub = target(registry, "undone")
+    done = hub.apply(published, "candidate", Doing())
+    hub.undo(published, done, Doing())
+    assert store(registry, "undone-waiting").manifest(published.image_digest) is None
+    hub.apply(published, "candidate", Doing())
+    assert hub.plan(published, "candidate").nothing
+
+
+def test_withdrawing_leaves_what_points_elsewhere(
+    registry: RealRegistry, published: Published, tmp_path: Path
+) -> None:
+    hub = target(registry, "left")
+    for step in BOTH:
+        hub.apply(published, step, Doing())
+    release = store(registry, "left")
+    newer = image(tmp_path / "newer", b"the release after")
+    copy(LayoutStore(tmp_path / "newer"), release, newer, tag="latest")
+    plan = hub.plan(published, "withdraw")
+    assert sorted(change.name for change in plan.changes) == sorted(release_tags(published.record))
+    hub.apply(published, "withdraw", Doing())
+    assert points_to(release, "latest") == newer
+
+
+def test_promotion_to_another_registry_copies(
+    registry: RealRegistry, published: Published, tmp_path: Path
+) -> None:
+    with docker_registry(tmp_path / "other") as other:
+        spec = Spec(
+            kind="registry",
+            release=f"{other.host}/team/{{model}}",
+            candidate=f"{registry.host}/across/{{model}}",
+        )
+        hub = RegistryTarget("hub", spec, Site())
+        hub.apply(published, "candidate", Doing())
+        hub.apply(published, "promote", Doing())
+        assert sorted(release_tags(published.record)) == [
+            tag for tag in other.tags("team/tiny-adder") if not tag.startswith("sha256-")
+        ]
