@@ -31,6 +31,8 @@ from relforge.verifying.image import blob_fault, strays
 from relforge.verifying.report import Kind, Outcome, judged
 from relforge.verifying.sealed import Newest
 
+_INDEX_BYTES = 8 << 20
+
 
 @dataclass(frozen=True)
 class Place:
@@ -91,6 +93,8 @@ def _entries(layout: Path) -> list[dict[str, Any]]:
     """The index of a published layout, which names its image first."""
     path = layout / "index.json"
     try:
+        if path.stat().st_size > _INDEX_BYTES:
+            raise ValueError(f"it is larger than {_INDEX_BYTES >> 20} MiB")
         listed = json_object(path.read_bytes(), path.name).get("manifests")
         found = [dict(entry) for entry in listed or ()]
         if not all(DIGEST.fullmatch(str(entry.get("digest"))) for entry in found):

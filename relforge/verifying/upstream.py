@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from relforge.files import Output
 from relforge.stage import StageResult
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def upstream(record: Mapping[str, Any], folder: Path | None = None) -> dict[str, StageResult]:
@@ -36,6 +39,9 @@ def upstream(record: Mapping[str, Any], folder: Path | None = None) -> dict[str,
 
 
 def _output(entry: Mapping[str, Any], folder: Path | None) -> Output:
+    # It becomes a path: whoever wrote the record must not choose which.
+    if not _SHA256.fullmatch(str(entry["sha256"])):
+        raise ValueError("the record names evidence by something that is no SHA-256")
     return Output(
         path=(folder or Path("/nowhere")) / str(entry["sha256"]),
         sha256=entry["sha256"],

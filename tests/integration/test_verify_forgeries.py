@@ -283,7 +283,8 @@ def edited_tree(scene: Scene) -> None:
 
 def edited_verdict(scene: Scene) -> None:
     def change(record: dict[str, Any]) -> None:
-        record["verdicts"]["scan"] = "pass"
+        record["verdicts"]["smoke"] = "inconclusive"
+        record["results"]["scan"]["verdict"] = "fail"
 
     scene.forger.record(change)
     scene.forger.reattach()
@@ -341,8 +342,9 @@ FORGERIES: list[tuple[Forge, str, str]] = [
     (edited_lock_and_hash, "provenance", "lock"),
     (edited_lock_and_hash, "record", "labelled with the lock"),
     (edited_tree, "trees", "patch set vllm-0.32.0-cpu gave the tree"),
-    (edited_verdict, "record", "the record gives scan as pass, and has no result of it"),
-    (edited_verdict, "release", "verdicts is"),
+    (edited_verdict, "record", "the record gives scan as pass, and its result is fail"),
+    (edited_verdict, "results", "scan: verdict is fail in the record, pass in the statement"),
+    (edited_verdict, "release", "release.json is not the one that was signed"),
     (extra_file, "record", "evidence/more.json is not the evidence that the record names"),
     (extra_file, "release", "evidence/more.json is covered by no signature"),
 ]

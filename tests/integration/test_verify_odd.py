@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -37,6 +38,29 @@ def test_odd_content_of_any_file_is_a_finding(scene: Scene, number: int) -> None
         assert run_verb(str(forger.folder), "--key", str(scene.made.key)) == 7, name
         forger.write(name, before)
     assert run_verb(str(forger.folder), "--key", str(scene.made.key)) == 0
+
+
+@pytest.mark.parametrize("name", [RECORD, "image/index.json", "evidence/evaluation.json"])
+def test_a_huge_file_is_not_read_whole(
+    scene: Scene, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.forger.write(name, b"")
+    os.truncate(scene.forger.folder / name, (256 << 20) + 1)
+    assert run_verb(str(scene.forger.folder)) == 7
+    said = capsys.readouterr()
+    assert "is larger than" in said.out + said.err
+
+
+def test_a_path_in_place_of_a_hash_is_not_followed(scene: Scene) -> None:
+    secret = scene.root / "secret.json"
+    secret.write_text('{"format": "relforge.vulnerabilities/1"}')
+
+    def change(record: dict[str, Any]) -> None:
+        record["evidence"]["scan"][0]["sha256"] = str(secret)
+
+    scene.forger.record(change)
+    report = scene.verify("folder")
+    assert "by something that is no SHA-256" in reason(report, "card")
 
 
 def test_values_of_other_kinds_in_the_record_are_findings(scene: Scene) -> None:

@@ -20,7 +20,7 @@ from relforge.publishing.published import Published, read_published
 from relforge.publishing.target import Doing, Step, Target
 from relforge.publishing.targets.folder import FolderTarget
 from relforge.publishing.targets.tar import TarTarget
-from relforge.publishing.verify import verify_folder
+from relforge.verifying import verify_place
 from tests.support.images import attachment
 from tests.support.published import RELEASE, make_published
 from tests.support.signed import Maker
@@ -67,7 +67,7 @@ def test_a_signed_release_that_waits_is_brought_up_to_date(tmp_path: Path) -> No
     target.apply(read_published(folder), "promote", Doing())
     final = tmp_path / "shelf" / RELEASE
     assert is_sealed(final, maker.key.public)
-    assert verify_folder(final).verdict == "pass"
+    assert verify_place(final).finding("contents").verdict == "pass"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,8 +16,14 @@ import pytest
 
 from relforge.cli.dispatch import dispatch
 from relforge.engine.layout import describe
+from relforge.frozen import canonical_json
+from relforge.oci.store import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from relforge.publishing.folder import publish_folder
 from relforge.verifying import verify_place
+from relforge.verifying.files import FolderFiles
+from relforge.verifying.image import image, see
+from relforge.verifying.records import record as judge_record
+from tests.support.stores import MemoryStore
 from tests.unit.test_layout import make_layout
 
 LOCK = "d" * 64
@@ -143,6 +149,42 @@ def test_what_was_altered_is_named(
     found = report.finding(check)
     assert found.verdict == "fail"
     assert says in found.reason
+
+
+def test_an_image_for_several_architectures_is_seen_whole(tmp_path: Path) -> None:
+    store = MemoryStore()
+    children = []
+    for number, architecture in enumerate(("amd64", "arm64")):
+        layer = Descriptor.of("application/vnd.oci.image.layer.v1.tar", bytes([number]))
+        config = canonical_json(
+            {"os": "linux", "architecture": architecture, "config": {"Labels": {"n": str(number)}}}
+        )
+        described = Descriptor.of("application/vnd.oci.image.config.v1+json", config)
+        store.blobs |= {layer.digest: bytes([number]), described.digest: config}
+        child = Manifest.make(
+            OCI_MANIFEST,
+            {"schemaVersion": 2, "config": described.to_json(), "layers": [layer.to_json()]},
+        )
+        store.put_manifest(child)
+        children.append(child.descriptor)
+    index = Manifest.make(
+        OCI_INDEX, {"schemaVersion": 2, "manifests": [one.to_json() for one in children]}
+    )
+    store.manifests[index.descriptor.digest] = index
+    seen = see(store, index.descriptor.digest)
+    assert seen.labels == {"linux/amd64": {"n": "0"}, "linux/arm64": {"n": "1"}}
+    assert [one.digest for one in seen.manifests] == [
+        index.descriptor.digest, *(one.digest for one in children)
+    ]  # fmt: skip
+    assert image(store, seen, None, whole=False).verdict == "pass"
+    (record,) = ({"image_digest": index.descriptor.digest, "results": {"build": {"labels": {}}}},)
+    said = judge_record(FolderFiles(tmp_path), {**record, "evidence": {}}, seen)
+    assert "label n (linux/arm64): the record has None, the image 1" in said.reason
+    del store.blobs[seen.layers[1]]
+    assert seen.layers[1] in image(store, seen, None, whole=False).reason
+    del store.manifests[children[1].digest]
+    with pytest.raises(ValueError, match="which the index lists, is not there"):
+        see(store, index.descriptor.digest)
 
 
 def test_a_place_that_is_none_is_an_error_with_its_cause(
