@@ -82,16 +82,23 @@ def call(
 ) -> T:
     """What ``action`` returns, after as many attempts as the policy allows.
 
-    ``judge`` says of an exception whether it is worth another attempt (default: ``judge_fault``).
+    ``judge`` says of an exception whether it is worth another attempt (default: ``judge_fault``);
+    it is asked once for each attempt that failed.
     Raises what the last attempt raised; Cancelled as soon as the token is set, also while waiting.
     """
     from tenacity import RetryCallState, Retrying
 
     asked = judge or judge_fault
 
+    answers: dict[int, Again | None] = {}
+
     def again_of(state: RetryCallState) -> Again | None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        return asked(error) if isinstance(error, Exception) else None
+        # Once for each attempt: a judge may take note of what failed.
+        if state.attempt_number not in answers:
+            error = state.outcome.exception() if state.outcome is not None else None
+            found = asked(error) if isinstance(error, Exception) else None
+            answers[state.attempt_number] = found
+        return answers[state.attempt_number]
 
     def pause(state: RetryCallState) -> float:
         again = again_of(state)

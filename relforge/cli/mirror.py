@@ -74,7 +74,7 @@ def mirror(
             attachments=not no_attachments,
             dry_run=dry_run,
             plain_http=plain_http,
-            uploads=place.home / "uploads",
+            uploads=place.home / "publications" / "registry",  # a target's are there, too
             line=to_stderr,
             cancel=cancel,
         )

@@ -22,6 +22,8 @@ from relforge.stage import StageResult, StageStatus, Verdict
 FILE_NAME = "release.json"
 EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest")
 """Stages whose outputs are evidence."""
+_OF_THIS_HOST = ("preflight", "sources")
+"""Stages whose results are about the host alone, with its paths."""
 
 
 class StageOutput(Frozen):
@@ -121,7 +123,7 @@ def write_record(
             if name in EVIDENCE
         },
         "results": {
-            name: _portable(result) for name, result in results.items() if name != "sources"
+            name: _portable(result) for name, result in results.items() if name not in _OF_THIS_HOST
         },
     }
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")

@@ -13,8 +13,12 @@ from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import sha256_hex
 from relforge.manifest.site import Site
+from relforge.oci.layout_format import tag_of
 from relforge.oci.store import INDEXES
 from relforge.rebuilding.model import Side
+
+_ATTACHED = "sha256-"
+"""Signatures and the like have tags that begin so (the tag schema of referrers, and cosign's)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Image:
 
 
 def from_layout(folder: Path) -> Image:
-    """The image of an OCI layout: the first that its index names; attachments come after it.
+    """The one image of an OCI layout; what is attached to it does not count.
 
     A published folder (``dist/<release>``) stands for the layout in it. Raises RelforgeError
     (USAGE) for a folder that is no layout, (BUILD) for a damaged one.
@@ -41,9 +45,12 @@ def from_layout(folder: Path) -> Image:
     layout = folder if (folder / "index.json").is_file() else folder / "image"
     try:
         index = json.loads((layout / "index.json").read_bytes())
-        entry = index["manifests"][0]
-        media_type, digest = str(entry["mediaType"]), str(entry["digest"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        found = {
+            str(entry["digest"]): str(entry["mediaType"])
+            for entry in index["manifests"]
+            if not entry.get("artifactType") and not (tag_of(entry) or "").startswith(_ATTACHED)
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RelforgeError(
             "this is no OCI image layout",
             code=ExitCode.USAGE,
@@ -51,6 +58,15 @@ def from_layout(folder: Path) -> Image:
             why=f"index.json: {type(error).__name__}: {error}",
             hint="name a published folder such as dist/RELEASE, or a folder with oci-layout in it",
         ) from error
+    if len(found) != 1:
+        raise RelforgeError(
+            "a layout of one image is wanted",
+            code=ExitCode.USAGE,
+            where=str(folder),
+            why=f"it holds {len(found)}: {', '.join(sorted(found)) or 'nothing'}",
+            hint="relforge mirror copies one image into a folder of its own",
+        )
+    ((digest, media_type),) = found.items()
     if media_type in INDEXES:
         raise _several(str(folder))
     return _image(str(folder), digest, lambda blob: _blob(layout, blob).open("rb"))

@@ -69,7 +69,10 @@ def _of_step(layer: LayerFacts, searched: Searched) -> LayerReport:
 def shown_step(created_by: str) -> str:
     """The first line of a step, without what build arguments it saw."""
     text = _ARGUMENTS.sub("", created_by).strip() or created_by.partition("|")[0].strip()
-    rows = [row.strip() for row in text.splitlines() if row.strip() not in ("", "set -eu")]
+    rows = [
+        row.strip().removeprefix("RUN ").removeprefix("/bin/sh -c ") for row in text.split("\n")
+    ]
+    rows = [row for row in rows if row not in ("", "set -eu")]
     return (rows[0] if rows else "unknown step")[:120]
 
 

@@ -56,25 +56,54 @@ def _format(
 ) -> Rule:
     """A rule of expressions whose match begins with an anchor."""
     known = tuple(patterns)
-    # In bytecode what follows a text may be a letter, too: there an end is no sign of anything.
+    # In bytecode what follows a text may be a letter, too: there an end is looked for as its own.
     within = tuple(re.compile(_END.sub("", p.pattern), p.flags) for p in known)
 
     def confirm(data: bytes, at: int) -> bool:
-        # Latin-1 keeps every byte one character. What is before the anchor is no part of it: in
-        # bytecode that is the length of the text, which may be a letter.
+        # Latin-1 keeps every byte one character.
         window = data[at : at + _LONGEST].decode("latin-1")
-        binary = _CONTROL.search(data, max(0, at - 64), at + 256) is not None
-        for pattern in within if binary else known:
-            if (found := pattern.match(window)) is not None:
-                token = found.group(found.lastindex or 0)
-                return not _placeholder(token) and accept(token)
-        return False
+        found = next((m for pattern in known if (m := pattern.match(window))), None)
+        if found is None:
+            found = next((m for pattern in within if (m := pattern.match(window))), None)
+            if found is None or not _constant_ends(data, at + found.end()):
+                return False
+        if not _begins(data, at, found.end()):
+            return False
+        token = found.group(found.lastindex or 0)
+        return not _placeholder(token) and accept(token)
 
     return Rule("secret", name, what, tuple(anchors), confirm)
 
 
 _END = re.compile(r"\\b$|\(\?!\[A-Za-z0-9_\]\)$")
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x80-\xff]")
+
+
+_WORD = re.compile(rb"[A-Za-z0-9_]")
+
+
+def _begins(data: bytes, at: int, length: int) -> bool:
+    """Whether a word begins here; in bytecode the byte before a text is its length, which may be a
+    letter, too. (In the symbols of compilers names stand one behind the other.)"""
+    if at == 0 or not _WORD.match(data, at - 1):
+        return True
+    return at > 1 and data[at - 2] in b"zZ\xda\xfa" and data[at - 1] >= length
+
+
+def _constant_ends(data: bytes, at: int) -> bool:
+    """Whether a constant of bytecode ends here (format: CPython's marshal): the next one begins.
+
+    A short text is `z` or `Z`, its length, and the text; numbers, references and longer texts have
+    bytes that no text has. In a table of texts without ends, as compilers make, this is not so.
+    """
+    if _CONTROL.search(data, at, at + 5) is not None:
+        return True
+    if data[at : at + 1] not in (b"z", b"Z") or at + 1 >= len(data):
+        return False
+    following = at + 2 + data[at + 1]
+    return _CONTROL.search(data, at + 2, following + 1) is None and _CONTROL.search(
+        data, following, following + 6
+    ) is not None  # fmt: skip
 
 
 def _patterns(plugin: Any) -> tuple[re.Pattern[str], ...]:

@@ -19,7 +19,8 @@ _INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 class FakeRegistry:
-    """``chunks`` is False where it refuses PATCH; ``api`` says whether there is a referrers API.
+    """``chunks`` is False where it refuses PATCH, ``most`` the largest chunk in bytes; ``api`` says
+    whether there is a referrers API.
 
     ``break_after``: the next chunk that is longer breaks off after so many bytes, which are kept.
     ``received`` counts the bytes of content that came.
@@ -27,6 +28,7 @@ class FakeRegistry:
 
     def __init__(self, *, chunks: bool = True, api: bool = True, least: int = 0) -> None:
         self.chunks, self.api, self.least = chunks, api, least
+        self.most: float = float("inf")
         self.break_after: int | None = None
         self.received = 0
         self.chunk_sizes: list[int] = []
@@ -125,6 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
             if not own.chunks:
                 self._body()
                 self._say(405)
+                return
+            if int(self.headers["Content-Length"]) > own.most:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self._say(413)
                 return
             start = int(self.headers["Content-Range"].split("-")[0])
             if start != len(have):

@@ -213,6 +213,16 @@ def test_a_token_that_expires_half_way(place: Place, published: Published, after
     assert place.promoted(published)
 
 
+def test_an_upload_that_is_refused_shows_no_signed_address(
+    place: Place, published: Published
+) -> None:
+    place.hub.faults.append(Fault(PUT, status=403, body=b"", times=100))
+    error = failing(place.target(draft=False), published, "promote")
+    assert "HTTP 403" in str(error.why)
+    assert place.repository is not None
+    assert list(place.repository.files()) == [".gitattributes"]
+
+
 def test_a_token_that_may_only_read(place: Place, published: Published) -> None:
     place.hub.readers.add(TOKEN)
     error = failing(place.target(), published)

@@ -61,7 +61,7 @@ def test_a_chunk_that_breaks_off_goes_on_inside(big: tuple[LayoutStore, str]) ->
 
 
 def test_a_long_way_may_be_interrupted_more_often_than_the_policy_tries(
-    big: tuple[LayoutStore, str], registry: RealRegistry
+    big: tuple[LayoutStore, str],
 ) -> None:
     """Every chunk's answer is lost once: with three attempts in all, eight chunks would not do."""
     src, digest = big
@@ -151,6 +151,16 @@ def test_a_registry_that_takes_no_chunks(big: tuple[LayoutStore, str]) -> None:
         copy(src, dst, digest, tag="v1")
         assert dst.manifest("v1") is not None
         assert fake.chunk_sizes == []
+
+
+def test_a_registry_behind_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relforge.oci.upload._SMALL_CHUNK_BYTES", MIB)
+    digest = image(tmp_path / "image", b"big3")
+    with FakeRegistry() as fake:
+        fake.most = 2 * MIB
+        copy(LayoutStore(tmp_path / "image"), store(fake.host), digest, tag="v1")
+        assert max(fake.chunk_sizes) == MIB
+        assert ("team/model", "v1") in fake.tags
 
 
 def test_a_registry_that_wants_large_chunks(big: tuple[LayoutStore, str]) -> None:

@@ -58,7 +58,7 @@ def test_a_secret_is_named_by_layer_step_path_and_line_and_never_shown(
     (hit,) = hits(reports)
     assert (hit.path, hit.line, hit.rule) == ("/opt/app/settings.py", 2, "github-token")
     assert hit.layer == reports[1].digest
-    assert hit.step == "/bin/sh -c set -eu" or hit.step == "pip install app"
+    assert hit.step == "pip install app"
     assert TOKEN not in json.dumps([r.model_dump(mode="json") for r in reports])
     assert TOKEN not in hit.shown()
     assert hit.layer[:19] in hit.shown()
@@ -294,7 +294,7 @@ def test_a_configuration_without_secrets_has_no_hit(tmp_path: Path) -> None:
 
 def test_a_step_is_shown_without_its_build_arguments() -> None:
     assert shown_step("RUN |1 TOKEN=abc /bin/sh -c pip install x # buildkit") == (
-        "/bin/sh -c pip install x # buildkit"
+        "pip install x # buildkit"
     )
     assert shown_step("COPY /layers/python/ / # buildkit") == "COPY /layers/python/ / # buildkit"
     assert shown_step("") == "unknown step"

@@ -98,7 +98,7 @@ def changed(delivery: Delivery, kind: str = "file") -> set[str]:
 def wanted(published: Published, kind: str) -> dict[str, bytes]:
     """What a downloader must get, beside the publication file: made anew from the folder."""
     found = {}
-    for here in {*published.files, "contents.json", "release.json"}:
+    for here in {*published.files, *published.unlisted}:
         there = here.removeprefix("weights/")
         own = here.startswith(("README", ".eval_results/"))
         if kind == "modelscope":

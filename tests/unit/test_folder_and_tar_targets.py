@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+from relforge.attesting.sealing import is_sealed, seal_release
 from relforge.cancel import CancelToken
 from relforge.engine.layout import verify
 from relforge.errors import Cancelled, ExitCode, RelforgeError
@@ -19,8 +20,10 @@ from relforge.publishing.published import Published, read_published
 from relforge.publishing.target import Doing, Step, Target
 from relforge.publishing.targets.folder import FolderTarget
 from relforge.publishing.targets.tar import TarTarget
+from relforge.verifying import verify_place
 from tests.support.images import attachment
 from tests.support.published import RELEASE, make_published
+from tests.support.signed import Maker
 
 Kind = Literal["folder", "tar"]
 KINDS = ("folder", "tar")
@@ -50,6 +53,21 @@ def digest_at(kind: str, path: Path) -> str | None:
         return found.image_digest
     ((_, root),) = TarStore(final).roots()
     return root.digest
+
+
+def test_a_signed_release_that_waits_is_brought_up_to_date(tmp_path: Path) -> None:
+    maker = Maker.at(tmp_path / "maker")
+    folder, target = maker.released(), make("folder", tmp_path / "shelf")
+    target.apply(read_published(folder), "candidate", Doing())
+    record = json.loads((folder / "release.json").read_text())
+    (folder / "release.json").write_text(json.dumps({**record, "created": "2026-02-02"}))
+    assert seal_release(folder, maker.key)
+    again = target.apply(read_published(folder), "candidate", Doing())
+    assert again.sent_bytes > 0
+    target.apply(read_published(folder), "promote", Doing())
+    final = tmp_path / "shelf" / RELEASE
+    assert is_sealed(final, maker.key.public)
+    assert verify_place(final).finding("contents").verdict == "pass"
 
 
 @pytest.mark.parametrize("kind", KINDS)

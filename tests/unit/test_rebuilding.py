@@ -240,6 +240,27 @@ def test_an_altered_manifest_is_refused(tmp_path: Path) -> None:
         from_layout(one)
 
 
+def test_what_is_attached_to_an_image_is_not_taken_for_it(tmp_path: Path) -> None:
+    one = layout(tmp_path / "one", [BASE])
+    index = json.loads((one / "index.json").read_text())
+    image = index["manifests"][0]
+    image["annotations"] = {"org.opencontainers.image.ref.name": "zz"}
+    other = {**image, "digest": "sha256:" + "1" * 64}
+    signature = {
+        **other,
+        "annotations": {"org.opencontainers.image.ref.name": "sha256-abc.sig"},
+    }
+    attached = {**other, "artifactType": "application/vnd.x", "annotations": {}}
+    index["manifests"] = [signature, image, attached]
+    (one / "index.json").write_text(json.dumps(index))
+    assert from_layout(one).digest == image["digest"]
+    index["manifests"] = [image, other]
+    (one / "index.json").write_text(json.dumps(index))
+    with pytest.raises(RelforgeError, match="a layout of one image is wanted") as caught:
+        from_layout(one)
+    assert caught.value.code is ExitCode.USAGE
+
+
 def _pyc(folder: Path, text: str, **how: object) -> bytes:
     source = folder / "m.py"
     source.write_text(text)

@@ -17,6 +17,7 @@ from relforge.cancel import CancelToken
 from relforge.errors import Cancelled
 from relforge.retrying import (
     RETRIED_STATUSES,
+    Again,
     RetryPolicy,
     TryAgain,
     call,
@@ -113,6 +114,20 @@ def test_attempts_end_and_the_last_fault_is_told() -> None:
         call(action, policy=FAST)
     assert calls == [FAST.attempts]
     assert caught.value is errors[FAST.attempts - 1]
+
+
+def test_a_judge_is_asked_once_for_each_failure() -> None:
+    asked: list[BaseException] = []
+    errors = [ValueError("one"), ValueError("two"), ValueError("three")]
+
+    def judge(error: BaseException) -> Again | None:
+        asked.append(error)
+        return Again("it may go better") if len(asked) < 3 else None
+
+    action, _ = failing(*errors)
+    with pytest.raises(ValueError, match="three"):
+        call(action, policy=FAST, judge=judge)
+    assert asked == errors
 
 
 def test_waits_double_up_to_a_limit_and_have_chance_in_them() -> None:

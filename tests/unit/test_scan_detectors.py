@@ -60,7 +60,7 @@ def test_every_format_is_found_wherever_it_stands(name: str) -> None:
     assert name in rules_in(f'{{"key": "{secret}"}}')
     # In bytecode the byte before a constant is its length, which may be a letter.
     for padding in range(60):
-        constants = (" " * padding + secret, "zoom", "another", None)
+        constants = (" " * padding + secret, "zoom" * 9, 7, "another", None)
         assert name in rules_in(marshal.dumps(constants)), padding
     code = compile(f"def f(): return {secret!r}", "x.py", "exec")
     assert name in rules_in(marshal.dumps(code))
@@ -83,6 +83,7 @@ def test_every_rule_of_secrets_has_a_sample() -> None:
         "ghp_" + "1234567890" * 3 + "123456",
         "export HF_TOKEN=hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         "hf_processorBaseMultiModalProcessorAndM",
+        "NtNtCskHulEq4gyu8_6hf_xet37Pyo3MethodsInventoryForPyXetTaskStateENvYB1x_NtNt",
         "sk-" + "your-key-here",
         "ms-python.python",
         jwt({"some": "payload"}),

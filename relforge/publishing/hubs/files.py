@@ -165,7 +165,7 @@ def _path(here: str, hub: Hub, weights: bool) -> str | None:
 
 def _require_distinct(published: Published, hub: Hub, weights: bool) -> None:
     seen: dict[str, str] = {PUBLICATION: "relforge's own"}
-    for here in (*published.files, *published.unlisted):
+    for here in dict.fromkeys((*published.files, *published.unlisted)):
         there = _path(here, hub, weights)
         if there is not None and there in seen:
             raise RelforgeError(

@@ -25,8 +25,9 @@ _LIBRARIES = {
     "huggingface": "relforge.publishing.hubs.huggingface",
     "modelscope": "relforge.publishing.hubs.modelscope",
 }
-# Addresses for uploads are signed in their query: who has one can write there.
-_QUERY = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\">]+")
+# Addresses for uploads are signed in their query: who has one can write there. Some messages have
+# them without scheme and host.
+_QUERY = re.compile(r"([\w/.~%-])\?[\w.~%-]+=[^\s'\")>]*")
 
 
 def main() -> int:

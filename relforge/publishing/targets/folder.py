@@ -20,7 +20,7 @@ from relforge.files import cannot_write, sha256_file, sync_folder
 from relforge.leftovers import owned_file, sweep_files
 from relforge.manifest.publishing import FolderTarget as FolderSpec
 from relforge.manifest.site import Site
-from relforge.publishing.published import CONTENTS, IMAGE, RECORD, Published
+from relforge.publishing.published import CONTENTS, IMAGE, Published
 from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
 from relforge.publishing.targets.shelf import Shelf
 
@@ -92,7 +92,9 @@ class FolderTarget:
         if step == "candidate":
             return tuple(
                 Change(
-                    action="same" if there or _is(shelf.waiting / name, size) else "add",
+                    action="same"
+                    if there or _has(published, shelf.waiting, name, size)
+                    else "add",
                     kind="file", name=name, bytes=size,
                 )
                 for name, size in _files(published)
@@ -119,6 +121,7 @@ class FolderTarget:
             if doing.cancel is not None:
                 doing.cancel.check()
             _copy(published.folder / name, shelf.waiting / name, wanted.get(name), doing)
+        _remove_others(published, shelf.waiting)
         return sum(missing.values())
 
     def _shelf(self, published: Published) -> Shelf:
@@ -131,7 +134,7 @@ def _files(published: Published) -> Iterator[tuple[str, int]]:
     blobs = {
         **describe(layout, code=ExitCode.PUBLISH).blobs, **read_attached(layout).blobs,
     }  # fmt: skip
-    names = [*published.files, RECORD, f"{IMAGE}/oci-layout", f"{IMAGE}/index.json", CONTENTS]
+    names = [*published.files, f"{IMAGE}/oci-layout", *_small(published)]
     try:
         for name in dict.fromkeys(names):
             yield name, (published.folder / name).stat().st_size
@@ -191,7 +194,7 @@ def _copy(source: Path, target: Path, wanted: str | None, doing: Doing) -> None:
 def _same(published: Published, folder: Path) -> bool:
     """Whether a folder is this very release: the small files by hash, blobs by size."""
     try:
-        for name in (CONTENTS, RECORD, f"{IMAGE}/index.json"):
+        for name in _small(published):
             if (folder / name).read_bytes() != (published.folder / name).read_bytes():
                 return False
         if any(not _is(folder / name, size) for name, size in _files(published)):
@@ -201,6 +204,35 @@ def _same(published: Published, folder: Path) -> bool:
             for name, digest in published.files.items()
             if not name.startswith("weights/")
         )
+    except OSError:
+        return False
+
+
+def _remove_others(published: Published, folder: Path) -> None:
+    """What waits there of an earlier record of this image, such as its signatures."""
+    names = {name for name, _ in _files(published)}
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.relative_to(folder).as_posix() not in names:
+                path.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _small(published: Published) -> tuple[str, ...]:
+    """What says which record this is, of one image perhaps one of several; contents come last."""
+    others = (name for name in published.unlisted if name != CONTENTS)
+    return (*others, f"{IMAGE}/index.json", CONTENTS)
+
+
+def _has(published: Published, folder: Path, name: str, size: int) -> bool:
+    """Whether a file waits there: of another record it may have the same size."""
+    if not _is(folder / name, size):
+        return False
+    if name not in _small(published):
+        return True
+    try:
+        return (folder / name).read_bytes() == (published.folder / name).read_bytes()
     except OSError:
         return False
 
