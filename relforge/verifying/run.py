@@ -30,6 +30,7 @@ from relforge.verifying.report import (
     Signer,
     VerifyReport,
     failed,
+    not_run,
 )
 from relforge.verifying.words import finding
 
@@ -92,6 +93,8 @@ class _Run:
         ))  # fmt: skip
         if record is not None and files is not None:
             self._about(files, record, seen, why_image)
+        else:
+            self._skipped(("evidence", "card", "lock", "trees"), why_record)
         expected, _ = _attempt(lambda: statements.expected(record or {}))
         expected = expected or ()
         demanded = wanted.demanded or bool(expected)
@@ -108,6 +111,8 @@ class _Run:
             self.check("release", lambda: sealed.release(
                 files, record, statement, demanded=demanded))  # fmt: skip
             self.check("replay", lambda: sealed.replay(files, record, statement))
+        else:
+            self._skipped(("provenance", "results", "sbom", "release", "replay"), why_record)
         self.check("withdrawal", lambda: sealed.withdrawal(said, keys=keys))
         self._policy(record, seen, said, signatures, attached, files, statement)
         return self._report(record, attached, signatures, files)
@@ -116,6 +121,10 @@ class _Run:
         """Runs a check; whatever it stumbles over is its finding."""
         outcome, why = _attempt(check)
         self.add(name, outcome if outcome is not None else failed([why]))
+
+    def _skipped(self, names: Sequence[str], why: str) -> None:
+        for name in names:
+            self.add(name, not_run(f"without a record there is nothing to compare: {why}"))
 
     def add(self, name: str, outcome: Outcome) -> None:
         self.found.append(finding(name, outcome))

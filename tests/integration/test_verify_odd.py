@@ -63,6 +63,7 @@ def test_a_path_in_place_of_a_hash_is_not_followed(scene: Scene) -> None:
     assert "by something that is no SHA-256" in reason(report, "card")
 
 
+@pytest.mark.timeout(400)
 def test_values_of_other_kinds_in_the_record_are_findings(scene: Scene) -> None:
     """Each value of the record's outer levels in turn is of other kinds."""
     forger = scene.forger
@@ -72,15 +73,15 @@ def test_values_of_other_kinds_in_the_record_are_findings(scene: Scene) -> None:
     paths += [(key, inner) for key in outer for inner in whole[key]]
     others: tuple[Any, ...] = (None, 7, "text", [], {}, [[]])
     for number, path in enumerate(paths):
-        # Two of them for each place; all of them many times over the whole record.
-        for value in (others[number % 6], others[(number + 3) % 6]):
-            record = json.loads(json.dumps(whole))
-            place = record
-            for key in path[:-1]:
-                place = place[key]
-            if place[path[-1]] == value:
-                continue
-            place[path[-1]] = value
-            forger.write(RECORD, json.dumps(record).encode())
-            report = scene.verify("folder", policy=Policy())
-            assert "release.json is not the one that was signed" in reason(report, "release")
+        # One of them for each place; each of them many times over the whole record.
+        value = others[number % 6]
+        record = json.loads(json.dumps(whole))
+        place = record
+        for key in path[:-1]:
+            place = place[key]
+        if place[path[-1]] == value:
+            continue
+        place[path[-1]] = value
+        forger.write(RECORD, json.dumps(record).encode())
+        report = scene.verify("folder", policy=Policy())
+        assert "release.json is not the one that was signed" in reason(report, "release")
