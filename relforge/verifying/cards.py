@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from relforge.benching.model import LevelFigures
 from relforge.verifying.files import Files, at
 from relforge.verifying.measured import shown
 from relforge.verifying.report import Outcome, judged
@@ -35,8 +36,9 @@ def card(files: Files, record: Mapping[str, Any], project: Path | None) -> Outco
 
         texts, loose = cards(record, project)
     except (KeyError, TypeError, ValidationError):
-        # Manifests of another version of relforge.
-        return judged(_by_figures(files, record, None), _said(record))
+        # Manifests and results of another version of relforge.
+        said = f"{_said(record)}; another version of relforge wrote the card and its record"
+        return judged(_by_figures(files, record, None), said)
     problems = list(_by_words(files, texts, loose))
     same_words = at(record, "inputs", "card", "values", "generator") == generator_sha256()
     if problems and not same_words:
@@ -101,6 +103,13 @@ def _by_figures(files: Files, record: Mapping[str, Any], text: str | None) -> It
         cell = f"{task['result_percent']:.2f} % ({task['result_correct']})"
         if cell not in card_text:
             yield f"the card does not have the result of {task['task']}, {cell}"
+    report = (record["results"].get("bench") or {}).get("report") or {}
+    for level in report.get("levels") or () if report.get("verdict") == "pass" else ():
+        known_level = LevelFigures.model_validate(level["figures"])
+        rate = f"{known_level.request_per_s:.2f} | {known_level.output_tokens_per_s:.1f} |"
+        if rate not in card_text:
+            at_once = known_level.concurrency
+            yield f"the card does not have the rates of {at_once} requests at once, {rate[:-2]}"
     known = set(_HASH.findall(str(record)))
     for digest in sorted(set(_HASH.findall(card_text)) - known):
         yield f"the card has a hash that the record does not know: {digest}"

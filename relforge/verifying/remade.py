@@ -32,7 +32,9 @@ def card_data(record: Mapping[str, Any]) -> tuple[CardData, Free]:
 
     Raises KeyError, ValidationError for a record that another version of relforge wrote.
     """
-    values = dict(record["inputs"]["card"]["values"])
+    # Stages that there were not when an older record was written had no key.
+    stages = {name: None for name in CardInputs.model_fields if name.endswith("_key")}
+    values = {**stages, **record["inputs"]["card"]["values"]}
     values |= {
         "release": Release.model_validate(values["release"]),
         "device": Device.model_validate(values["device"]),

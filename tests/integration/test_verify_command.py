@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -137,3 +138,33 @@ def test_a_release_that_was_taken_back(scene: Scene, by: str) -> None:
     else:
         assert report.finding("withdrawal").verdict == "pass"
         assert "1 statements by strangers say so" in report.finding("withdrawal").reason
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_card_of_another_version_is_compared_by_its_rows(scene: Scene, whole: bool) -> None:
+    """Its sentences are others, its figures are not; with ``whole`` the record can be read."""
+    forger = scene.forger
+
+    def change(record: dict[str, Any]) -> None:
+        values = record["inputs"]["card"]["values"]
+        values["generator"] = "0" * 64
+        if not whole:
+            values["unheard"] = "of"
+
+    forger.record(change)
+    forger.edit("README.md", "## Technical summary", "## Summary")
+    card = verify_place(forger.folder).finding("card")
+    assert card.verdict == "pass"
+    assert "another version of relforge" in card.reason
+    load = next(
+        line
+        for line in (forger.folder / "README.md").read_text().splitlines()
+        if line.startswith("| 16 | 100 |")
+    )
+    rate = load.split("|")[4]
+    for old, new in (("95.40 %", "98.20 %"), (rate, " 9999.9 "), ("value: 95.4", "value: 98.2")):
+        forger.edit("README.md", old, new)
+        said = reason(verify_place(forger.folder), "card")
+        assert new.split()[-1].strip("%") in said or old.strip() in said
+        forger.edit("README.md", new, old)
+    assert verify_place(forger.folder).finding("card").verdict == "pass"
