@@ -8,6 +8,7 @@ believed; where it asks for more patience than the policy has, nothing is waited
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -150,8 +151,24 @@ def judge_fault(error: BaseException) -> Again | None:
     if _is_one_of(error, _NEVER) or _untrusted(error):
         return None
     if _is_one_of(error, _FAULTS):
-        return Again(f"{type(error).__name__}: {error}"[:300])
+        return Again(_in_short(error))
     return None
+
+
+def _in_short(error: BaseException) -> str:
+    """What happened, without the addresses and objects that libraries wrap around it."""
+    inner: object = error
+    for _ in range(8):
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        deeper = getattr(inner, "reason", None) or getattr(inner, "__cause__", None)
+        if deeper is None and isinstance(inner, BaseException):
+            deeper = next((one for one in inner.args if isinstance(one, BaseException)), None)
+        if not isinstance(deeper, BaseException):
+            break
+        inner = deeper
+    found = re.search(r"\[Errno -?\d+\] ([A-Za-z ]+)", str(inner))
+    return found[1] if found else f"{type(inner).__name__}: {inner}"[:200]
 
 
 def judge_answer(status: int, headers: Any) -> Again | None:

@@ -36,7 +36,7 @@ def signature_attachment(image: Descriptor, payload: bytes, signature: str) -> A
     of it in base64."""
     annotations = {SIGNATURE_ANNOTATION: signature}
     layer = Descriptor.of(SIMPLE_SIGNING, payload, annotations=annotations)
-    return _attachment(COSIGN_SIGNATURE, image, [(layer, payload)], tag=signature_tag(image.digest))
+    return artifact(COSIGN_SIGNATURE, image, [(layer, payload)], tag=signature_tag(image.digest))
 
 
 def attestations_attachment(image: Descriptor, envelopes: Sequence[Envelope]) -> Attachment:
@@ -60,13 +60,13 @@ def envelopes_attachment(
     image: Descriptor, layers: Sequence[tuple[Descriptor, bytes | Path]]
 ) -> Attachment:
     """The manifest of layers that ``envelope_layer`` made."""
-    return _attachment(COSIGN_ATTESTATIONS, image, layers, tag=attestations_tag(image.digest))
+    return artifact(COSIGN_ATTESTATIONS, image, layers, tag=attestations_tag(image.digest))
 
 
 def file_attachment(image: Descriptor, artifact_type: str, name: str, data: bytes) -> Attachment:
     """One file, such as a bill of materials."""
     layer = Descriptor.of(artifact_type, data, annotations={TITLE: name})
-    return _attachment(artifact_type, image, [(layer, data)])
+    return artifact(artifact_type, image, [(layer, data)])
 
 
 def release_attachment(
@@ -74,7 +74,7 @@ def release_attachment(
 ) -> Attachment:
     """Record, cards and evidence, each by its path in the release's folder. Raises OSError."""
     layers = [(_described(name, content), content) for name, content in sorted(files.items())]
-    return _attachment(RELEASE, image, layers, annotations=annotations)
+    return artifact(RELEASE, image, layers, annotations=annotations)
 
 
 def _described(name: str, content: bytes | Path) -> Descriptor:
@@ -89,7 +89,7 @@ def _described(name: str, content: bytes | Path) -> Descriptor:
     )
 
 
-def _attachment(
+def artifact(
     artifact_type: str,
     image: Descriptor,
     layers: Sequence[tuple[Descriptor, bytes | Path]],
@@ -97,6 +97,7 @@ def _attachment(
     tag: str | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Attachment:
+    """Any manifest with the image as ``subject``; each layer with its content, or its file."""
     config = Descriptor.of(EMPTY_CONFIG, b"{}")
     value = {
         "schemaVersion": 2,

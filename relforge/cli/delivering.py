@@ -122,7 +122,14 @@ def send(
     else:
         how = Delivering(
             journal=Journal(place.home),
-            gate=Gate(published, place.site, home=place.home, policy=policy, line=to_stderr),
+            gate=Gate(
+                published,
+                place.site,
+                home=place.home,
+                roots=place.project.roots,
+                policy=policy,
+                line=to_stderr,
+            ),
             doing=Doing(line=to_stderr, cancel=cancel, reason=reason),
             rollback=rollback,
         )

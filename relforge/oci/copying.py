@@ -18,9 +18,11 @@ from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.oci.reading import Stopped
 from relforge.oci.store import Descriptor, ImageStore, Manifest, Sent
+from relforge.ui.text import size
 
 WORKERS = 4
 """Blobs on their way at once; more rarely help, and each holds a connection on both sides."""
+_TOLD_BYTES = 1 << 20  # smaller pieces come by the dozen, and take no time
 _DEEPEST = 3  # what is attached to something that is attached
 
 Kind = Literal["layer", "config", "manifest", "index", "attachment"]
@@ -154,6 +156,8 @@ def copy(
     folder or tar ``tag`` may be a full name with tag. Raises RelforgeError, Cancelled.
     """
     tree = read_tree(src, digest, attachments=attachments)
+    # One question before many at once: a place that cannot be reached says so once.
+    dst.manifest(digest)
     pieces = list(_send_blobs(src, dst, tree, mount_from, line, cancel))
     for manifest in tree.images:
         found = dst.manifest(manifest.descriptor.digest) is not None
@@ -340,8 +344,8 @@ def _piece(descriptor: Descriptor, kind: Kind, state: Sent) -> Piece:
 
 
 def _told(piece: Piece, line: Callable[[str], None]) -> Piece:
-    if piece.state != "there":
-        line(f"{piece.state} {piece.kind} {piece.digest[:19]} ({piece.size} bytes)")
+    if piece.state != "there" and piece.size >= _TOLD_BYTES:
+        line(f"{piece.state} {piece.kind} {piece.digest[:19]} ({size(piece.size)})")
     return piece
 
 

@@ -98,7 +98,7 @@ def preview(
                 plan = target.plan(published, step)
                 state: State = "nothing" if plan.nothing else "planned"
                 outcome = TargetOutcome(
-                    target=target.name, step=step, place=place, state=state, plan=plan
+                    target=target.name, step=step, place=plan.place, state=state, plan=plan
                 )
             except RelforgeError as failed:
                 outcome = _failed(target, step, place, failed)
@@ -151,7 +151,7 @@ def _one(
     return TargetOutcome(
         target=target.name,
         step=step,
-        place=place,
+        place=delivery.place,
         state="done" if changed else "nothing",
         delivery=delivery,
     )

@@ -29,12 +29,13 @@ class Gate:
         *,
         home: Path,
         policy: Path | None,
+        roots: tuple[Path, ...] = (),
         line: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._published = published
         self._site = site
         self._policy = policy or site.publish.policy
-        self._home = home
+        self._home, self._roots = home, roots
         self._notes = home / "publications" / "passed"
         self._line = line
         self._scanned = False
@@ -53,11 +54,17 @@ class Gate:
             return
         from relforge.scanning.folder import require_clean
 
-        asked = content_key({"content": self._site.publish.content})
+        asked = self._looked_for()
         if not self._known("clean", asked):
-            require_clean(self._published.folder, self._site, home=self._home)
+            require_clean(self._published.folder, self._site, home=self._home, roots=self._roots)
             self._remember("clean", asked)
         self._scanned = True
+
+    def _looked_for(self) -> str:
+        """Changes with the scanner, its patterns, and every value that is compared."""
+        from relforge.scanning.looking import LookedFor
+
+        return LookedFor(self._site, self._home, self._roots).key({})
 
     def _require_verified(self) -> None:
         if self._verified:

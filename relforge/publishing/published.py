@@ -67,6 +67,13 @@ class Published:
 
 def read_published(folder: Path) -> Published:
     """Reads contents and record; hashes nothing. Raises RelforgeError (PUBLISH)."""
+    if not folder.is_dir():
+        raise RelforgeError(
+            "there is no such published release",
+            code=ExitCode.USAGE,
+            where=str(folder),
+            hint="name a folder that relforge publish wrote, such as dist/RELEASE",
+        )
     try:
         contents = json.loads((folder / CONTENTS).read_bytes())
         record = json.loads((folder / RECORD).read_bytes())

@@ -21,6 +21,7 @@ from relforge.stages.build import BuildInputs, BuildResult
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _NOTED = 8
+_FOLLOWING = ("labels.", "image_name", "dockerfile_sha256")
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def _notes(record: Mapping[str, Any], inputs: BuildInputs) -> tuple[str, ...]:
     except (KeyError, TypeError):
         return ()
     found = differences(before, inputs.model_dump(mode="json"))
+    # What follows from others comes last.
+    found.sort(key=lambda phrase: phrase.startswith(_FOLLOWING))
     more = [f"and {len(found) - _NOTED} more inputs"] if len(found) > _NOTED else []
     return tuple(f"built of other inputs: {phrase}" for phrase in found[:_NOTED] + more)
 

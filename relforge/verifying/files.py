@@ -92,7 +92,7 @@ class LayerFiles:
         if self.layers[name][1] > LARGEST:
             raise ValueError(f"{name} is larger than {LARGEST >> 20} MiB")
         with self.open_(name) as stream:
-            # To the end, in as many pieces as come: one read may give a part.
+            # To the end: a registry's answer comes in pieces, and one read gives one of them.
             data = stream.read()
         if sha256_hex(data) != digest:
             raise ValueError(f"{name} is not what its digest says")

@@ -22,6 +22,7 @@ site = {
     "trusted_keys": [{"name": "quickstart", "public_key": "keys/quickstart.sign.pub.pem"}],
     "identities": ["keys/quickstart.age.key"],
     "patch_sets": {"vllm-0.32.0-cpu": "bundles/vllm-0.32.0-cpu.bundle"},
+    "publish": {"signing": {"key": "keys/quickstart.sign.pem"}},
 }
 # JSON is YAML; no YAML library is needed before relforge is installed.
 json.dump(site, sys.stdout, indent=2)

@@ -110,10 +110,22 @@ def test_a_native_edit_compiles_again(hello: Hello, tmp_path: Path) -> None:
     assert "[native-hello" in ran_steps(latest_log(hello, "buildkit-report.log"))
 
 
-def test_published_by_digest_to_a_real_registry(hello: Hello, registry: str) -> None:
-    done = hello.run("release", "--registry", f"{registry}/team/hello", "--json")
+def test_published_by_digest_to_a_real_registry(
+    hello: Hello, registry: str, tmp_path: Path
+) -> None:
+    assert relforge("keys", "new", "--out", tmp_path, "--name", "maker").code == 0
+    key, public = tmp_path / "maker.sign.pem", tmp_path / "maker.sign.pub.pem"
+    site = hello.other_site(tmp_path / "signed.yaml", publish={"signing": {"key": str(key)}})
+    words = ("--registry", f"{registry}/team/hello", "--json")
+    done = hello.run("release", *words, site=site)
     assert done.code == 0, done.stderr
     digest = done.json["image_digest"]
+    steps = [(one["step"], one["state"]) for one in done.json["sent"]]
+    assert steps == [("candidate", "done"), ("promote", "done")]
+    tagged = done.json["sent"][1]["delivery"]["references"][0]
+    assert relforge("verify", tagged, "--key", public).code == 0
+    again = hello.run("release", *words, site=site)
+    assert [one["state"] for one in again.json["sent"]] == ["nothing", "nothing"]
     import requests
 
     found = requests.get(
@@ -125,6 +137,18 @@ def test_published_by_digest_to_a_real_registry(hello: Hello, registry: str) -> 
     assert found.headers["Docker-Content-Digest"] == digest
     card = (hello.dist / "hello-cpu_x86" / "README.md").read_text()
     assert f"docker pull {registry}/team/hello@{digest}" in card
+
+
+def test_what_nobody_signed_gets_no_release_tag(hello: Hello, registry: str) -> None:
+    done = hello.run("release", "--registry", f"{registry}/team/unsigned", "--json")
+    assert done.code == 6, done.stderr
+    candidate, promotion = done.json["sent"]
+    assert (candidate["state"], promotion["state"]) == ("done", "failed")
+    assert "signature" in promotion["error"]
+    import requests
+
+    tags = requests.get(f"http://{registry}/v2/team/unsigned/tags/list", timeout=10).json()["tags"]
+    assert [tag for tag in tags or () if not tag.startswith("sha256-")] == []
 
 
 def test_a_registry_that_refuses_is_a_publish_error(hello: Hello) -> None:

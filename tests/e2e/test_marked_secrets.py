@@ -217,6 +217,11 @@ def marked(hello: Hello, tmp_path: Path) -> Iterator[Marked]:
 
 def _seal(hello: Hello, project: Path, tmp_path: Path) -> None:
     """Gives the release a sealed patch set that may be shipped whole."""
+    seal(hello, project, tmp_path, ships="python", added="\n# adapted by the vendor\n")
+
+
+def seal(hello: Hello, project: Path, tmp_path: Path, *, ships: str, added: str) -> Path:
+    """Gives the release a sealed patch set that adds text to the server; returns a site for it."""
     work = tmp_path / "sealing"
 
     def git(*words: str) -> str:
@@ -227,7 +232,7 @@ def _seal(hello: Hello, project: Path, tmp_path: Path) -> None:
 
     git("clone", "-q", str(tmp_path / "git" / "hello.git"), str(work))
     with (work / "hello_server" / "__init__.py").open("a") as handle:
-        handle.write("\n# adapted by the vendor\n")
+        handle.write(added)
     git("-C", str(work), "commit", "-qam", "Adapt")
     patches = project / "patches" / "secret"
     patches.mkdir(parents=True)
@@ -235,7 +240,9 @@ def _seal(hello: Hello, project: Path, tmp_path: Path) -> None:
     (patches / "series").write_text("0001.patch\n")
     path = project / "manifests" / "releases" / "hello-cpu_x86.yaml"
     manifest = yaml.safe_load(path.read_text())
-    manifest["patches"] = [{"name": "secret", "source": "hello", "path": "patches/secret"}]
+    manifest["patches"] = [
+        {"name": "secret", "source": "hello", "path": "patches/secret", "ships": ships}
+    ]
     path.write_text(yaml.safe_dump(manifest))
     keys = tmp_path / "keys"
     at: list[str | Path] = ["--project", project, "--release", "hello-cpu_x86"]
@@ -249,12 +256,13 @@ def _seal(hello: Hello, project: Path, tmp_path: Path) -> None:
     bundle = project / "patches" / "secret.bundle"
     words: list[str | Path] = ["--recipient", keys / "vendor.age.pub"]
     words += ["--sign", keys / "vendor.sign.pem", "--out", bundle]
-    for done in (relforge("patch", "seal", *at, "--patch-set", "secret", *words),):
-        assert done.code == 0, done.stderr
+    sealed = relforge("patch", "seal", *at, "--patch-set", "secret", *words)
+    assert sealed.code == 0, sealed.stderr
     shutil.rmtree(patches)
     path.write_text(path.read_text().replace("patches/secret", "patches/secret.bundle"))
     locked = relforge("lock", *at)
     assert locked.code == 0, locked.stderr
+    return site
 
 
 def test_no_marked_secret_comes_out_of_a_whole_release(marked: Marked) -> None:
@@ -296,7 +304,7 @@ def test_no_marked_secret_comes_out_of_a_whole_release(marked: Marked) -> None:
         env={**os.environ, **marked.environment},
     )  # fmt: skip
     marked.noted(Result(broken.returncode, broken.stdout, broken.stderr))
-    assert broken.returncode == 1
+    assert broken.returncode == 1, broken.stderr
     assert "Traceback" in broken.stderr
     assert "a fault: http://" in broken.stderr
     assert "[redacted]" in broken.stderr

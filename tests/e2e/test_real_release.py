@@ -38,8 +38,19 @@ def test_every_stage_is_accounted_for(record: dict[str, Any]) -> None:
     assert record["skipped"] == {}
     assert record["verdicts"] == {
         "smoke": "pass", "evaluate": "pass", "bench": "pass", "coverage": "pass",
-        **SAID,
+        **SAID, "attest": "pass",
     }  # fmt: skip
+
+
+def test_it_has_all_that_a_promotion_asks_for(quickstart_dist: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("kind: policy\n")  # what the built-in one asks for
+    public = QUICKSTART_SITE.parent / "keys" / "quickstart.sign.pub.pem"
+    done = relforge("verify", quickstart_dist, "--key", public, "--policy", policy, "--json")
+    assert done.code == 0, done.stderr
+    found = {one["check"]: one["verdict"] for one in done.json["checks"]}
+    assert found["policy.stages"] == found["policy.attestations"] == found["policy.sbom"] == "pass"
+    assert set(found.values()) == {"pass"}
 
 
 def test_the_published_image_is_the_one_that_was_tested(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from relforge.attesting.withdrawing import withdrawn
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.publishing import RegistryTarget as Spec
 from relforge.manifest.site import Site
@@ -84,9 +85,24 @@ def test_a_release_from_candidate_to_withdrawal(
     assert f"{release.name}@{digest}" in promoted.references
     assert len(release.referrers(digest)) == 1
 
-    hub.apply(published, "withdraw", Doing())
+    hub.apply(published, "withdraw", Doing(reason="wrong answers"))
     assert [t for t in release.tags() if not t.startswith("sha256-")] == []
     assert hub.plan(published, "withdraw").nothing
+    assert withdrawn(release, digest) == "wrong answers"
+
+
+def test_a_withdrawn_image_is_not_promoted_again(
+    registry: RealRegistry, published: Published
+) -> None:
+    hub = target(registry, "back")
+    for step in BOTH:
+        hub.apply(published, step, Doing())
+    hub.apply(published, "withdraw", Doing(reason="wrong answers"))
+    hub.apply(published, "candidate", Doing())
+    with pytest.raises(RelforgeError, match="was withdrawn") as caught:
+        hub.apply(published, "promote", Doing())
+    assert "wrong answers" in (caught.value.why or "")
+    assert [t for t in store(registry, "back").tags() if not t.startswith("sha256-")] == []
 
 
 def test_again_nothing_is_sent_and_nothing_changes(
@@ -198,7 +214,8 @@ def test_withdrawing_leaves_what_points_elsewhere(
     newer = image(tmp_path / "newer", b"the release after")
     copy(LayoutStore(tmp_path / "newer"), release, newer, tag="latest")
     plan = hub.plan(published, "withdraw")
-    assert sorted(change.name for change in plan.changes) == sorted(release_tags(published.record))
+    tags = [change.name for change in plan.changes if change.kind == "tag"]
+    assert sorted(tags) == sorted(release_tags(published.record))
     hub.apply(published, "withdraw", Doing())
     assert points_to(release, "latest") == newer
 

@@ -7,9 +7,12 @@ that points to another image is an error, whoever put it there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from relforge.attesting.signing import SigningKey
+from relforge.attesting.withdrawing import attach, withdrawal, withdrawn
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.publishing import RegistryTarget as RegistrySpec
 from relforge.manifest.site import Site
@@ -50,7 +53,7 @@ class RegistryTarget:
         digest = published.image_digest
         store = self._store(self._repository(published, step), doing)
         if step == "withdraw":
-            changes = tuple(self._removals(published, store))
+            changes = tuple(self._taken_back(published, store))
         else:
             report = survey(LayoutStore(published.layout), store, digest)
             changes = (*_content(report), *self._tag_changes(published, step, store))
@@ -62,7 +65,7 @@ class RegistryTarget:
             return self._candidate(published, store, doing)
         if step == "promote":
             return self._promote(published, store, doing)
-        return self._withdraw(published, store)
+        return self._withdraw(published, store, doing)
 
     def undo(self, published: Published, delivery: Delivery, doing: Doing) -> None:
         """Puts tags that moved back, and removes those that were new; content stays, unnamed.
@@ -92,6 +95,8 @@ class RegistryTarget:
 
     def _promote(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
         digest = published.image_digest
+        if (reason := withdrawn(store, digest)) is not None:
+            raise _was_withdrawn(store, digest, reason)
         waiting = self._waiting(published, store, doing)
         tags = self._tag_changes(published, "promote", store)
         same_host = waiting.repository.host == store.repository.host
@@ -133,9 +138,13 @@ class RegistryTarget:
             )
         return waiting
 
-    def _withdraw(self, published: Published, store: RegistryStore) -> Delivery:
-        changes = tuple(self._removals(published, store))
-        store.delete_tags([change.name for change in changes])
+    def _withdraw(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
+        changes = tuple(self._taken_back(published, store))
+        if any(change.kind == "attachment" for change in changes):
+            # The statement first: whoever still has the digest learns of it. Readers who verify
+            # fail on it, and it cannot be promoted again.
+            self._say_so(published, store, doing)
+        store.delete_tags([change.name for change in changes if change.kind == "tag"])
         return Delivery(
             target=self._name,
             step="withdraw",
@@ -146,8 +155,25 @@ class RegistryTarget:
             sent_bytes=store.sent_bytes,
         )
 
-    def _removals(self, published: Published, store: RegistryStore) -> Iterator[Change]:
+    def _say_so(self, published: Published, store: RegistryStore, doing: Doing) -> None:
+        image = store.manifest(published.image_digest)
+        assert image is not None  # `_taken_back` has looked
+        attach(
+            store,
+            withdrawal(
+                image.descriptor.plain,
+                release=published.release,
+                reason=doing.reason,
+                created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                key=SigningKey.load(self._site),
+            ),
+        )
+        doing.line(f"attached the statement that {published.release} is withdrawn")
+
+    def _taken_back(self, published: Published, store: RegistryStore) -> Iterator[Change]:
         digest = published.image_digest
+        if store.manifest(digest) is not None and withdrawn(store, digest) is None:
+            yield Change(action="add", kind="attachment", name="withdrawal", after=digest)
         for tag in (*release_tags(published.record), *self._spec.mutable_tags):
             if _points_to(store, tag) == digest:
                 yield Change(action="remove", kind="tag", name=tag, before=digest)
@@ -233,6 +259,17 @@ def _change(piece: Piece) -> Change:
 def _points_to(store: RegistryStore, tag: str) -> str | None:
     found = store.manifest(tag)
     return found.descriptor.digest if found else None
+
+
+def _was_withdrawn(store: RegistryStore, digest: str, reason: str) -> RelforgeError:
+    return RelforgeError(
+        "this image was withdrawn",
+        code=ExitCode.PUBLISH,
+        where=f"{store.name}@{digest}",
+        why=f"the statement attached to it says: {reason}",
+        hint="release another image; or, if that was a mistake, delete the statement "
+        f"(oras discover {store.name}@{digest})",
+    )
 
 
 def _other_image(store: RegistryStore, tag: str, found: str | None, digest: str) -> RelforgeError:
