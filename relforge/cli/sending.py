@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from relforge.cli.common import interruptible, print_json, workplace
+from relforge.cli.common import Workplace, interruptible, print_json, to_stderr, workplace
 from relforge.cli.delivering import folders, send, targets
-from relforge.errors import RelforgeError
+from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.publishing.delivering import DeliveryReport
 from relforge.publishing.journal import Journal
@@ -64,7 +64,7 @@ def send_all(
             try:
                 wanted = names
                 if withdrawing and not names and registry is None:
-                    wanted = list(Journal(place.home).targets(read_published(folder).release))
+                    wanted = _where_it_went(place, folder, codes)
                 chosen = targets(place, wanted, registry)
                 report = send(
                     place, folder, chosen, steps, cancel=cancel, policy=policy, dry_run=dry_run,
@@ -88,3 +88,18 @@ def send_all(
             )
         )
     return next((code for code in codes if code), 0)
+
+
+def _where_it_went(place: Workplace, folder: Path, codes: list[int]) -> list[str]:
+    """The targets that this host sent the release to; of one that the site no longer has, it is
+    said that nothing can be taken back there."""
+    known = place.site.publish.targets
+    went = Journal(place.home).targets(read_published(folder).release)
+    for name in went:
+        if name not in known and "/" not in name:
+            codes.append(int(ExitCode.PUBLISH))
+            to_stderr(
+                f"warning: {name}: the release went there, and the site configuration has no such "
+                "target any more: nothing was taken back there"
+            )
+    return [name for name in went if name in known or "/" in name]

@@ -99,13 +99,14 @@ def _wanted(
 
 
 def _keys(given: list[Path] | None, site: Site) -> tuple[TrustedSigner, ...]:
-    """Those that were named; else those that the site trusts."""
+    """Those that were named; else the site's own and those that it trusts."""
+    from relforge.attesting.trusting import release_signers
     from relforge.patching.keys import load_signer
 
     try:
         if given:
             return tuple(load_signer(path.name, path) for path in given)
-        return tuple(load_signer(key.name, key.public_key) for key in site.trusted_keys)
+        return release_signers(site, ask=False)
     except RelforgeError as error:
         error.code = ExitCode.USAGE
         raise

@@ -39,6 +39,13 @@ HttpUrl = Annotated[
 ]
 
 
+class TrustedKey(Frozen):
+    """A public key whose signature is accepted."""
+
+    name: str
+    public_key: Path
+
+
 class RegistryTarget(Frozen):
     """An OCI registry. Logins are Docker's own: ``docker login``, credential helpers."""
 
@@ -136,6 +143,9 @@ class PublishSite(Frozen):
 
     targets: dict[Name, Target] = {}
     signing: SigningSite | None = None
+    trusted_keys: tuple[TrustedKey, ...] = ()
+    """Whose signatures on releases count beside the site's own; none: those of the site's
+    ``trusted_keys``, whose signatures on bundles count."""
     licenses: LicensePolicy = LicensePolicy()
     content: ContentPolicy = ContentPolicy()
     policy: Path | None = None
@@ -162,6 +172,10 @@ class PublishSite(Frozen):
             update={
                 "targets": {name: target(one) for name, one in self.targets.items()},
                 "signing": signing,
+                "trusted_keys": tuple(
+                    TrustedKey(name=one.name, public_key=where(one.public_key))
+                    for one in self.trusted_keys
+                ),
                 "policy": self.policy and where(self.policy),
             }
         )

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, PrivateAttr, StringConstraints, model_valid
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name, PositiveInt
-from relforge.manifest.publishing import PublishSite
+from relforge.manifest.publishing import PublishSite, TrustedKey
 from relforge.manifest.source import carries_no_secret
 
 
@@ -27,13 +27,6 @@ class EngineSite(Frozen):
     docker: Path | None = None
     host: str | None = None
     config_dir: Path | None = None
-
-
-class TrustedKey(Frozen):
-    """A public key whose signature on a bundle is accepted."""
-
-    name: str
-    public_key: Path
 
 
 class Mirror(Frozen):
