@@ -9,27 +9,11 @@ from pathlib import Path
 from relforge.cli.common import Workplace, interruptible, print_json, to_stderr, workplace
 from relforge.cli.delivering import folders, send, targets
 from relforge.errors import ExitCode, RelforgeError
-from relforge.frozen import Frozen
-from relforge.publishing.delivering import DeliveryReport
+from relforge.publishing.delivering import DeliveriesOutput, DeliveryReport, NotSent
 from relforge.publishing.journal import Journal
 from relforge.publishing.published import read_published
 from relforge.publishing.target import Step
 from relforge.ui.text import error as error_text
-
-
-class NotSent(Frozen):
-    """A folder that could not be read."""
-
-    folder: str
-    error: str
-    exit_code: int
-
-
-class DeliveriesOutput(Frozen):
-    """What ``relforge promote --json`` and ``relforge withdraw --json`` print; stable."""
-
-    releases: tuple[DeliveryReport, ...]
-    not_sent: tuple[NotSent, ...] = ()
 
 
 def send_all(
@@ -56,6 +40,11 @@ def send_all(
         place, devices=devices, releases=releases, models=models, everything=everything, given=given
     )
     withdrawing = "withdraw" in steps
+    if withdrawing and place.site.publish.signing is None and not dry_run:
+        to_stderr(
+            "warning: this site has no signing key (publish.signing): the statement that the "
+            "release is withdrawn is not signed, and readers who verify count no such statement"
+        )
     reports: list[DeliveryReport] = []
     failed: list[NotSent] = []
     codes: list[int] = []

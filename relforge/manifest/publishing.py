@@ -32,6 +32,13 @@ def _known_placeholders(text: str) -> str:
 Pattern = Annotated[
     str, StringConstraints(min_length=1, max_length=512), AfterValidator(_known_placeholders)
 ]
+Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+Branch = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*)*$"
+    ),
+]
 HttpUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
@@ -57,7 +64,7 @@ class RegistryTarget(Frozen):
     where a candidate has no tag."""
     plain_http: bool = False
     """For a registry on this host, or behind a tunnel; loopback addresses need no word."""
-    mutable_tags: tuple[Line, ...] = ()
+    mutable_tags: tuple[Tag, ...] = ()
     """Tags that move with each promotion, such as ``latest``; all others never move."""
 
 
@@ -101,7 +108,7 @@ class GitTarget(Frozen):
 
     kind: Literal["git"]
     url: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
-    branch: Line = "main"
+    branch: Branch = "main"
     path: Pattern = "{release}"
     """The folder in the repository."""
     github: GithubSite | None = None

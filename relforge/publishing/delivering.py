@@ -73,6 +73,22 @@ class SentReleasesOutput(ReleasesOutput):
     releases: tuple[SentOutput, ...]
 
 
+class NotSent(Frozen):
+    """A folder that could not be read."""
+
+    folder: str
+    error: str
+    exit_code: int
+
+
+class DeliveriesOutput(Frozen):
+    """What ``relforge promote --json``, ``withdraw --json`` and ``publish --folder --json`` print;
+    stable."""
+
+    releases: tuple[DeliveryReport, ...]
+    not_sent: tuple[NotSent, ...] = ()
+
+
 @dataclass(frozen=True)
 class Delivering:
     """How to send: where this host keeps its notes and locks, and the channels.
@@ -142,6 +158,8 @@ def _steps(
     found: list[TargetOutcome],
 ) -> None:
     """Adds an outcome to ``found`` for each target and step."""
+    if "promote" in steps and not _all_may_pass(published, targets, steps, how, found):
+        return
     for step in steps:
         withdrawing = step == "withdraw"
         stopped = False
@@ -184,6 +202,28 @@ def _one(
     )
 
 
+def _all_may_pass(
+    published: Published,
+    targets: Sequence[Target],
+    steps: Sequence[Step],
+    how: Delivering,
+    found: list[TargetOutcome],
+) -> bool:
+    """Asks the gate about every promotion before a byte is sent anywhere, not even to wait."""
+    refusals: dict[str, TargetOutcome] = {}
+    for target in targets:
+        try:
+            how.gate(target, "promote")
+        except (RelforgeError, OSError) as failed:
+            refusals[target.name] = _failed(target, "promote", target.place(published), failed)
+    if refusals:
+        for step in steps:
+            for target in targets:
+                refused = refusals.get(target.name) if step == "promote" else None
+                found.append(refused or _not_done(target, step, target.place(published)))
+    return not refusals
+
+
 @contextmanager
 def _lock(
     published: Published, target: Target, step: Step, place: str, how: Delivering
@@ -209,7 +249,8 @@ def _undo(
             with _lock(published, target, outcome.step, target.place(published), how):
                 target.undo(published, outcome.delivery, how.doing)
                 how.journal.undo(published, outcome.delivery)
-            found[index] = outcome.model_copy(update={"state": "undone"})
+            gone = outcome.delivery.model_copy(update={"references": ()})
+            found[index] = outcome.model_copy(update={"state": "undone", "delivery": gone})
         except RelforgeError as failed:
             found[index] = outcome.model_copy(
                 update={"error": f"could not be taken back: {failed.what}", "hint": failed.hint}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,10 +115,16 @@ class Gate:
                     code=ExitCode.GATE,
                     where=str(self._kept.origin),
                     why="\n".join(f"{one.check}: {one.reason}" for one in report.failed[:10]),
-                    hint=f"relforge verify {self._kept.origin}"
-                    + (f" --policy {file}" if file else ""),
+                    hint=self._verify_command(file),
                 )
             self._remember("verified", key)
+
+    def _verify_command(self, file: Path | None) -> str:
+        words: list[str | Path] = ["relforge", "verify", self._kept.origin]
+        if self._site.file is not None:
+            words += ["--site", self._site.file]
+        # Without one, verify asks what this asks by default only where it is told so.
+        return shlex.join(map(str, [*words, "--policy", file or "built-in"]))
 
     def _known(self, what: str, key: str) -> bool:
         """Whether these very bytes passed this very question before."""

@@ -27,7 +27,10 @@ def text(report: DeliveryReport) -> str:
 
 
 def _outcome(one: TargetOutcome) -> str:
-    head = f"{one.target}: {_STEPS[one.step]} at {one.place}: {_STATES[one.state]}\n"
+    state = _STATES[one.state]
+    if one.step == "withdraw" and one.state == "nothing":
+        state = "nothing of this image is there, or it was taken back before"
+    head = f"{one.target}: {_STEPS[one.step]} at {one.place}: {state}\n"
     rows = []
     changes = one.plan.changes if one.plan else one.delivery.changes if one.delivery else ()
     if one.state == "planned":

@@ -184,7 +184,8 @@ def test_a_gate_that_is_not_passed_promotes_nowhere(published: Published, tmp_pa
     shelf = Shelf("one", [])
     closed = RelforgeError("smoke did not pass", code=ExitCode.GATE)
     report = send(published, [shelf], ("candidate", "promote"), tmp_path, gate=closed)
-    assert shelf.has == {"candidate"}
+    assert shelf.has == set(), "nothing is sent, not even to wait"
+    assert states(report) == {"candidate one": "not-done", "promote one": "failed"}
     assert report.exit_code == ExitCode.GATE
 
 
