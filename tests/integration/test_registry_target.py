@@ -39,14 +39,16 @@ def published(tmp_path: Path) -> Published:
     return made
 
 
-def target(registry: RealRegistry, name: str, *, candidate: bool = True) -> RegistryTarget:
+def target(
+    registry: RealRegistry, name: str, *, candidate: bool = True, site: Site | None = None
+) -> RegistryTarget:
     spec = Spec(
         kind="registry",
         release=f"{registry.host}/{name}/{{model}}",
         candidate=f"{registry.host}/{name}-waiting/{{model}}" if candidate else None,
         mutable_tags=("latest",),
     )
-    return RegistryTarget("hub", spec, Site())
+    return RegistryTarget("hub", spec, site or Site())
 
 
 def store(registry: RealRegistry, name: str) -> RegistryStore:
@@ -88,7 +90,7 @@ def test_a_release_from_candidate_to_withdrawal(
     hub.apply(published, "withdraw", Doing(reason="wrong answers"))
     assert [t for t in release.tags() if not t.startswith("sha256-")] == []
     assert hub.plan(published, "withdraw").nothing
-    assert withdrawn(release, digest) == "wrong answers"
+    assert withdrawn(release, digest, Site()) == "wrong answers"
 
 
 def test_a_withdrawn_image_is_not_promoted_again(

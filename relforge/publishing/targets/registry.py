@@ -95,7 +95,7 @@ class RegistryTarget:
 
     def _promote(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
         digest = published.image_digest
-        if (reason := withdrawn(store, digest)) is not None:
+        if (reason := withdrawn(store, digest, self._site, line=doing.line)) is not None:
             raise _was_withdrawn(store, digest, reason)
         waiting = self._waiting(published, store, doing)
         tags = self._tag_changes(published, "promote", store)
@@ -172,7 +172,8 @@ class RegistryTarget:
 
     def _taken_back(self, published: Published, store: RegistryStore) -> Iterator[Change]:
         digest = published.image_digest
-        if store.manifest(digest) is not None and withdrawn(store, digest) is None:
+        there = store.manifest(digest) is not None
+        if there and withdrawn(store, digest, self._site) is None:
             yield Change(action="add", kind="attachment", name="withdrawal", after=digest)
         for tag in (*release_tags(published.record), *self._spec.mutable_tags):
             if _points_to(store, tag) == digest:
