@@ -146,6 +146,7 @@ def copy(
     *,
     tag: str | None = None,
     attachments: bool = True,
+    move_tag: bool = True,
     mount_from: str | None = None,
     line: Callable[[str], None] = lambda _line: None,
     cancel: CancelToken | None = None,
@@ -153,7 +154,8 @@ def copy(
     """Copies what ``digest`` names; ``dst`` then has that very digest, under ``tag`` if given.
 
     ``mount_from`` names another repository of the destination's registry that has the content. To a
-    folder or tar ``tag`` may be a full name with tag. Raises RelforgeError, Cancelled.
+    folder or tar ``tag`` may be a full name with tag. Without ``move_tag`` a tag that points to
+    another digest is an error. Raises RelforgeError, Cancelled.
     """
     tree = read_tree(src, digest, attachments=attachments)
     # One question before many at once: a place that cannot be reached says so once.
@@ -175,7 +177,8 @@ def copy(
     if cancel is not None:
         cancel.check()
     _require_whole(dst, tree)
-    before = _points_to(dst, tag)
+    # Asked again right before it is written: layers take their time.
+    before = _points_to(dst, tag) if move_tag else require_unmoved(dst, tag, digest)
     if tag is not None and before != digest:
         dst.put_manifest(tree.images[-1], tag=tag)
     dst.commit()
@@ -193,6 +196,20 @@ def copy(
         source=src.name, destination=dst.name, digest=digest, tag=tag, tag_before=before,
         pieces=tuple(pieces),
     )  # fmt: skip
+
+
+def require_unmoved(dst: ImageStore, tag: str | None, digest: str) -> str | None:
+    """The digest that the tag points to, if any: the same one. Raises RelforgeError (PUBLISH)."""
+    before = _points_to(dst, tag)
+    if before not in (None, digest):
+        raise RelforgeError(
+            "the tag is another image's",
+            code=ExitCode.PUBLISH,
+            where=f"{dst.name}:{tag}",
+            why=f"it points to {before}, the image to be copied is {digest}",
+            hint="name another tag; --move-tag takes it away from that image",
+        )
+    return before
 
 
 class _Linked(CancelToken):
