@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,6 +182,34 @@ def test_a_candidate_that_lacks_an_attachment_is_not_promoted(
     hub.apply(published, "candidate", Doing())
     hub.apply(published, "promote", Doing())
     assert len(store(registry, "lacking").referrers(published.image_digest)) == 2
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_what_others_attached_to_the_candidate_stays_there(
+    registry: RealRegistry, published: Published, tmp_path: Path, across: bool
+) -> None:
+    digest = published.image_digest
+    with docker_registry(tmp_path / "other") as other:
+        goes_to = other if across else registry
+        spec = Spec(
+            kind="registry",
+            release=f"{goes_to.host}/foreign/{{model}}",
+            candidate=f"{registry.host}/foreign-waiting-{across}/{{model}}".lower(),
+        )
+        hub = RegistryTarget("hub", spec, Site())
+        hub.apply(published, "candidate", Doing())
+        shutil.copytree(published.layout, tmp_path / "foreign")
+        foreign = attachment(tmp_path / "foreign", digest, b"a stranger's")
+        waiting = store(registry, f"foreign-waiting-{across}".lower())
+        copy(LayoutStore(tmp_path / "foreign"), waiting, digest)
+        assert len(waiting.referrers(digest)) == 2
+
+        hub.apply(published, "promote", Doing())
+        release = store(goes_to, "foreign")
+        (listed,) = release.referrers(digest)
+        assert listed.digest != foreign.descriptor.digest
+        assert release.manifest(foreign.descriptor.digest) is None
+        assert not any(release.has_blob(blob.digest) for blob in foreign.blobs[1:])
 
 
 def test_without_a_repository_of_its_own_a_candidate_has_no_tag(

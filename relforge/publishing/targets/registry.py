@@ -101,8 +101,10 @@ class RegistryTarget:
         tags = self._tag_changes(published, "promote", store)
         same_host = waiting.repository.host == store.repository.host
         elsewhere = same_host and waiting.repository != store.repository
+        # The waiting repository is no source: others may have attached something there, too.
         report = copy(
-            waiting, store, digest, mount_from=waiting.repository.name if elsewhere else None,
+            LayoutStore(published.layout), store, digest,
+            mount_from=waiting.repository.name if elsewhere else None,
             line=doing.line, cancel=doing.cancel,
         )  # fmt: skip
         image = store.manifest(digest)
