@@ -12,12 +12,13 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.publishing import RegistryTarget
 from relforge.manifest.site import Site
-from relforge.oci.copying import CopyReport, ImageSource, Piece, copy, require_unmoved, survey
+from relforge.oci.copying import CopyReport, Piece, copy, require_unmoved, survey
 from relforge.oci.merging import Union, merged_index, platforms_of
 from relforge.oci.opening import open_store, read_digest
 from relforge.oci.reference import DIGEST, Repository
 from relforge.oci.registry import RegistryStore
 from relforge.oci.store import ImageStore, Manifest
+from relforge.oci.tree import ImageSource
 
 
 class MirrorReport(Frozen):
