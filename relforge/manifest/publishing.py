@@ -13,9 +13,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from relforge.addresses import (
+    DOCKER_LOGINS,
+    HUB_LOGINS,
+    git_address,
+    plain_address,
+)
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name
-from relforge.manifest.source import carries_no_secret
 
 PLACEHOLDERS = ("release", "model", "device", "vendor", "variant")
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
@@ -32,10 +37,11 @@ def _known_placeholders(text: str) -> str:
 Pattern = Annotated[
     str, StringConstraints(min_length=1, max_length=512), AfterValidator(_known_placeholders)
 ]
+Repository = Annotated[Pattern, AfterValidator(plain_address(DOCKER_LOGINS))]
 HttpUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
-    AfterValidator(carries_no_secret),
+    AfterValidator(plain_address(HUB_LOGINS)),
 ]
 
 
@@ -43,9 +49,9 @@ class RegistryTarget(Frozen):
     """An OCI registry. Logins are Docker's own: ``docker login``, credential helpers."""
 
     kind: Literal["registry"]
-    release: Pattern
+    release: Repository
     """``HOST/NAME`` of the repository that people pull from."""
-    candidate: Pattern | None = None
+    candidate: Repository | None = None
     """``HOST/NAME`` that images wait in until they are promoted; None: the release repository,
     where a candidate has no tag."""
     plain_http: bool = False
@@ -93,7 +99,7 @@ class GitTarget(Frozen):
     """A git remote that gets cards, record and evidence as a commit, and a tag."""
 
     kind: Literal["git"]
-    url: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
+    url: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
     branch: Line = "main"
     path: Pattern = "{release}"
     """The folder in the repository."""
