@@ -107,7 +107,11 @@ def default_index() -> str:
 def pip_config() -> PipConfig:
     """pip's configuration as ``pip config list`` tells it; read once for each environment."""
     env = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("PIP_")))
-    return _read_pip_config(env)
+    found = _read_pip_config(env)
+    asked = (found.index_url, *found.extra_index_urls, *found.find_links, found.proxy)
+    for address in filter(None, asked):
+        hide_credentials(address)
+    return found
 
 
 @lru_cache(maxsize=4)
