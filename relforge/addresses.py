@@ -56,7 +56,9 @@ def secret_parameters(address: str) -> tuple[str, ...]:
 
 
 def hide_credentials(address: str) -> None:
-    """Registers what is secret in an address for redaction."""
+    """Registers what is secret in an address for redaction. Other text is left alone."""
+    if _ADDRESS.match(address) is None and login(address) is None:
+        return
     secrets = [*secret_parameters(address)]
     user, _, password = (login(address) or "").partition(":")
     # Without a password the user name is a token; with one it mostly is a word like any other.
