@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from relforge import redact
+from relforge.addresses import hide_credentials
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import write_atomic
 from relforge.manifest.site import ProxySite, Site
@@ -79,7 +80,12 @@ def proxies_for(url: str, proxy: Proxy | None) -> dict[str, str]:
     """The proxies for a URL by scheme: the site's, else the environment's."""
     from requests.utils import get_environ_proxies
 
-    return dict(get_environ_proxies(url)) if proxy is None else proxy.for_url(url)
+    if proxy is not None:
+        return proxy.for_url(url)
+    found = dict(get_environ_proxies(url))
+    for address in found.values():
+        hide_credentials(address)
+    return found
 
 
 def child_environment(site: Site, folder: Path) -> dict[str, str]:

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from relforge.addresses import shown
 from relforge.errors import RelforgeError
 from relforge.hostcheck import Finding
 from relforge.manifest.site import Site
 from relforge.network import PROXY_HINT, Proxy, proxies_for, read_certificates
-from relforge.sources.places import proxy_of, shown, why_unreachable
+from relforge.sources.places import proxy_of, why_unreachable
 
 
 def files(site: Site) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from urllib.parse import quote
@@ -23,7 +24,15 @@ def register(secret: str) -> None:
     value = secret.strip()
     if len(value) < _MIN_LENGTH:
         return
-    forms = {value, quote(value, safe=""), *(ln for ln in value.splitlines() if len(ln) > 20)}
+    forms = {
+        value,
+        quote(value, safe=""),
+        # As it stands in JSON, and in what Python shows of a value.
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+        *(ln for ln in value.splitlines() if len(ln) > 20),
+    }
     with _lock:
         _secrets.update(forms)
 

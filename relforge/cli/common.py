@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from relforge import redact
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import (
@@ -202,15 +203,25 @@ def warn_of_exposed(*keys: Path, passphrase_file: Path | None = None) -> None:
 
 def to_stderr(line: str) -> None:
     """Progress of a verb that runs no pipeline."""
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{redact.text(line)}\n")
 
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
+    value = _without_secrets(value)
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         text = json.dumps(value, indent=2)  # a file name that is not UTF-8, escaped
     sys.stdout.write(f"{text}\n")
+
+
+def _without_secrets(value: Any) -> Any:
+    """The same; in the texts alone, as a number may hold the digits of a password."""
+    if isinstance(value, str):
+        return redact.text(value)
+    if isinstance(value, dict):
+        return {_without_secrets(key): _without_secrets(one) for key, one in value.items()}
+    return [_without_secrets(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import sys
 import traceback
 
 from relforge import redact
+from relforge.addresses import hide_credentials
 from relforge.cli import COMMANDS
 from relforge.cli.spread import spread
 from relforge.errors import Cancelled, ExitCode, RelforgeError
@@ -37,6 +38,9 @@ def dispatch(verb: str, words: list[str]) -> int:
             hint="is a variable in the command unset?",
         )
         return _report(empty)
+    for word in words:
+        # Refused or not: what is said of an address repeats no login in it.
+        hide_credentials(word.partition("=")[2] if word.startswith("--") else word)
     try:
         from typer.main import get_command
 

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from relforge import proc
+from relforge.addresses import login
 from relforge.errors import ExitCode
 from relforge.frozen import Frozen
 from relforge.manifest.site import Site
@@ -88,7 +89,8 @@ def host_sources() -> dict[str, str]:
     found: dict[str, str] = {}
     for line in done.text.splitlines():
         mirror, suite, component, *_ = (*line.split(), "", "", "")
-        if component == "main":
+        # With a login it would end in argument lists, and in the image's own sources.
+        if component == "main" and login(mirror) is None:
             found.setdefault(suite.removesuffix("/updates"), mirror.rstrip("/"))
     return found
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from relforge import proc
+from relforge.addresses import shown
 from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
 from relforge.engine.buildx import BuildRequest, build, build_into_engine
@@ -33,7 +34,7 @@ from relforge.manifest.facts import (
 )
 from relforge.manifest.site import Site
 from relforge.network import PROXY_HINT, Proxy, proxies_for
-from relforge.sources.places import proxy_of, shown, why_unreachable
+from relforge.sources.places import proxy_of, why_unreachable
 from relforge.workarea import work_area
 
 LABEL_KEY = "org.relforge.base-key"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
+from relforge.addresses import DOCKER_LOGINS, index_address, page_address, plain_address
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
     DebianPackage,
@@ -24,15 +25,22 @@ from relforge.manifest.common import (
 UNKNOWN: Final = "unknown"
 Unknown = Literal["unknown"]
 UNRESOLVED: Final = "unresolved"
-Source = Annotated[Line, StringConstraints(min_length=3)]
+Source = Annotated[
+    Line,
+    StringConstraints(min_length=3),
+    AfterValidator(page_address("name a place that everybody may read")),
+]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]+$")]
-Address = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
+Address = Annotated[
+    str, StringConstraints(pattern=r"^https?://\S+$"), AfterValidator(index_address)
+]
+ImageReference = Annotated[Line, AfterValidator(plain_address(DOCKER_LOGINS))]
 
 
 class RegistryBase(Frozen):
     """A base image in a registry, by digest; ``unresolved`` where nobody looked it up yet."""
 
-    reference: str
+    reference: ImageReference
     digest: Digest | Literal["unresolved"]
 
 
@@ -51,7 +59,7 @@ class RequestedImage(Frozen):
     configuration, by ``reference``.
     """
 
-    reference: Line
+    reference: ImageReference
     contact: Reason
     ask_for: Reason
     digest: Digest | Literal["unresolved"] = UNRESOLVED
@@ -130,7 +138,7 @@ class Stack(Frozen):
 class OtherImage(Frozen):
     """An image that somebody builds on, beside the stacks' own bases."""
 
-    reference: Line
+    reference: ImageReference
     what: Line | None = None
     source: Source
 

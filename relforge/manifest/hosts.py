@@ -30,8 +30,9 @@ def _context(text: str) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"is no address of a Docker host: {error}") from None
+    except ValueError:
+        # The library's words repeat a part of the address, which may be one of a password.
+        raise ValueError("is no address of a Docker host") from None
     remote = parts.scheme in ("ssh", "tcp") and parts.hostname
     if not remote and not (parts.scheme == "unix" and parts.path.startswith("/")):
         raise ValueError("must be ssh://[user@]host[:port], tcp://host:port or unix:///path")

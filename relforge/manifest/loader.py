@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from relforge.addresses import without_secrets
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.yamlnodes import Misplaced, compose, plain
@@ -17,7 +17,6 @@ from relforge.manifest.yamlnodes import Misplaced, compose, plain
 ManifestT = TypeVar("ManifestT", bound=Frozen)
 
 _DEEPEST = 100
-_LOGIN = re.compile(r"(?<=//)\S*@")
 
 
 def load(path: Path, model: type[ManifestT]) -> ManifestT:
@@ -110,9 +109,9 @@ def _explain(
         elif fault["type"] == "missing":
             message = "is required"
         elif not isinstance(fault.get("input"), (dict, list)):
-            # A login that has no place in a manifest has none in a message either.
-            message += f" (got {_LOGIN.sub('[redacted]@', repr(fault.get('input')))})"
-        rows.append(f"{place}: {shown or model.__name__.lower()}: {message}")
+            # A login or a token that has no place in a manifest has none in a message either.
+            message += f" (got {without_secrets(repr(fault.get('input')))})"
+        rows.append(f"{place}: {without_secrets(shown) or model.__name__.lower()}: {message}")
     first = rows[0].split(": ", 1)
     return RelforgeError(
         f"{path.name}: {first[1]}",

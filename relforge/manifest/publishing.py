@@ -13,9 +13,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from relforge.addresses import (
+    DOCKER_LOGINS,
+    HUB_LOGINS,
+    git_address,
+    plain_address,
+)
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name
-from relforge.manifest.source import carries_no_secret
 
 PLACEHOLDERS = ("release", "model", "device", "vendor", "variant")
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
@@ -39,10 +44,11 @@ Branch = Annotated[
         pattern=r"^[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*)*$"
     ),
 ]
+Repository = Annotated[Pattern, AfterValidator(plain_address(DOCKER_LOGINS))]
 HttpUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
-    AfterValidator(carries_no_secret),
+    AfterValidator(plain_address(HUB_LOGINS)),
 ]
 
 
@@ -57,9 +63,9 @@ class RegistryTarget(Frozen):
     """An OCI registry. Logins are Docker's own: ``docker login``, credential helpers."""
 
     kind: Literal["registry"]
-    release: Pattern
+    release: Repository
     """``HOST/NAME`` of the repository that people pull from."""
-    candidate: Pattern | None = None
+    candidate: Repository | None = None
     """``HOST/NAME`` that images wait in until they are promoted; None: the release repository,
     where a candidate has no tag."""
     plain_http: bool = False
@@ -89,7 +95,7 @@ class HubTarget(Frozen):
     repository: Pattern
     """``NAMESPACE/NAME``."""
     draft: bool = True
-    """A candidate is a pull request (Hugging Face) or a branch (ModelScope) first."""
+    """A candidate is a pull request (Hugging Face) or a private repository (ModelScope) first."""
     weights: bool = False
     """Also uploads the model's weights, where the project holds them."""
     private: bool = False
@@ -107,7 +113,7 @@ class GitTarget(Frozen):
     """A git remote that gets cards, record and evidence as a commit, and a tag."""
 
     kind: Literal["git"]
-    url: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
+    url: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
     branch: Branch = "main"
     path: Pattern = "{release}"
     """The folder in the repository."""

@@ -15,33 +15,45 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PrivateAttr, StringConstraints, model_validator
 
+from relforge.addresses import (
+    HUB_LOGINS,
+    NO_APT_LOGIN,
+    PIP_LOGINS,
+    git_address,
+    index_address,
+    page_address,
+    plain_address,
+)
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name, PositiveInt
+from relforge.manifest.facts import ImageReference
 from relforge.manifest.publishing import PublishSite, TrustedKey
-from relforge.manifest.source import carries_no_secret
+
+_ENGINE_LOGINS = "an engine is reached with an ssh key, or with certificates (DOCKER_CERT_PATH)"
+AptMirror = Annotated[str, AfterValidator(plain_address(NO_APT_LOGIN))]
 
 
 class EngineSite(Frozen):
     """Which container engine to talk to; both default to what PATH and the environment say."""
 
     docker: Path | None = None
-    host: str | None = None
+    host: Annotated[str, AfterValidator(plain_address(_ENGINE_LOGINS, user=True))] | None = None
     config_dir: Path | None = None
 
 
 class Mirror(Frozen):
     """A URL prefix and what to use in its place."""
 
-    prefix: Annotated[str, StringConstraints(min_length=1)]
-    to: Annotated[str, StringConstraints(min_length=1), AfterValidator(carries_no_secret)]
+    prefix: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
+    to: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
     """Credentials belong into git's credential helpers, or netrc: a URL ends in argument lists."""
 
 
 class PythonSite(Frozen):
     """Where wheels come from, beside what pip itself is configured with."""
 
-    find_links: tuple[str, ...] = ()
-    torch_cpu_index: str | None = None
+    find_links: tuple[Annotated[str, AfterValidator(page_address(PIP_LOGINS))], ...] = ()
+    torch_cpu_index: Annotated[str, AfterValidator(index_address)] | None = None
     index_mirrors: tuple[Mirror, ...] = ()
     """For the indexes that device manifests name; what pip is configured with is the host's own."""
     index_timeout_s: float = 15.0
@@ -69,15 +81,6 @@ class RegistryMirror(Frozen):
         return self
 
 
-def _without_login(url: str) -> str:
-    if "@" in url:
-        raise ValueError(
-            "a proxy's address carries no user name or password: write them as `user` and "
-            "`password_file` beside it"
-        )
-    return url
-
-
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -103,8 +106,11 @@ def _one_host(text: str) -> str:
         ) from None
 
 
+_PROXY_LOGINS = "write them as `user` and `password_file` beside it"
 ProxyUrl = Annotated[
-    str, StringConstraints(pattern=r"^https?://[^\s/]+/?$"), AfterValidator(_without_login)
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/]+/?$"),
+    AfterValidator(plain_address(_PROXY_LOGINS)),
 ]
 
 
@@ -147,7 +153,7 @@ class HubSite(Frozen):
         Annotated[
             str,
             StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
-            AfterValidator(carries_no_secret),
+            AfterValidator(plain_address(HUB_LOGINS)),
         ]
         | None
     ) = None
@@ -178,9 +184,9 @@ class Site(Frozen):
     python: PythonSite = PythonSite()
     git_mirrors: tuple[Mirror, ...] = ()
     registry_mirrors: tuple[RegistryMirror, ...] = ()
-    apt_mirror: str | None = None
+    apt_mirror: AptMirror | None = None
     """Debian's; its security updates are expected beside it, at ``<apt_mirror>-security``."""
-    ubuntu_mirror: str | None = None
+    ubuntu_mirror: AptMirror | None = None
     proxy: ProxySite | None = None
     extra_ca: Path | None = None
     """Certificates in PEM form that count beside the usual ones."""
@@ -191,7 +197,7 @@ class Site(Frozen):
     """Folders that hold a model's weights already, by the model's name."""
     nodes: dict[Name, Path] = {}
     """Nodes files of releases that several hosts serve, by the release's or the device's name."""
-    images: dict[str, Path] = {}
+    images: dict[ImageReference, Path] = {}
     """Archives (of ``docker save``) of images on request, by the reference in the manifest."""
     publish: PublishSite = PublishSite()
 

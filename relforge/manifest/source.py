@@ -6,26 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from relforge.addresses import git_address
 from relforge.frozen import Frozen
 from relforge.manifest.common import Commit, Line, Name, RelativePath, Sha256, TreeHash
 
 PackageVersion = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
 
 
-def carries_no_secret(url: str) -> str:
-    if (
-        "://" in url
-        and "@" in url.split("://", 1)[1].split("/", 1)[0]
-        and not url.startswith("ssh://")
-    ):
-        raise ValueError("a URL in a manifest carries no user name or password")
-    return url
-
-
 GitUrl = Annotated[
     str,
     StringConstraints(pattern=r"^(https?|ssh|git|file)://\S+$"),
-    AfterValidator(carries_no_secret),
+    AfterValidator(git_address),
 ]
 
 

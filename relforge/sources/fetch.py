@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from relforge.addresses import shown
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import Site
 from relforge.manifest.source import ArchiveSource, WheelSource
 from relforge.network import PROXY_HINT
 from relforge.sources import filestore
-from relforge.sources.places import Places, shown
+from relforge.sources.places import Places
 
 if TYPE_CHECKING:
     from unearth import Link

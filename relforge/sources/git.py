@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from relforge.addresses import hide_credentials, shown
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.gitio import Git
 from relforge.manifest.site import Site, replaced
 from relforge.network import PROXY_HINT
 from relforge.proc import Done
-from relforge.sources.places import hide_credentials, proxy_of, shown
+from relforge.sources.places import proxy_of
 from relforge.sources.remote import (
     PROXY_REFUSED,
     TRANSFER,

@@ -16,8 +16,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from relforge.addresses import shown
 from relforge.network import read_certificates, usual_bundle
-from relforge.sources.places import Places, proxy_of, shown, why_unreachable
+from relforge.sources.places import Places, proxy_of, why_unreachable
 
 _FILE_READ_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 20

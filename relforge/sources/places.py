@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from relforge import proc, redact
+from relforge import proc
+from relforge.addresses import hide_credentials, shown
 from relforge.errors import ExitCode
 from relforge.manifest.site import Site, replaced
 from relforge.network import Proxy, proxies_for
@@ -106,7 +107,11 @@ def default_index() -> str:
 def pip_config() -> PipConfig:
     """pip's configuration as ``pip config list`` tells it; read once for each environment."""
     env = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("PIP_")))
-    return _read_pip_config(env)
+    found = _read_pip_config(env)
+    asked = (found.index_url, *found.extra_index_urls, *found.find_links, found.proxy)
+    for address in filter(None, asked):
+        hide_credentials(address)
+    return found
 
 
 @lru_cache(maxsize=4)
@@ -158,24 +163,6 @@ def _unquoted(value: str) -> str:
     except (ValueError, SyntaxError):
         return value
     return parsed if isinstance(parsed, str) else value
-
-
-def hide_credentials(url: str) -> None:
-    """Registers the user name and password of a URL as secrets."""
-    login, at, _ = urlsplit(url).netloc.rpartition("@")
-    if at:
-        user, _, password = login.partition(":")
-        # Without a password the user name is a token; with one it is a name like any other word.
-        for secret in [password] if password else [user]:
-            redact.register(secret)
-            redact.register(unquote(secret))
-
-
-def shown(url: str) -> str:
-    """The URL without its credentials."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return redact.text(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))
 
 
 def why_unreachable(

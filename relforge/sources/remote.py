@@ -15,11 +15,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from relforge import redact
+from relforge.addresses import hide_credentials
 from relforge.gitio import Git
 from relforge.manifest.site import Site
 from relforge.network import Proxy, ca_bundle, proxies_for
 from relforge.proc import Done
-from relforge.sources.places import hide_credentials, why_unreachable
+from relforge.sources.places import why_unreachable
 
 # A transfer below this speed for a minute has died without saying so.
 TRANSFER = {"http.lowSpeedLimit": "1000", "http.lowSpeedTime": "60"}

@@ -16,6 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from relforge import proc
+from relforge.addresses import shown
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock, write_atomic
@@ -27,7 +28,7 @@ from relforge.manifest.site import Site
 from relforge.network import CA_VARIABLES, PROXY_HINT, ca_bundle
 from relforge.sources import filestore
 from relforge.sources.fetch import PackageFile, fetch_package, open_client
-from relforge.sources.places import Places, shown, why_unreachable
+from relforge.sources.places import Places, why_unreachable
 from relforge.sources.wheel import wanted
 
 _RESOLVE_TIMEOUT_S = 1800.0

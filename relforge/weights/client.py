@@ -12,12 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from relforge import proc, redact
+from relforge.addresses import shown
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.site import HubSite, Site
 from relforge.network import Proxy, child_environment, proxies_for
-from relforge.sources.places import proxy_of, shown, why_unreachable
+from relforge.sources.places import proxy_of, why_unreachable
 from relforge.weights.asking import Request
 from relforge.weights.faults import Asked, Hub, Repository, hub_error
 

@@ -66,3 +66,12 @@ def test_a_sites_mirror_comes_first_each_for_its_distribution(sources: Path) -> 
     # A mirror of Debian is none of Ubuntu, and of nothing else.
     assert build_sources(NOBLE, Site(apt_mirror="https://d.example/debian")) is None
     assert build_sources(System(distribution="rhel", suite="9"), site) is None
+
+
+def test_a_mirror_with_a_login_is_none_of_ours(sources: Path) -> None:
+    """debootstrap would have the login in its argument list, and the image in its sources."""
+    (sources / "sources.list").write_text(
+        "deb http://me:hidden-word@mirror.example/debian bookworm main\n"
+        "deb http://open.example/debian bookworm main\n"
+    )
+    assert host_sources() == {"bookworm": "http://open.example/debian"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from relforge.manifest.source import ArchiveSource, WheelSource
 from relforge.sources import filestore, places
 from relforge.sources.fetch import PackageFile, fetch_package
 from relforge.sources.places import parse_pip_config
-from tests.support.sources import Index, black_hole, closed_port, sdist, wheel
+from tests.support.sources import Answer, Index, black_hole, closed_port, sdist, wheel
 
 FAST = Site(python=PythonSite(index_timeout_s=1.0))
 DATA = sdist("tiny-1.0", {"f": b"1"})
@@ -259,3 +261,39 @@ def test_pips_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     config = places.pip_config()
     assert config.find_links == ("/one", "/two")
     assert places.Places.of(Site()).index_urls == ()
+
+
+@pytest.mark.parametrize("way", ["netrc", "pip.conf"])
+def test_a_login_for_an_index_of_the_site_where_its_refusal_sends_it(
+    way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is told to whoever writes a login into ``torch_cpu_index`` works."""
+    wanted = "Basic " + base64.b64encode(b"me:index-word").decode()
+
+    class Closed(Index):
+        def _answer(self, request: BaseHTTPRequestHandler) -> Answer:
+            if request.headers.get("Authorization") != wanted:
+                return 401, "text/plain", b"who are you"
+            return super()._answer(request)
+
+    made = Closed()
+    sha = made.add("tiny", "tiny-1.0.tar.gz", DATA)
+    with made.server:
+        use(monkeypatch, PIP_NO_INDEX="1")
+        site = Site(python=PythonSite(index_timeout_s=2.0, torch_cpu_index=made.url))
+        with pytest.raises(RelforgeError, match="was not found") as caught:
+            get(tmp_path / "files", sha, site=site)
+        assert "HTTP 401" in str(caught.value.why)
+        netrc, config = tmp_path / "netrc", tmp_path / "pip.conf"
+        if way == "netrc":
+            netrc.write_text("machine 127.0.0.1 login me password index-word\n")
+            netrc.chmod(0o600)
+            monkeypatch.setenv("NETRC", str(netrc))
+        else:
+            there = made.url.replace("//", "//me:index-word@")
+            config.write_text(f"[global]\nindex-url = {there}\n")
+            use(monkeypatch, PIP_CONFIG_FILE=str(config))
+            site = FAST
+        lines: list[str] = []
+        assert get(tmp_path / "files", sha, site=site, lines=lines).read_bytes() == DATA
+        assert "index-word" not in "\n".join(lines)

@@ -11,8 +11,8 @@ from relforge.attesting.signing import SigningKey
 from relforge.attesting.withdrawing import attach, withdrawal, withdrawn
 from relforge.errors import RelforgeError
 from relforge.evidence.dsse import Envelope, Signature
-from relforge.manifest.publishing import PublishSite, SigningSite
-from relforge.manifest.site import Site, TrustedKey
+from relforge.manifest.publishing import PublishSite, SigningSite, TrustedKey
+from relforge.manifest.site import Site
 from relforge.oci.copying import copy
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.reference import Repository

@@ -188,9 +188,9 @@ def _fetched(
     on_line: Callable[[str], None],
     cancel: CancelToken | None,
 ) -> Repository:
+    from relforge.addresses import shown
     from relforge.gitio import init_store
     from relforge.sources.git import fetch_branches
-    from relforge.sources.places import shown
 
     # One of its own: in the common store, which is shallow, nobody could tell what is an ancestor.
     git = init_store(home / "store" / "repositories" / f"{sha256_hex(url.encode())[:20]}.git")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relforge import retrying
+from relforge.addresses import shown
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.frozen import sha256_hex
@@ -27,7 +28,6 @@ from relforge.publishing.targets.git_steps import Steps, Work, label, plain
 from relforge.publishing.targets.github import Releases, Wanted, assets_of
 from relforge.publishing.targets.github_api import connected
 from relforge.retrying import RetryPolicy, TryAgain
-from relforge.sources.places import shown
 
 T = TypeVar("T")
 

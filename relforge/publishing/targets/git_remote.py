@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relforge import redact
+from relforge.addresses import hide_credentials, shown
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git, init_store
@@ -22,7 +23,7 @@ from relforge.manifest.site import Site
 from relforge.network import PROXY_HINT
 from relforge.proc import Done
 from relforge.retrying import TryAgain
-from relforge.sources.places import hide_credentials, proxy_of, shown
+from relforge.sources.places import proxy_of
 from relforge.sources.remote import (
     PROXY_REFUSED,
     TRANSFER,

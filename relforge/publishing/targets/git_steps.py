@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relforge.addresses import shown
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import sha256_hex
 from relforge.manifest.publishing import GitTarget
@@ -28,7 +29,6 @@ from relforge.publishing.targets.git_content import (
     write_blobs,
 )
 from relforge.publishing.targets.git_remote import GitRemote, Update
-from relforge.sources.places import shown
 
 
 @dataclass(frozen=True)

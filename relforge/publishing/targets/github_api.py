@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import requests
 
 from relforge import redact, retrying
+from relforge.addresses import shown
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.publishing import GithubSite
 from relforge.manifest.site import Site
 from relforge.network import Proxy, for_children, proxies_for
 from relforge.retrying import POLICY, RetryPolicy, TryAgain
-from relforge.sources.places import shown
 
 _VERSION = "2022-11-28"
 _CONNECT_S, _READ_S = 10.0, 60.0
