@@ -17,7 +17,8 @@ from relforge.manifest.yamlnodes import Misplaced, compose, plain
 ManifestT = TypeVar("ManifestT", bound=Frozen)
 
 _DEEPEST = 100
-_LOGIN = re.compile(r"(?<=//)\S*@")
+# Behind the scheme of a URL, or user:password first of all; a digest behind a port is neither.
+_LOGIN = re.compile(r"""(?<=//)\S*@|(?<![^\s'"])[^\s/@'"]*:\S*@(?!sha256:)""")
 
 
 def load(path: Path, model: type[ManifestT]) -> ManifestT:

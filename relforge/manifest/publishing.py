@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from relforge import redact
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name
 from relforge.manifest.source import carries_no_secret
@@ -32,6 +33,19 @@ def _known_placeholders(text: str) -> str:
 Pattern = Annotated[
     str, StringConstraints(min_length=1, max_length=512), AfterValidator(_known_placeholders)
 ]
+
+
+def _names_a_repository(text: str) -> str:
+    if "@" in text:
+        # The value is in no message: it may hold a password.
+        redact.register(text.partition("://")[2].rpartition("@")[0] or text.rpartition("@")[0])
+        raise ValueError("HOST/NAME holds no login and no digest; logins are docker login's")
+    if "://" in text:
+        raise ValueError("HOST/NAME is no URL: write it without http:// or https://")
+    return text
+
+
+RepositoryPattern = Annotated[Pattern, AfterValidator(_names_a_repository)]
 HttpUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
@@ -43,9 +57,9 @@ class RegistryTarget(Frozen):
     """An OCI registry. Logins are Docker's own: ``docker login``, credential helpers."""
 
     kind: Literal["registry"]
-    release: Pattern
+    release: RepositoryPattern
     """``HOST/NAME`` of the repository that people pull from."""
-    candidate: Pattern | None = None
+    candidate: RepositoryPattern | None = None
     """``HOST/NAME`` that images wait in until they are promoted; None: the release repository,
     where a candidate has no tag."""
     plain_http: bool = False
