@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from relforge import redact
 from relforge.addresses import (
     DOCKER_LOGINS,
     HUB_LOGINS,
@@ -44,7 +45,23 @@ Branch = Annotated[
         pattern=r"^[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*)*$"
     ),
 ]
-Repository = Annotated[Pattern, AfterValidator(plain_address(DOCKER_LOGINS))]
+
+
+def _names_a_repository(text: str) -> str:
+    if "@" in text:
+        # The value is in no message: it may hold a password.
+        redact.register(text.partition("://")[2].rpartition("@")[0] or text.rpartition("@")[0])
+        raise ValueError("HOST/NAME holds no login and no digest; logins are docker login's")
+    if "://" in text:
+        raise ValueError("HOST/NAME is no URL: write it without http:// or https://")
+    return text
+
+
+Repository = Annotated[
+    Pattern,
+    AfterValidator(_names_a_repository),
+    AfterValidator(plain_address(DOCKER_LOGINS)),
+]
 HttpUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),

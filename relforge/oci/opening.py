@@ -9,13 +9,14 @@ from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import Site
 from relforge.oci.layout_store import LayoutStore
-from relforge.oci.reference import Reference, has_host
+from relforge.oci.reference import Reference, has_host, refuse_login
 from relforge.oci.registry import RegistryStore
 from relforge.oci.store import ImageStore
 from relforge.oci.tar_store import TarStore
 from relforge.publishing.published import CONTENTS, IMAGE
 
 TAR = ".tar"
+_PATHS = ("/", "./", "../", "~")
 
 
 def open_store(
@@ -33,6 +34,8 @@ def open_store(
     ``@DIGEST`` behind it where there are several images in it. What exists as a path is one. Of a
     published folder its image is meant. Raises RelforgeError (USAGE) for anything else.
     """
+    if not text.startswith(_PATHS) and not Path(text).exists():
+        refuse_login(text)
     path, wanted = _split(text)
     if not _is_path(text, path):
         reference = Reference.parse(text)
@@ -106,6 +109,6 @@ def _split(text: str) -> tuple[Path, str | None]:
 
 
 def _is_path(text: str, path: Path) -> bool:
-    if text.startswith(("/", "./", "../", "~")) or path.suffix == TAR or path.exists():
+    if text.startswith(_PATHS) or path.suffix == TAR or path.exists():
         return True
     return not has_host(text)

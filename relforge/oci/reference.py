@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import unquote
 
+from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 
@@ -33,6 +35,7 @@ class Repository(Frozen):
     @classmethod
     def parse(cls, text: str) -> Repository:
         """Reads HOST/NAME. Raises RelforgeError (USAGE) for anything else."""
+        refuse_login(text)
         host, slash, name = text.partition("/")
         why = None
         if not slash or not has_host(text):
@@ -73,12 +76,12 @@ class Reference(Frozen):
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Reads HOST/NAME[:TAG][@DIGEST]. Raises RelforgeError (USAGE) for anything else."""
+        refuse_login(text)
         named, at, digest = text.partition("@")
         if at and not DIGEST.fullmatch(digest):
             raise RelforgeError(
                 f"{json.dumps(digest)} is not a digest",
                 code=ExitCode.USAGE,
-                where=text,
                 hint="write sha256: and 64 hexadecimal digits",
             )
         host, slash, rest = named.partition("/")
@@ -89,6 +92,28 @@ class Reference(Frozen):
             tag=require_tag(tag) if colon else None,
             digest=digest or None,
         )
+
+
+def refuse_login(text: str) -> None:
+    """Raises RelforgeError (USAGE), which does not repeat it, for a text with a user name or a
+    password before an ``@``; registers them as secrets first."""
+    named = text.partition("://")[2] or text
+    if re.search(r"@sha256:[0-9a-f]*\Z", named):
+        named = named.rpartition("@")[0]
+    login, at, after = named.rpartition("@")
+    # What follows a login is a host with a name; what else holds a colon may be half a password.
+    if not at or not (":" in login or "/" in after):
+        return
+    for secret in (login, login.partition(":")[2]):
+        redact.register(secret)
+        redact.register(unquote(secret))
+    raise RelforgeError(
+        "the name of an image holds no login",
+        code=ExitCode.USAGE,
+        why="before an @ that no digest follows there is what looks like a user name or a password",
+        hint="write HOST/NAME:TAG or HOST/NAME@sha256:..., and log in with docker login HOST; a "
+        "password that was typed into a command line is best changed",
+    )
 
 
 def require_tag(text: str) -> str:

@@ -7,7 +7,7 @@ Docker's own (``auth.py``), certificates and proxies the site's (``connecting.py
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qs, quote, urlsplit
@@ -150,10 +150,12 @@ class RegistryStore:
         self.delete_tags((tag,))
 
     def delete_tags(self, tags: Iterable[str]) -> None:
-        """Removes tags. A registry that removes by digest alone removes all tags of the digest, so
-        that is done only where every one of them is meant to go.
+        """Removes tags. A registry that removes by digest alone removes the manifest with all its
+        tags, so that is done only where every one of them is meant to go.
 
-        Raises RelforgeError (PUBLISH) where the registry allows no deletes.
+        Its tags are looked through twice, the second time right before the removal. A tag that
+        somebody sets after that look goes, too: no registry has a removal with a condition. Raises
+        RelforgeError (PUBLISH) where other tags are left or the registry allows no deletes.
         """
         left = []
         for tag in sorted(set(tags)):
@@ -163,17 +165,7 @@ class RegistryStore:
                 left.append(tag)
         pointed = {tag: self._digest_of(tag) for tag in left}
         for digest in sorted({found for found in pointed.values() if found}):
-            others = [
-                tag for tag in self.tags() if tag not in pointed and self._digest_of(tag) == digest
-            ]
-            if others:
-                raise RelforgeError(
-                    "the registry removes tags only with all others of the same image",
-                    code=ExitCode.PUBLISH,
-                    where=f"{self.name}@{digest}",
-                    why=f"these would go, too: {', '.join(others)}",
-                    hint="remove the tag in the registry's own interface, or move the others first",
-                )
+            self._require_alone(digest, set(pointed))
             answer = self._delete(self._transport.url(f"manifests/{digest}"), (200, 202, 404, 405))
             if answer.status == 405:
                 raise RelforgeError(
@@ -184,6 +176,27 @@ class RegistryStore:
                     hint="remove the tags in its own interface, or ask those who run it to allow "
                     "deletes (REGISTRY_STORAGE_DELETE_ENABLED=true for Docker's registry)",
                 )
+
+    def _require_alone(self, digest: str, meant: Collection[str]) -> None:
+        """Twice through all tags, then as long as the registry names tags that are new since."""
+        seen: set[str] = set()
+        looks = 0
+        while True:
+            names = self.tags()
+            fresh = names if looks < 2 else tuple(tag for tag in names if tag not in seen)
+            if not fresh:
+                return
+            others = [t for t in fresh if t not in meant and self._digest_of(t) == digest]
+            if others:
+                raise RelforgeError(
+                    "the registry removes tags only with all others of the same image",
+                    code=ExitCode.PUBLISH,
+                    where=f"{self.name}@{digest}",
+                    why=f"these would go, too: {', '.join(others)}",
+                    hint="remove the tag in the registry's own interface, or move the others first",
+                )
+            seen.update(names)
+            looks += 1
 
     def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         found = self._from_api(digest)

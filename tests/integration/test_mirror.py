@@ -125,6 +125,8 @@ def test_images_are_merged(registry: RealRegistry, tmp_path: Path, run: Any) -> 
         (("HOST/team/none:v1", "b"), 7, "there is no such image"),
         (("HOST/team/none", "b"), 2, "a tag or a digest is missing"),
         (("a", "HOST/Team/x:v1"), 2, "not a registry target"),
+        (("https://bob:horsebattery@HOST/x:v1", "b"), 2, "holds no login"),
+        (("a", "bob:horsebattery@HOST/x:v1"), 2, "holds no login"),
         (("a", "127.0.0.1:1/team/x:v1"), 7, "it cannot be reached"),
     ],
 )
@@ -146,6 +148,7 @@ def test_what_cannot_be(
     done = run(*(word.replace("HOST", registry.host) for word in words))
     assert done.code == code, done.err
     assert says in done.err
+    assert "horsebattery" not in done.err + done.out
     assert not (tmp_path / "b").exists()
 
 

@@ -285,6 +285,35 @@ def test_withdrawing_leaves_what_points_elsewhere(
     assert points_to(release, "latest") == newer
 
 
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_a_tag_that_appears_while_others_are_removed_saves_the_image(
+    registry: RealRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    digest = image(tmp_path / "a", b"wanted elsewhere %d" % late)
+    found = store(registry, f"late-{late}")
+    copy(LayoutStore(tmp_path / "a"), found, digest, tag="mine")
+    manifest = found.manifest(digest)
+    assert manifest is not None
+    listed, looks = found.tags, []
+
+    def tags() -> tuple[str, ...]:
+        looks.append(listed())
+        if len(looks) == late:  # after the answer, as another publisher would
+            found.put_manifest(manifest, tag="theirs")
+        return looks[-1]
+
+    monkeypatch.setattr(found, "tags", tags)
+    if late < 3:
+        with pytest.raises(RelforgeError, match="only with all others") as caught:
+            found.delete_tags(["mine"])
+        assert "theirs" in (caught.value.why or "")
+        assert points_to(found, "theirs") == points_to(found, "mine") == digest
+    else:
+        found.delete_tags(["mine"])  # after the last look, as the documentation says
+        assert found.manifest(digest) is None
+    assert len(looks) == min(late + 1, 3)
+
+
 def test_promotion_to_another_registry_copies(
     registry: RealRegistry, published: Published, tmp_path: Path
 ) -> None:

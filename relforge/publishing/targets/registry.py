@@ -72,7 +72,9 @@ class RegistryTarget:
     def undo(self, published: Published, delivery: Delivery, doing: Doing) -> None:
         """Puts tags that moved back, and removes those that were new; content stays, unnamed.
 
-        Raises RelforgeError (PUBLISH) where the registry allows no deletes.
+        Where a registry removes by digest alone the manifest goes with its tags, unless another one
+        points to it by then (``RegistryStore.delete_tags``). Raises RelforgeError (PUBLISH) then,
+        and where the registry allows no deletes.
         """
         if delivery.step == "withdraw":
             return
