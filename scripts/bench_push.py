@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """How long it takes to push an image to a registry, the first time and again.
 
-    ./scripts/bench_push.py IMAGE [--runs N]      IMAGE: a published folder, or an OCI layout
+    ./scripts/bench_push.py FOLDER [--runs N] [--key PUB]
 
-Against Debian's docker-registry on loopback, with an empty store for each first push. skopeo's copy
-of the same layout is taken in turn with ours. "Again" is a process of its own that finds everything
-there; its time is taken after start-up, and the figure to hold is 1 s without a byte sent.
+FOLDER is a published release; PUB the public key of its signer, which the policy may want. Against
+Debian's docker-registry on loopback, with an empty store for each first push. skopeo's copy of the
+same layout is taken in turn with ours. Then `relforge publish --folder` and `relforge promote
+--folder` are run again with nothing changed, as a user types them; what `relforge --version` takes
+is start-up, and goes off. The figures to hold: 1 s each, without a byte sent.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import statistics
@@ -42,19 +45,22 @@ report = copy(LayoutStore(Path(layout)), dst, digest, tag="v1")
 seconds = time.perf_counter() - began_s
 print(json.dumps({"s": seconds, "sent": dst.sent_bytes, "nothing": report.nothing}))
 """
+_AGAIN = ("publish", "promote")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("image", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--key", type=Path, help="public key (PEM) of who signed it")
     asked = parser.parse_args()
-    layout = asked.image / "image" if (asked.image / "contents.json").is_file() else asked.image
+    layout = asked.folder / "image"
     facts = describe(layout)
     size = sum(facts.blobs.values())
     first: list[float] = []
-    again: list[float] = []
     others: list[float] = []
+    start_up: list[float] = []
+    again: dict[str, list[float]] = {verb: [] for verb in _AGAIN}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         named = _named_for_skopeo(layout, work / "named")
@@ -63,11 +69,13 @@ def main() -> int:
                 pushed = _push(host, layout, facts.digest, work)
                 assert pushed["sent"] >= size
                 first.append(float(pushed["s"]))
+                _site(work / "site.yaml", host, work / "home", asked.key)
+                for verb in _AGAIN:
+                    _relforge(work, verb, "--folder", str(asked.folder), "--target", "hub")
                 for _ in range(3):
-                    found = _push(host, layout, facts.digest, work)
-                    assert found["nothing"], found
-                    assert found["sent"] == 0, found
-                    again.append(float(found["s"]))
+                    start_up.append(_relforge(work, "--version")[0])
+                    for verb in _AGAIN:
+                        again[verb].append(_nothing(work, verb, asked.folder))
             if shutil.which("skopeo"):
                 with _registry(work / f"theirs-{number}") as host:
                     others.append(_skopeo(host, named))
@@ -75,18 +83,66 @@ def main() -> int:
     _row("first push", first, size)
     if others:
         _row("skopeo copy", others, size)
-    _row("again", again, None)
-    missed = statistics.median(again) > ALLOWED_AGAIN_S
-    if missed:
-        print(f"missed: again takes more than {ALLOWED_AGAIN_S:.0f} s")
-    return int(missed)
+    begun_s = statistics.median(start_up)
+    _row("start-up", start_up, None)
+    missed = []
+    for verb, times_s in again.items():
+        _row(f"{verb} again", [seconds - begun_s for seconds in times_s], 0)
+        if statistics.median(times_s) - begun_s > ALLOWED_AGAIN_S:
+            missed.append(verb)
+    for verb in missed:
+        print(f"missed: {verb} again takes more than {ALLOWED_AGAIN_S:.0f} s after start-up")
+    return int(bool(missed))
+
+
+def _site(path: Path, host: str, home: Path, key: Path | None) -> None:
+    target = {
+        "kind": "registry",
+        "release": f"{host}/release/{{model}}",
+        "candidate": f"{host}/waiting/{{model}}",
+        "mutable_tags": ["latest"],
+    }
+    trusted = [{"name": "maker", "public_key": str(key.absolute())}] if key else []
+    site = {
+        "kind": "site",
+        "home": str(home),
+        "publish": {"targets": {"hub": target}},
+        "trusted_keys": trusted,
+    }
+    path.write_text(json.dumps(site))
+
+
+def _relforge(work: Path, *words: str) -> tuple[float, str]:
+    """The seconds that a command took, and what it printed."""
+    program = "from relforge.cli import main; main()"
+    argv = [sys.executable, "-c", program, *words]
+    environment = {**os.environ, "RELFORGE_SITE": str(work / "site.yaml")}
+    began_s = time.perf_counter()
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment)
+    seconds = time.perf_counter() - began_s
+    if done.returncode != 0:
+        sys.exit(f"relforge {' '.join(words)} failed:\n{done.stderr}")
+    return seconds, done.stdout
+
+
+def _nothing(work: Path, verb: str, folder: Path) -> float:
+    """The seconds of a command that finds everything as it should be."""
+    seconds, out = _relforge(work, verb, "--folder", str(folder), "--target", "hub", "--json")
+    outcomes = [one for release in json.loads(out)["releases"] for one in release["outcomes"]]
+    assert outcomes
+    for one in outcomes:
+        assert one["state"] == "nothing", one
+        assert one["delivery"]["sent_bytes"] == 0, one
+    return seconds
 
 
 def _row(what: str, times_s: list[float], size: int | None) -> None:
     median = statistics.median(times_s)
-    speed = f", {size / median / 1e6:.0f} MB/s" if size else ", 0 bytes sent"
+    speed = "" if size is None else ", 0 bytes sent"
+    if size:
+        speed = f", {size / median / 1e6:.0f} MB/s"
     spread = f"{min(times_s):.2f} to {max(times_s):.2f}"
-    print(f"{what:<12} {median:6.2f} s (median of {len(times_s)}, {spread}){speed}")
+    print(f"{what:<13} {median:6.2f} s (median of {len(times_s)}, {spread}){speed}")
 
 
 def _push(host: str, layout: Path, digest: str, work: Path) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from relforge import redact
 from relforge.cancel import CancelToken
 from relforge.cli.common import Workplace, select, to_stderr
 from relforge.errors import ExitCode, RelforgeError
@@ -16,7 +17,7 @@ from relforge.publishing.choosing import choose
 from relforge.publishing.delivering import Delivering, DeliveryReport, deliver, preview
 from relforge.publishing.gate import Gate
 from relforge.publishing.journal import Journal
-from relforge.publishing.published import read_published
+from relforge.publishing.snapshot import snapshot
 from relforge.publishing.target import Doing, Step, Target
 from relforge.ui import deliveries
 
@@ -116,26 +117,30 @@ def send(
     reason: str = "",
 ) -> DeliveryReport:
     """Sends one published folder to targets and says on stderr what came of it."""
-    published = read_published(folder)
-    if dry_run:
-        report = preview(published, chosen, steps)
-    else:
+    with snapshot(folder, place.home) as kept:
+        gate = Gate(
+            kept,
+            place.site,
+            home=place.home,
+            policy=policy,
+            roots=place.project.roots,
+            line=to_stderr,
+        )
+        if dry_run:
+            report = preview(kept.published, chosen, steps, gate)
+            _say(report)
+            return report
         how = Delivering(
             journal=Journal(place.home),
-            gate=Gate(
-                published,
-                place.site,
-                home=place.home,
-                roots=place.project.roots,
-                policy=policy,
-                line=to_stderr,
-            ),
+            gate=gate,
             doing=Doing(line=to_stderr, cancel=cancel, reason=reason),
             rollback=rollback,
         )
-        report = deliver(published, chosen, steps, how)
-    sys.stderr.write(deliveries.text(report))
-    return report
+        return deliver(kept.published, chosen, steps, how, on_end=_say)
+
+
+def _say(report: DeliveryReport) -> None:
+    sys.stderr.write(redact.text(deliveries.text(report)))
 
 
 def named(names: Sequence[str] | None, registry: str | None) -> list[str]:

@@ -40,6 +40,12 @@ def mirror(
     no_attachments: Annotated[
         bool, typer.Option("--no-attachments", help="Leave out signatures and the like.")
     ] = False,
+    move_tag: Annotated[
+        bool, typer.Option("--move-tag", help="Let the tag leave the image that it points to.")
+    ] = False,
+    withdrawn: Annotated[
+        bool, typer.Option("--withdrawn", help="Copy an image although it was withdrawn.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent.")] = False,
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="Speak HTTP without TLS to registries.")
@@ -52,7 +58,8 @@ def mirror(
 
     What is there is not sent, and the tag is written last. A published folder stands for its
     image, a folder or tar with several images takes :TAG behind it. Exit 7 when a registry
-    refuses.
+    refuses, when the tag is another image's, when the image was withdrawn, and for tags of a
+    target's release repository, which relforge promote writes.
     """
     from relforge.oci.mirroring import mirror as copied
 
@@ -72,6 +79,8 @@ def mirror(
             place.site,
             merges=merge,
             attachments=not no_attachments,
+            move_tag=move_tag,
+            take_withdrawn=withdrawn,
             dry_run=dry_run,
             plain_http=plain_http,
             uploads=place.home / "publications" / "registry",  # a target's are there, too

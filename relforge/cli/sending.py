@@ -6,30 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from relforge.cli.common import interruptible, print_json, workplace
+from relforge.cli.common import Workplace, interruptible, print_json, to_stderr, workplace
 from relforge.cli.delivering import folders, send, targets
-from relforge.errors import RelforgeError
-from relforge.frozen import Frozen
-from relforge.publishing.delivering import DeliveryReport
+from relforge.errors import ExitCode, RelforgeError
+from relforge.publishing.delivering import DeliveriesOutput, DeliveryReport, NotSent
 from relforge.publishing.journal import Journal
 from relforge.publishing.published import read_published
 from relforge.publishing.target import Step
 from relforge.ui.text import error as error_text
-
-
-class NotSent(Frozen):
-    """A folder that could not be read."""
-
-    folder: str
-    error: str
-    exit_code: int
-
-
-class DeliveriesOutput(Frozen):
-    """What ``relforge promote --json`` and ``relforge withdraw --json`` print; stable."""
-
-    releases: tuple[DeliveryReport, ...]
-    not_sent: tuple[NotSent, ...] = ()
 
 
 def send_all(
@@ -56,6 +40,11 @@ def send_all(
         place, devices=devices, releases=releases, models=models, everything=everything, given=given
     )
     withdrawing = "withdraw" in steps
+    if withdrawing and place.site.publish.signing is None and not dry_run:
+        to_stderr(
+            "warning: this site has no signing key (publish.signing): the statement that the "
+            "release is withdrawn is not signed, and readers who verify count no such statement"
+        )
     reports: list[DeliveryReport] = []
     failed: list[NotSent] = []
     codes: list[int] = []
@@ -64,7 +53,7 @@ def send_all(
             try:
                 wanted = names
                 if withdrawing and not names and registry is None:
-                    wanted = list(Journal(place.home).targets(read_published(folder).release))
+                    wanted = _where_it_went(place, folder, codes)
                 chosen = targets(place, wanted, registry)
                 report = send(
                     place, folder, chosen, steps, cancel=cancel, policy=policy, dry_run=dry_run,
@@ -88,3 +77,18 @@ def send_all(
             )
         )
     return next((code for code in codes if code), 0)
+
+
+def _where_it_went(place: Workplace, folder: Path, codes: list[int]) -> list[str]:
+    """The targets that this host sent the release to; of one that the site no longer has, it is
+    said that nothing can be taken back there."""
+    known = place.site.publish.targets
+    went = Journal(place.home).targets(read_published(folder).release)
+    for name in went:
+        if name not in known and "/" not in name:
+            codes.append(int(ExitCode.PUBLISH))
+            to_stderr(
+                f"warning: {name}: the release went there, and the site configuration has no such "
+                "target any more: nothing was taken back there"
+            )
+    return [name for name in went if name in known or "/" in name]

@@ -33,7 +33,9 @@ def verify(
     ] = None,
     policy: Annotated[
         Path | None,
-        typer.Option("--policy", help="What the release must have (docs/verify.md)."),
+        typer.Option(
+            "--policy", help="What the release must have: a file (docs/verify.md), or 'built-in'."
+        ),
     ] = None,
     lock: Annotated[
         Path | None, typer.Option("--lock", help="The lock that it must be made of.")
@@ -83,12 +85,13 @@ def _wanted(
     found = find_project(Path.cwd(), project)
     site = load_site(find_site_file(found, site_file))
     asked = policy or site.publish.policy
+    built_in = str(asked) == "built-in"
     trusted = _keys(keys, site)
     return Wanted(
         keys=trusted,
         # Who names a key wants to know that it is signed, and no more than that.
-        policy=policies.load(asked) if asked is not None else None,
-        policy_name=None if asked is None else str(asked),
+        policy=None if asked is None else policies.load(None if built_in else asked),
+        policy_name=None if asked is None else policies.BUILT_IN if built_in else str(asked),
         demanded=bool(keys) or asked is not None or site.publish.signing is not None,
         lock=None if lock is None else load(lock, Lock),
         lock_name=str(lock),
@@ -99,13 +102,14 @@ def _wanted(
 
 
 def _keys(given: list[Path] | None, site: Site) -> tuple[TrustedSigner, ...]:
-    """Those that were named; else those that the site trusts."""
+    """Those that were named; else the site's own and those that it trusts."""
+    from relforge.attesting.trusting import release_signers
     from relforge.patching.keys import load_signer
 
     try:
         if given:
             return tuple(load_signer(path.name, path) for path in given)
-        return tuple(load_signer(key.name, key.public_key) for key in site.trusted_keys)
+        return release_signers(site, ask=False)
     except RelforgeError as error:
         error.code = ExitCode.USAGE
         raise

@@ -95,5 +95,7 @@ def damaged(layout: Path, why: str, code: ExitCode) -> RelforgeError:
         code=code,
         where=str(layout),
         why=why,
-        hint=f"delete {layout} and build again: the same inputs give the image anew",
+        hint="get it again from a place that has it whole, or publish the release again"
+        if code is ExitCode.PUBLISH
+        else f"delete {layout} and build again: the same inputs give the image anew",
     )

@@ -37,12 +37,26 @@ def _known_placeholders(text: str) -> str:
 Pattern = Annotated[
     str, StringConstraints(min_length=1, max_length=512), AfterValidator(_known_placeholders)
 ]
+Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+Branch = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*)*$"
+    ),
+]
 Repository = Annotated[Pattern, AfterValidator(plain_address(DOCKER_LOGINS))]
 HttpUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
     AfterValidator(plain_address(HUB_LOGINS)),
 ]
+
+
+class TrustedKey(Frozen):
+    """A public key whose signature is accepted."""
+
+    name: str
+    public_key: Path
 
 
 class RegistryTarget(Frozen):
@@ -56,7 +70,7 @@ class RegistryTarget(Frozen):
     where a candidate has no tag."""
     plain_http: bool = False
     """For a registry on this host, or behind a tunnel; loopback addresses need no word."""
-    mutable_tags: tuple[Line, ...] = ()
+    mutable_tags: tuple[Tag, ...] = ()
     """Tags that move with each promotion, such as ``latest``; all others never move."""
 
 
@@ -81,7 +95,7 @@ class HubTarget(Frozen):
     repository: Pattern
     """``NAMESPACE/NAME``."""
     draft: bool = True
-    """A candidate is a pull request (Hugging Face) or a branch (ModelScope) first."""
+    """A candidate is a pull request (Hugging Face) or a private repository (ModelScope) first."""
     weights: bool = False
     """Also uploads the model's weights, where the project holds them."""
     private: bool = False
@@ -100,7 +114,7 @@ class GitTarget(Frozen):
 
     kind: Literal["git"]
     url: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
-    branch: Line = "main"
+    branch: Branch = "main"
     path: Pattern = "{release}"
     """The folder in the repository."""
     github: GithubSite | None = None
@@ -142,6 +156,9 @@ class PublishSite(Frozen):
 
     targets: dict[Name, Target] = {}
     signing: SigningSite | None = None
+    trusted_keys: tuple[TrustedKey, ...] = ()
+    """Whose signatures on releases count beside the site's own; none: those of the site's
+    ``trusted_keys``, whose signatures on bundles count."""
     licenses: LicensePolicy = LicensePolicy()
     content: ContentPolicy = ContentPolicy()
     policy: Path | None = None
@@ -168,6 +185,10 @@ class PublishSite(Frozen):
             update={
                 "targets": {name: target(one) for name, one in self.targets.items()},
                 "signing": signing,
+                "trusted_keys": tuple(
+                    TrustedKey(name=one.name, public_key=where(one.public_key))
+                    for one in self.trusted_keys
+                ),
                 "policy": self.policy and where(self.policy),
             }
         )

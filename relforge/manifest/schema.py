@@ -18,7 +18,6 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.checking import CheckReport
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
-    from relforge.evidence.record import ReleaseOutput, ReleasesOutput
     from relforge.lock import Lock
     from relforge.locking import LockOutput
     from relforge.manifest.device import Device
@@ -33,6 +32,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.oci.mirroring import MirrorReport
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
+    from relforge.publishing.delivering import DeliveriesOutput, SentOutput, SentReleasesOutput
     from relforge.rebuilding.model import RebuildOutput
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput
@@ -48,8 +48,9 @@ def models() -> dict[str, type[Frozen]]:
         "translations": Translations,
         "policy": Policy,
         "lock": Lock,
-        "release-output": ReleaseOutput,
-        "releases-output": ReleasesOutput,
+        "release-output": SentOutput,
+        "releases-output": SentReleasesOutput,
+        "deliveries-output": DeliveriesOutput,
         "plan-output": PlanOutput,
         "check-output": CheckReport,
         "compare-output": ComparisonOutput,

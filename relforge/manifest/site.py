@@ -27,7 +27,7 @@ from relforge.addresses import (
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Name, PositiveInt
 from relforge.manifest.facts import ImageReference
-from relforge.manifest.publishing import PublishSite
+from relforge.manifest.publishing import PublishSite, TrustedKey
 
 _ENGINE_LOGINS = "an engine is reached with an ssh key, or with certificates (DOCKER_CERT_PATH)"
 AptMirror = Annotated[str, AfterValidator(plain_address(NO_APT_LOGIN))]
@@ -39,13 +39,6 @@ class EngineSite(Frozen):
     docker: Path | None = None
     host: Annotated[str, AfterValidator(plain_address(_ENGINE_LOGINS, user=True))] | None = None
     config_dir: Path | None = None
-
-
-class TrustedKey(Frozen):
-    """A public key whose signature on a bundle is accepted."""
-
-    name: str
-    public_key: Path
 
 
 class Mirror(Frozen):

@@ -7,10 +7,10 @@ stopped anywhere leaves content without a name, and the next one goes on with it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
-from typing import IO, Literal, Protocol, cast
+from typing import IO, cast
 
 from relforge.attesting.attachments import TAG
 from relforge.cancel import CancelToken
@@ -18,14 +18,12 @@ from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.oci.reading import Stopped
 from relforge.oci.store import Descriptor, ImageStore, Manifest, Sent
+from relforge.oci.tree import ImageSource, Kind, Tree, read_tree
 from relforge.ui.text import size
 
 WORKERS = 4
 """Blobs on their way at once; more rarely help, and each holds a connection on both sides."""
 _TOLD_BYTES = 1 << 20  # smaller pieces come by the dozen, and take no time
-_DEEPEST = 3  # what is attached to something that is attached
-
-Kind = Literal["layer", "config", "manifest", "index", "attachment"]
 
 
 class Piece(Frozen):
@@ -63,53 +61,34 @@ class CopyReport(Frozen):
         return sum(piece.state == state for piece in self.pieces)
 
 
-class ImageSource(Protocol):
-    """What is read of a store that is copied from (``ImageStore`` has it all)."""
+class Present(Frozen):
+    """What the destination has of a tree. ``trusted`` are blobs that nobody asks for: a manifest
+    that is there leads to them, and a registry takes no manifest whose content it lacks."""
 
-    @property
-    def name(self) -> str: ...
-
-    def manifest(self, reference: str) -> Manifest | None: ...
-
-    def has_blob(self, digest: str) -> bool: ...
-
-    def open_blob(self, descriptor: Descriptor) -> IO[bytes]: ...
-
-    def referrers(self, digest: str) -> tuple[Descriptor, ...]: ...
+    manifests: frozenset[str]
+    listed: frozenset[str]
+    trusted: frozenset[str]
 
 
-class Tree(Frozen):
-    """Everything that a digest leads to. ``images`` come before the index that lists them;
-    ``attached`` after what they are attached to."""
-
-    images: tuple[Manifest, ...]
-    attached: tuple[Manifest, ...]
-
-    @property
-    def blobs(self) -> tuple[tuple[Descriptor, Kind], ...]:
-        """Each once, the largest first."""
-        found: dict[str, tuple[Descriptor, Kind]] = {}
-        for manifest in self.images:
-            for number, blob in enumerate(manifest.blobs):
-                found.setdefault(blob.digest, (blob, "layer" if number else "config"))
-        for manifest in self.attached:
-            for blob in manifest.blobs:
-                found.setdefault(blob.digest, (blob, "attachment"))
-        return tuple(sorted(found.values(), key=lambda row: (-row[0].size, row[0].digest)))
-
-
-def read_tree(src: ImageSource, digest: str, *, attachments: bool = True) -> Tree:
-    """Reads the manifests that ``digest`` leads to. Raises RelforgeError (PUBLISH)."""
-    images = tuple({m.descriptor.digest: m for m in _images(src, digest, digest)}.values())
-    attached: dict[str, Manifest] = {}
-    if attachments:
-        subjects = [manifest.descriptor.digest for manifest in images]
-        for _ in range(_DEEPEST):
-            found = [m for subject in subjects for m in _attached(src, subject)]
-            fresh = {m.descriptor.digest: m for m in found if m.descriptor.digest not in attached}
-            attached |= fresh
-            subjects = list(fresh)
-    return Tree(images=images, attached=tuple(attached.values()))
+def look(dst: ImageStore, tree: Tree, *, thorough: bool) -> Present:
+    """Asks for every manifest, and what the destination lists as attached."""
+    root, *others = (m.descriptor.digest for m in reversed((*tree.attached, *tree.images)))
+    # One question before many at once: a place that cannot be reached says so once.
+    found = [root] if dst.manifest(root) is not None else []
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="relforge-look") as pool:
+        there = pool.map(lambda digest: dst.manifest(digest) is not None, others)
+        found += [digest for digest, known in zip(others, there, strict=True) if known]
+    blobs = {
+        blob.digest
+        for manifest in (*tree.images, *tree.attached)
+        if not thorough and manifest.descriptor.digest in found
+        for blob in manifest.blobs
+    }
+    return Present(
+        manifests=frozenset(found),
+        listed=frozenset(_listed(dst, tree).intersection(found)),
+        trusted=frozenset(blobs),
+    )
 
 
 def survey(
@@ -119,20 +98,25 @@ def survey(
     *,
     tag: str | None = None,
     attachments: bool = True,
+    thorough: bool = True,
 ) -> CopyReport:
     """What ``copy`` would do; changes nothing. A mount shows as sent: only the registry knows."""
     tree = read_tree(src, digest, attachments=attachments)
-    there = {one.digest: dst.has_blob(one.digest) for one, _ in tree.blobs}
+    have = look(dst, tree, thorough=thorough)
+
+    def piece(one: Descriptor, kind: Kind, there: bool) -> Piece:
+        return _piece(one, kind, "there" if there else "sent")
+
     pieces = [
-        _piece(one, kind, "there" if there[one.digest] else "sent") for one, kind in tree.blobs
+        piece(one, kind, one.digest in have.trusted or dst.has_blob(one.digest))
+        for one, kind in tree.blobs
     ]
-    listed = _listed(dst, tree)
     for manifest in tree.images:
-        known = dst.manifest(manifest.descriptor.digest) is not None
-        pieces.append(_piece(manifest.descriptor, _kind(manifest), "there" if known else "sent"))
+        one = manifest.descriptor
+        pieces.append(piece(one, _kind(manifest), one.digest in have.manifests))
     for manifest in tree.attached:
-        known = manifest.descriptor.digest in listed
-        pieces.append(_piece(manifest.descriptor, "attachment", "there" if known else "sent"))
+        one = manifest.descriptor
+        pieces.append(piece(one, "attachment", one.digest in have.listed))
     return CopyReport(
         source=src.name, destination=dst.name, digest=digest, tag=tag,
         tag_before=_points_to(dst, tag), pieces=tuple(pieces),
@@ -146,6 +130,8 @@ def copy(
     *,
     tag: str | None = None,
     attachments: bool = True,
+    thorough: bool = True,
+    move_tag: bool = True,
     mount_from: str | None = None,
     line: Callable[[str], None] = lambda _line: None,
     cancel: CancelToken | None = None,
@@ -153,20 +139,21 @@ def copy(
     """Copies what ``digest`` names; ``dst`` then has that very digest, under ``tag`` if given.
 
     ``mount_from`` names another repository of the destination's registry that has the content. To a
-    folder or tar ``tag`` may be a full name with tag. Raises RelforgeError, Cancelled.
+    folder or tar ``tag`` may be a full name with tag. Without ``move_tag`` a tag that points to
+    another digest is an error. With ``thorough`` every blob is asked for; without it, to a registry
+    alone, those are not that manifests which are there lead to (what a registry lost since then is
+    found by ``relforge verify``). Raises RelforgeError, Cancelled.
     """
     tree = read_tree(src, digest, attachments=attachments)
-    # One question before many at once: a place that cannot be reached says so once.
-    dst.manifest(digest)
-    pieces = list(_send_blobs(src, dst, tree, mount_from, line, cancel))
+    have = look(dst, tree, thorough=thorough)
+    pieces = list(_send_blobs(src, dst, tree, have.trusted, mount_from, line, cancel))
     for manifest in tree.images:
-        found = dst.manifest(manifest.descriptor.digest) is not None
+        found = manifest.descriptor.digest in have.manifests
         if not found:
             dst.put_manifest(manifest)
         state: Sent = "there" if found else "sent"
         pieces.append(_told(_piece(manifest.descriptor, _kind(manifest), state), line))
-    listed = _listed(dst, tree)
-    missing = [m for m in tree.attached if m.descriptor.digest not in listed]
+    missing = [m for m in tree.attached if m.descriptor.digest not in have.listed]
     if missing:
         dst.attach(*missing)
     for manifest in tree.attached:
@@ -174,12 +161,15 @@ def copy(
         pieces.append(_told(_piece(manifest.descriptor, "attachment", state), line))
     if cancel is not None:
         cancel.check()
-    _require_whole(dst, tree)
-    before = _points_to(dst, tag)
+    known = frozenset[str]() if thorough else have.manifests.difference(_digests(missing))
+    _require_whole(dst, tree, known | have.trusted)
+    # Asked again right before it is written: layers take their time.
+    before = _points_to(dst, tag) if move_tag else require_unmoved(dst, tag, digest)
     if tag is not None and before != digest:
         dst.put_manifest(tree.images[-1], tag=tag)
     dst.commit()
-    _require_digest(dst, digest)
+    if digest not in known:
+        _require_digest(dst, digest)
     if tag is not None and (found_digest := _points_to(dst, tag)) != digest:
         raise RelforgeError(
             "the tag does not point to what was copied",
@@ -193,6 +183,20 @@ def copy(
         source=src.name, destination=dst.name, digest=digest, tag=tag, tag_before=before,
         pieces=tuple(pieces),
     )  # fmt: skip
+
+
+def require_unmoved(dst: ImageStore, tag: str | None, digest: str) -> str | None:
+    """The digest that the tag points to, if any: the same one. Raises RelforgeError (PUBLISH)."""
+    before = _points_to(dst, tag)
+    if before not in (None, digest):
+        raise RelforgeError(
+            "the tag is another image's",
+            code=ExitCode.PUBLISH,
+            where=f"{dst.name}:{tag}",
+            why=f"it points to {before}, the image to be copied is {digest}",
+            hint="name another tag; --move-tag takes it away from that image",
+        )
+    return before
 
 
 class _Linked(CancelToken):
@@ -212,6 +216,7 @@ def _send_blobs(
     src: ImageSource,
     dst: ImageStore,
     tree: Tree,
+    trusted: frozenset[str],
     mount_from: str | None,
     line: Callable[[str], None],
     cancel: CancelToken | None,
@@ -223,6 +228,8 @@ def _send_blobs(
 
     def send(descriptor: Descriptor, kind: Kind) -> Piece:
         token.check()
+        if descriptor.digest in trusted:
+            return _piece(descriptor, kind, "there")
         if _elsewhere(descriptor) and not src.has_blob(descriptor.digest):
             return _piece(descriptor, kind, "there")
         state = dst.put_blob(descriptor, partial(open_, descriptor), mount_from=mount_from)
@@ -247,46 +254,6 @@ def _send_blobs(
         yield job.result()
 
 
-def _images(src: ImageSource, digest: str, root: str) -> Iterator[Manifest]:
-    manifest = src.manifest(digest)
-    if manifest is None:
-        raise RelforgeError(
-            "the image to be copied is not there"
-            if digest == root
-            else "the image to be copied is not whole",
-            code=ExitCode.PUBLISH,
-            where=src.name,
-            why=f"it has no manifest {digest}",
-            hint="correct the name, or copy from a place that has all platforms",
-        )
-    if manifest.is_index:
-        for inner in manifest.manifests:
-            yield from _images(src, inner.digest, root)
-    yield manifest
-
-
-def _attached(src: ImageSource, digest: str) -> Iterator[Manifest]:
-    for one in src.referrers(digest):
-        manifest = src.manifest(one.digest)
-        if manifest is None:
-            raise RelforgeError(
-                "something attached to the image is not there",
-                code=ExitCode.PUBLISH,
-                where=src.name,
-                why=f"{one.artifact_type or one.media_type} {one.digest} is listed and missing",
-                hint="copy from a place that has it, or leave out what is attached: "
-                "--no-attachments",
-            )
-        # The entry knows more than the manifest: the tag under which programs look for it.
-        tagged = manifest.descriptor.model_copy(
-            update={
-                "artifact_type": one.artifact_type,
-                "annotations": {**manifest.descriptor.annotations, **one.annotations},
-            }
-        )
-        yield Manifest(descriptor=tagged, data=manifest.data)
-
-
 def _listed(dst: ImageStore, tree: Tree) -> set[str]:
     """The attachments that the destination lists where it should, by their tags, too."""
     if not tree.attached:
@@ -302,15 +269,19 @@ def _listed(dst: ImageStore, tree: Tree) -> set[str]:
     return found
 
 
-def _require_whole(dst: ImageStore, tree: Tree) -> None:
-    """Nothing gets a tag before all that it leads to is there."""
-    wanted = [m.descriptor for m in (*tree.images, *tree.attached)]
-    for one in wanted:
-        if dst.manifest(one.digest) is None:
+def _require_whole(dst: ImageStore, tree: Tree, known: frozenset[str]) -> None:
+    """Nothing gets a tag before all that it leads to is there. ``known`` was seen there before."""
+    for manifest in (*tree.images, *tree.attached):
+        one = manifest.descriptor
+        if one.digest not in known and dst.manifest(one.digest) is None:
             raise _incomplete(dst, one)
     for one, _ in tree.blobs:
-        if not _elsewhere(one) and not dst.has_blob(one.digest):
+        if not (_elsewhere(one) or one.digest in known) and not dst.has_blob(one.digest):
             raise _incomplete(dst, one)
+
+
+def _digests(manifests: Iterable[Manifest]) -> frozenset[str]:
+    return frozenset(manifest.descriptor.digest for manifest in manifests)
 
 
 def _require_digest(dst: ImageStore, digest: str) -> None:

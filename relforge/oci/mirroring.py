@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,13 +10,15 @@ from typing import Literal
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
+from relforge.manifest.publishing import RegistryTarget
 from relforge.manifest.site import Site
-from relforge.oci.copying import CopyReport, ImageSource, Piece, copy, survey
+from relforge.oci.copying import CopyReport, Piece, copy, require_unmoved, survey
 from relforge.oci.merging import Union, merged_index, platforms_of
 from relforge.oci.opening import open_store, read_digest
-from relforge.oci.reference import DIGEST
+from relforge.oci.reference import DIGEST, Repository
 from relforge.oci.registry import RegistryStore
 from relforge.oci.store import ImageStore, Manifest
+from relforge.oci.tree import ImageSource
 
 
 class MirrorReport(Frozen):
@@ -41,6 +44,8 @@ def mirror(
     *,
     merges: bool = False,
     attachments: bool = True,
+    move_tag: bool = False,
+    take_withdrawn: bool = False,
     dry_run: bool = False,
     plain_http: bool = False,
     uploads: Path | None = None,
@@ -49,7 +54,8 @@ def mirror(
 ) -> MirrorReport:
     """Copies one image, or merges several into one for all their platforms.
 
-    Raises RelforgeError (USAGE, PUBLISH, ENVIRONMENT), Cancelled.
+    ``move_tag`` allows that a tag leaves another image, ``take_withdrawn`` that the image carries a
+    withdrawal. Raises RelforgeError (USAGE, PUBLISH, ENVIRONMENT), Cancelled.
     """
 
     def opened(text: str) -> tuple[ImageStore, str | None]:
@@ -69,11 +75,18 @@ def mirror(
         src = Union([store for store, _, _ in found], index)
         digest = index.descriptor.digest
     tag = _tag(dst, asked, src, digest, name)
+    if tag is not None:
+        _require_no_release(dst, tag, site)
+    if not take_withdrawn:
+        for store, one, _ in found:
+            _require_kept(store, dst, one, site, line)
+    if not move_tag:
+        require_unmoved(dst, tag, digest)
     if dry_run:
         report = survey(src, dst, digest, tag=tag, attachments=attachments)
     else:
         report = copy(
-            src, dst, digest, tag=tag, attachments=attachments,
+            src, dst, digest, tag=tag, attachments=attachments, move_tag=move_tag,
             mount_from=_mountable(found[0][0], dst), line=line, cancel=cancel,
         )  # fmt: skip
     return _report(report, index or src.manifest(digest), dry_run)
@@ -111,6 +124,50 @@ def _tag(
     if asked is None and ":" not in tag and isinstance(src, RegistryStore):
         return f"{src.name}:{tag}"
     return tag
+
+
+def _require_kept(
+    src: ImageStore, dst: ImageStore, digest: str, site: Site, line: Callable[[str], None]
+) -> None:
+    """Nobody gets an image that its maker took back without saying that it is meant."""
+    from relforge.attesting.withdrawing import withdrawn
+
+    root = src.manifest(digest)
+    images = [one.digest for one in root.manifests] if root is not None and root.is_index else []
+    for store in (src, dst):
+        for one in (digest, *images):
+            reason = withdrawn(store, one, site, line=line)
+            if reason is not None:
+                raise RelforgeError(
+                    "this image was withdrawn",
+                    code=ExitCode.PUBLISH,
+                    where=f"{store.name}@{one}",
+                    why=f"the statement attached to it says: {reason}",
+                    hint="copy another release; --withdrawn copies it all the same",
+                )
+
+
+def _require_no_release(dst: ImageStore, tag: str, site: Site) -> None:
+    """Tags where people pull a target's releases from are written by promotion, which verifies."""
+    if not isinstance(dst, RegistryStore):
+        return
+    for name, target in sorted(site.publish.targets.items()):
+        if isinstance(target, RegistryTarget) and _matches(target.release, dst.repository):
+            raise RelforgeError(
+                f"releases get their tags there when they are promoted to target {name}",
+                code=ExitCode.PUBLISH,
+                where=f"{dst.name}:{tag}",
+                why=f"the site configuration names {target.release} as its release repository",
+                hint=f"relforge promote --target {name}; or copy to another repository, or by "
+                f"digest alone: {dst.name}@DIGEST",
+            )
+
+
+def _matches(pattern: str, repository: Repository) -> bool:
+    """Whether a target's pattern could mean the repository; a placeholder is any part of a path."""
+    parts = re.split(r"\{[^{}]*\}", pattern.lower())
+    wanted = "[^/]+".join(map(re.escape, parts))
+    return re.fullmatch(wanted, f"{repository.host.lower()}/{repository.name}") is not None
 
 
 def _mountable(src: ImageStore, dst: ImageStore) -> str | None:

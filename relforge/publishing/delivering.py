@@ -8,15 +8,16 @@ stops another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from relforge import redact
-from relforge.errors import ExitCode, RelforgeError
+from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evidence.record import ReleaseOutput, ReleasesOutput
-from relforge.files import held_lock
+from relforge.files import cannot_write, held_lock
 from relforge.frozen import Frozen, sha256_hex
 from relforge.publishing.journal import Journal
 from relforge.publishing.published import Published
@@ -72,6 +73,22 @@ class SentReleasesOutput(ReleasesOutput):
     releases: tuple[SentOutput, ...]
 
 
+class NotSent(Frozen):
+    """A folder that could not be read."""
+
+    folder: str
+    error: str
+    exit_code: int
+
+
+class DeliveriesOutput(Frozen):
+    """What ``relforge promote --json``, ``withdraw --json`` and ``publish --folder --json`` print;
+    stable."""
+
+    releases: tuple[DeliveryReport, ...]
+    not_sent: tuple[NotSent, ...] = ()
+
+
 @dataclass(frozen=True)
 class Delivering:
     """How to send: where this host keeps its notes and locks, and the channels.
@@ -87,66 +104,94 @@ class Delivering:
 
 
 def preview(
-    published: Published, targets: Sequence[Target], steps: Sequence[Step]
+    published: Published,
+    targets: Sequence[Target],
+    steps: Sequence[Step],
+    gate: Callable[[Target, Step], None],
 ) -> DeliveryReport:
-    """What would change, target by target; changes nothing."""
+    """What would change, target by target, or what the gate would say; changes nothing."""
     found = []
     for step in steps:
         for target in targets:
             place = target.place(published)
             try:
+                gate(target, step)
                 plan = target.plan(published, step)
-                state: State = "nothing" if plan.nothing else "planned"
-                outcome = TargetOutcome(
+            except (RelforgeError, OSError) as failed:
+                found.append(_failed(target, step, place, failed))
+                continue
+            state: State = "nothing" if plan.nothing else "planned"
+            found.append(
+                TargetOutcome(
                     target=target.name, step=step, place=plan.place, state=state, plan=plan
                 )
-            except RelforgeError as failed:
-                outcome = _failed(target, step, place, failed)
-            found.append(outcome)
+            )
     return _report(published, found)
 
 
 def deliver(
-    published: Published, targets: Sequence[Target], steps: Sequence[Step], how: Delivering
+    published: Published,
+    targets: Sequence[Target],
+    steps: Sequence[Step],
+    how: Delivering,
+    on_end: Callable[[DeliveryReport], None] = lambda _report: None,
 ) -> DeliveryReport:
     """Takes the steps at every target; never raises for what a target refuses.
 
-    Raises Cancelled; what was done by then is in the journal, and the next call goes on from there.
+    Raises Cancelled. ``on_end`` gets the report however it ends; what was done by then is in the
+    journal, too, and the next call goes on from there.
     """
     found: list[TargetOutcome] = []
+    try:
+        _steps(published, targets, steps, how, found)
+    finally:
+        report = _report(published, found)
+        on_end(report)
+    return report
+
+
+def _steps(
+    published: Published,
+    targets: Sequence[Target],
+    steps: Sequence[Step],
+    how: Delivering,
+    found: list[TargetOutcome],
+) -> None:
+    """Adds an outcome to ``found`` for each target and step."""
+    if "promote" in steps and not _all_may_pass(published, targets, steps, how, found):
+        return
     for step in steps:
         withdrawing = step == "withdraw"
         stopped = False
         for target in reversed(targets) if withdrawing else targets:
             place = target.place(published)
             if stopped:
-                found.append(
-                    TargetOutcome(target=target.name, step=step, place=place, state="not-done")
-                )
+                found.append(_not_done(target, step, place))
                 continue
             try:
-                if not withdrawing:
-                    how.gate(target, step)
+                how.gate(target, step)
                 outcome = _one(published, target, step, place, how)
-            except RelforgeError as failed:
+            except (RelforgeError, OSError) as failed:
                 outcome = _failed(target, step, place, failed)
                 stopped = not withdrawing
+            except (Cancelled, KeyboardInterrupt):
+                found.append(_interrupted(target, step, place))
+                raise
             found.append(outcome)
         if stopped:
-            found += _untouched(published, targets, steps, after=step)
-            return _report(published, _undo(published, targets, found, how))
-    return _report(published, found)
+            later = steps[list(steps).index(step) + 1 :]
+            found += [_not_done(t, s, t.place(published)) for s in later for t in targets]
+            _undo(published, targets, found, how)
+            return
 
 
 def _one(
     published: Published, target: Target, step: Step, place: str, how: Delivering
 ) -> TargetOutcome:
-    lock = how.journal.folder / "locks" / sha256_hex(place.encode())[:32]
-    purpose = f"{step} of {published.release} at {target.name}"
-    with held_lock(lock, purpose=purpose, on_wait=how.doing.line, cancel=how.doing.cancel):
+    with _lock(published, target, step, place, how):
         how.journal.begin(published, target.name, step, place)
         delivery = target.apply(published, step, how.doing)
-        how.journal.end(published, delivery)
+        how.journal.end(published, delivery, how.doing.reason)
     changed = any(change.action != "same" for change in delivery.changes)
     return TargetOutcome(
         target=target.name,
@@ -157,45 +202,81 @@ def _one(
     )
 
 
-def _undo(
+def _all_may_pass(
     published: Published,
     targets: Sequence[Target],
-    found: list[TargetOutcome],
+    steps: Sequence[Step],
     how: Delivering,
-) -> list[TargetOutcome]:
+    found: list[TargetOutcome],
+) -> bool:
+    """Asks the gate about every promotion before a byte is sent anywhere, not even to wait."""
+    refusals: dict[str, TargetOutcome] = {}
+    for target in targets:
+        try:
+            how.gate(target, "promote")
+        except (RelforgeError, OSError) as failed:
+            refusals[target.name] = _failed(target, "promote", target.place(published), failed)
+    if refusals:
+        for step in steps:
+            for target in targets:
+                refused = refusals.get(target.name) if step == "promote" else None
+                found.append(refused or _not_done(target, step, target.place(published)))
+    return not refusals
+
+
+@contextmanager
+def _lock(
+    published: Published, target: Target, step: Step, place: str, how: Delivering
+) -> Iterator[None]:
+    """One publisher at a place at a time, of those that share a home."""
+    path = how.journal.folder / "locks" / sha256_hex(place.encode())[:32]
+    purpose = f"{step} of {published.release} at {target.name}"
+    with held_lock(path, purpose=purpose, on_wait=how.doing.line, cancel=how.doing.cancel):
+        yield
+
+
+def _undo(
+    published: Published, targets: Sequence[Target], found: list[TargetOutcome], how: Delivering
+) -> None:
     """What this run did, last first, where the user wants all targets or none."""
-    if not how.rollback:
-        return found
     by_name = {target.name: target for target in targets}
-    for index in reversed(range(len(found))):
+    for index in reversed(range(len(found))) if how.rollback else ():
         outcome = found[index]
         if outcome.state != "done" or outcome.delivery is None:
             continue
+        target = by_name[outcome.target]
         try:
-            by_name[outcome.target].undo(published, outcome.delivery, how.doing)
-            how.journal.undo(published, outcome.delivery)
-            found[index] = outcome.model_copy(update={"state": "undone"})
+            with _lock(published, target, outcome.step, target.place(published), how):
+                target.undo(published, outcome.delivery, how.doing)
+                how.journal.undo(published, outcome.delivery)
+            gone = outcome.delivery.model_copy(update={"references": ()})
+            found[index] = outcome.model_copy(update={"state": "undone", "delivery": gone})
         except RelforgeError as failed:
             found[index] = outcome.model_copy(
                 update={"error": f"could not be taken back: {failed.what}", "hint": failed.hint}
             )
-    return found
 
 
-def _untouched(
-    published: Published, targets: Sequence[Target], steps: Sequence[Step], *, after: Step
-) -> list[TargetOutcome]:
-    later = steps[list(steps).index(after) + 1 :]
-    return [
-        TargetOutcome(
-            target=target.name, step=step, place=target.place(published), state="not-done"
-        )
-        for step in later
-        for target in targets
-    ]
+def _not_done(target: Target, step: Step, place: str) -> TargetOutcome:
+    return TargetOutcome(target=target.name, step=step, place=place, state="not-done")
 
 
-def _failed(target: Target, step: Step, place: str, failed: RelforgeError) -> TargetOutcome:
+def _interrupted(target: Target, step: Step, place: str) -> TargetOutcome:
+    return TargetOutcome(
+        target=target.name,
+        step=step,
+        place=place,
+        state="failed",
+        error="interrupted; nothing half is seen, and the same command goes on from there",
+        exit_code=int(ExitCode.INTERRUPTED),
+    )
+
+
+def _failed(
+    target: Target, step: Step, place: str, failed: RelforgeError | OSError
+) -> TargetOutcome:
+    if isinstance(failed, OSError):
+        failed = cannot_write(Path(str(failed.filename or place)), failed)
     return TargetOutcome(
         target=target.name,
         step=step,

@@ -30,6 +30,10 @@ class Entry(Frozen):
     place: str
     state: Literal["begun", "done", "undone"]
     references: tuple[str, ...] = ()
+    serial: int | None = None
+    """Of the signed statement that went along."""
+    reason: str = ""
+    """Of a withdrawal."""
     time_s: float
 
 
@@ -41,7 +45,7 @@ class Journal:
 
     def entries(self, release: str) -> tuple[Entry, ...]:
         """Oldest first; the last of a digest, target and step counts."""
-        path = self._path(release)
+        path = self.path(release)
         try:
             rows = json.loads(path.read_bytes())
             return tuple(Entry.model_validate(row) for row in rows)
@@ -70,13 +74,13 @@ class Journal:
             ),
         )
 
-    def end(self, published: Published, delivery: Delivery) -> None:
+    def end(self, published: Published, delivery: Delivery, reason: str = "") -> None:
         """After the target has it."""
-        self._put(published.release, _entry(delivery, "done"))
+        self._put(published.release, _entry(published, delivery, "done", reason))
 
     def undo(self, published: Published, delivery: Delivery) -> None:
         """After it was taken back."""
-        self._put(published.release, _entry(delivery, "undone"))
+        self._put(published.release, _entry(published, delivery, "undone", ""))
 
     def targets(self, release: str) -> tuple[str, ...]:
         """Where the release was sent, or may have been."""
@@ -92,13 +96,16 @@ class Journal:
                 if (one.image_digest, one.target, one.step) != same
             ]
             rows = [one.model_dump(mode="json") for one in (*kept, entry)]
-            write_atomic(self._path(release), json.dumps(rows, indent=1).encode() + b"\n")
+            write_atomic(self.path(release), json.dumps(rows, indent=1).encode() + b"\n")
 
-    def _path(self, release: str) -> Path:
+    def path(self, release: str) -> Path:
+        """The file of a release."""
         return self.folder / f"{release}.json"
 
 
-def _entry(delivery: Delivery, state: Literal["done", "undone"]) -> Entry:
+def _entry(
+    published: Published, delivery: Delivery, state: Literal["done", "undone"], reason: str
+) -> Entry:
     return Entry(
         image_digest=delivery.image_digest,
         target=delivery.target,
@@ -106,5 +113,7 @@ def _entry(delivery: Delivery, state: Literal["done", "undone"]) -> Entry:
         place=delivery.place,
         state=state,
         references=delivery.references,
+        serial=published.serial,
+        reason=reason,
         time_s=time.time(),
     )

@@ -27,7 +27,10 @@ def text(report: DeliveryReport) -> str:
 
 
 def _outcome(one: TargetOutcome) -> str:
-    head = f"{one.target}: {_STEPS[one.step]} at {one.place}: {_STATES[one.state]}\n"
+    state = _STATES[one.state]
+    if one.step == "withdraw" and one.state == "nothing":
+        state = "nothing of this image is there, or it was taken back before"
+    head = f"{one.target}: {_STEPS[one.step]} at {one.place}: {state}\n"
     rows = []
     changes = one.plan.changes if one.plan else one.delivery.changes if one.delivery else ()
     if one.state == "planned":
@@ -47,9 +50,17 @@ def _outcome(one: TargetOutcome) -> str:
 
 def _changes(changes: Sequence[Change]) -> list[str]:
     real = [change for change in changes if change.action != "same"]
-    rows = [_change(change) for change in real[:_SHOWN]]
-    if len(real) > _SHOWN:
-        rows.append(f"... and {len(real) - _SHOWN} more (--json has all)")
+    # Statements and evidence come by the dozen, and their names are digests.
+    attached = [change for change in real if change.kind == "attachment"]
+    shown = [change for change in real if change.kind != "attachment"]
+    rows = [_change(change) for change in shown[:_SHOWN]]
+    if attached:
+        sent = size(sum(change.bytes for change in attached))
+        rows.append(
+            f"add      {len(attached)} pieces of statements, bills of materials, evidence ({sent})"
+        )
+    if len(shown) > _SHOWN:
+        rows.append(f"... and {len(shown) - _SHOWN} more (--json has all)")
     if same := len(changes) - len(real):
         rows.append(f"{'same':<8} {same} of {len(changes)} are there already")
     return rows
@@ -59,10 +70,14 @@ def _change(change: Change) -> str:
     about = f" ({size(change.bytes)})" if change.bytes else ""
     moved = ""
     if change.before and change.after:
-        moved = f": {change.before} -> {change.after}"
+        moved = f": {_short(change.before)} -> {_short(change.after)}"
     elif change.after and change.after != change.name:
-        moved = f": {change.after}"
-    return f"{change.action:<8} {change.kind} {change.name}{moved}{about}"
+        moved = f": {_short(change.after)}"
+    return f"{change.action:<8} {change.kind} {_short(change.name)}{moved}{about}"
+
+
+def _short(name: str) -> str:
+    return name[:19] if name.startswith("sha256:") else name
 
 
 def _counted(changes: Sequence[Change]) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from relforge.attesting.withdrawing import attach, withdrawal
 from relforge.cli import main
+from relforge.manifest.site import Site
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.tar_store import TarStore
 from tests.support.images import attachment, image, signed_image
@@ -147,12 +149,111 @@ def test_what_cannot_be(
     assert not (tmp_path / "b").exists()
 
 
-def test_a_tag_that_moves_is_told(registry: RealRegistry, tmp_path: Path, run: Any) -> None:
+@pytest.mark.parametrize("kind", ["registry", "folder", "tar"])
+def test_a_tag_leaves_another_image_only_when_asked_to(
+    registry: RealRegistry, tmp_path: Path, run: Any, kind: str
+) -> None:
     first = image(tmp_path / "a", b"first")
-    image(tmp_path / "b", b"second")
-    run("a", f"{registry.host}/team/moving:v1")
-    done = run("b", f"{registry.host}/team/moving:v1")
+    second = image(tmp_path / "b", b"second")
+    place = {"registry": f"{registry.host}/team/moving:v1", "folder": "out:v1", "tar": "o.tar:v1"}[
+        kind
+    ]
+    assert run("a", place).code == 0
+    for words in (("b", place), ("b", place, "--dry-run")):
+        refused = run(*words)
+        assert refused.code == 7
+        assert "the tag is another image's" in refused.err
+        assert first in refused.err
+        assert second in refused.err
+        assert "--move-tag" in refused.err
+    again = run(place, "back", "--json")
+    assert again.json["digest"] == first
+    # Nothing of the refused image was sent either.
+    assert kind != "registry" or not registry.has(second)
+    done = run("b", place, "--move-tag")
+    assert done.code == 0, done.err
     assert f"which pointed to {first}" in done.out
+
+
+def test_a_tag_that_somebody_else_takes_meanwhile_stays_theirs(
+    registry: RealRegistry, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from relforge.oci import copying
+    from relforge.oci.reference import Repository
+    from relforge.oci.registry import RegistryStore
+
+    first = image(tmp_path / "a", b"mine")
+    other = image(tmp_path / "b", b"theirs")
+    theirs = RegistryStore(Repository.parse(f"{registry.host}/team/race"), site=Site())
+    whole = copying._require_whole
+
+    def late(*words: Any) -> None:
+        whole(*words)
+        monkeypatch.undo()
+        copying.copy(LayoutStore(tmp_path / "b"), theirs, other, tag="v1")
+
+    monkeypatch.setattr(copying, "_require_whole", late)
+    refused = run(tmp_path / "a", f"{registry.host}/team/race:v1")
+    assert refused.code == 7
+    assert other in refused.err
+    assert first in refused.err
+    found = theirs.manifest("v1")
+    assert found is not None
+    assert found.descriptor.digest == other
+
+
+def withdraw(layout: Path, digest: str) -> None:
+    store = LayoutStore(layout)
+    found = store.manifest(digest)
+    assert found is not None
+    made = withdrawal(
+        found.descriptor.plain, release="r", reason="wrong answers",
+        created="2026-01-01T00:00:00Z", key=None,
+    )  # fmt: skip
+    attach(store, made)
+
+
+def test_a_withdrawn_image_is_copied_only_when_that_is_meant(
+    registry: RealRegistry, tmp_path: Path, run: Any
+) -> None:
+    place = f"{registry.host}/team/withdrawn"
+    for name in ("a", "b"):
+        digest = image(tmp_path / name, b"taken back")
+    withdraw(tmp_path / "b", digest)
+    refused = run("b", f"{place}:v1")
+    assert refused.code == 7
+    assert "this image was withdrawn" in refused.err
+    assert "wrong answers" in refused.err
+    assert registry.tags("team/withdrawn") == []
+    done = run("b", f"{place}:v1", "--withdrawn")
+    assert done.code == 0, done.err
+    # A copy that was made before the statement gives no way around it, nor does a merged image.
+    assert run("a", f"{place}:v2").code == 7
+    assert run("b", "--merge", "merged").code == 7
+    assert run(f"{place}:v1", "c").code == 7
+    assert not (tmp_path / "c").exists()
+    assert "v2" not in registry.tags("team/withdrawn")
+
+
+def test_tags_of_a_release_repository_are_for_promotion(
+    registry: RealRegistry, tmp_path: Path, run: Any
+) -> None:
+    digest = image(tmp_path / "a", b"not promoted")
+    target = {"kind": "registry", "release": f"{registry.host}/rel/{{model}}-{{device}}",
+              "candidate": f"{registry.host}/wait/{{model}}"}  # fmt: skip
+    site = {"kind": "site", "home": str(tmp_path / "home"), "publish": {"targets": {"hub": target}}}
+    (tmp_path / "site.yaml").write_text(json.dumps(site))
+    for words in ((":v1",), ("",), (":v1", "--move-tag", "--withdrawn")):
+        place, *options = words
+        refused = run("a", f"{registry.host}/rel/tiny-adder-cpu_x86{place}", *options)
+        assert refused.code == 7
+        assert "relforge promote --target hub" in refused.err
+    assert registry.tags("rel/tiny-adder-cpu_x86") == []
+    assert not registry.has(digest)
+    for place in (f"rel/tiny-adder-cpu_x86@{digest}", "rel/one/two-three:v1", "wait/x:v1"):
+        done = run("a", f"{registry.host}/{place}")
+        assert done.code == 0, done.err
+    assert registry.tags("rel/tiny-adder-cpu_x86") == []
 
 
 def tool(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,9 +217,7 @@ def test_an_older_release_without_a_card_for_modelscope(
     hub: WritableModelScope, target: HubFlow, published: Published
 ) -> None:
     kept = {n: d for n, d in published.files.items() if not n.startswith("cards/")}
-    older = Published(
-        published.folder, published.release, published.image_digest, kept, published.names
-    )
+    older = replace(published, files=kept)
     error = failing(target, older)
     assert "no card for ModelScope" in error.what
     assert hub.asked == []

@@ -14,11 +14,12 @@ import pytest
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.site import Site
-from relforge.oci.copying import copy, read_tree
+from relforge.oci.copying import copy
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.reference import Repository
 from relforge.oci.registry import RegistryStore
 from relforge.oci.tar_store import TarStore
+from relforge.oci.tree import read_tree
 from relforge.retrying import RetryPolicy
 from tests.support.faulty_registry import Fault, FaultyRegistry
 from tests.support.images import attachment, signed_image

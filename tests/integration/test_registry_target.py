@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from relforge.manifest.publishing import RegistryTarget as Spec
 from relforge.manifest.site import Site
 from relforge.oci.copying import copy
 from relforge.oci.layout_store import LayoutStore
+from relforge.oci.mirroring import mirror
 from relforge.oci.reference import Repository
 from relforge.oci.registry import RegistryStore
 from relforge.publishing.published import Published
 from relforge.publishing.tags import candidate_tag, release_tags
 from relforge.publishing.target import Doing, Step
 from relforge.publishing.targets.registry import RegistryTarget
+from relforge.verifying.run import Wanted, verify
 from tests.support.images import attachment, image
 from tests.support.published import make_published
 from tests.support.registries import RealRegistry, docker_registry
@@ -39,14 +42,16 @@ def published(tmp_path: Path) -> Published:
     return made
 
 
-def target(registry: RealRegistry, name: str, *, candidate: bool = True) -> RegistryTarget:
+def target(
+    registry: RealRegistry, name: str, *, candidate: bool = True, site: Site | None = None
+) -> RegistryTarget:
     spec = Spec(
         kind="registry",
         release=f"{registry.host}/{name}/{{model}}",
         candidate=f"{registry.host}/{name}-waiting/{{model}}" if candidate else None,
         mutable_tags=("latest",),
     )
-    return RegistryTarget("hub", spec, Site())
+    return RegistryTarget("hub", spec, site or Site())
 
 
 def store(registry: RealRegistry, name: str) -> RegistryStore:
@@ -88,7 +93,7 @@ def test_a_release_from_candidate_to_withdrawal(
     hub.apply(published, "withdraw", Doing(reason="wrong answers"))
     assert [t for t in release.tags() if not t.startswith("sha256-")] == []
     assert hub.plan(published, "withdraw").nothing
-    assert withdrawn(release, digest) == "wrong answers"
+    assert withdrawn(release, digest, Site()) == "wrong answers"
 
 
 def test_a_withdrawn_image_is_not_promoted_again(
@@ -112,12 +117,44 @@ def test_again_nothing_is_sent_and_nothing_changes(
     for step in BOTH:
         hub.apply(published, step, Doing())
     before = [registry.requests(method) for method in ("POST", "PUT", "PATCH", "DELETE")]
+    asked = registry.requests("HEAD"), registry.requests("GET")
+    again = target(registry, "again")
+    for step in BOTH:
+        assert again.apply(published, step, Doing()).sent_bytes == 0
+    # No blob of a manifest that is there is asked for, and each place is looked through once.
+    assert registry.requests("HEAD") == asked[0]
+    assert registry.requests("GET") - asked[1] < 25
     for step in BOTH:
         assert hub.plan(published, step).nothing
-        again = hub.apply(published, step, Doing())
-        assert again.sent_bytes == 0
-        assert {change.action for change in again.changes} == {"same"}
+        done = hub.apply(published, step, Doing())
+        assert done.sent_bytes == 0
+        assert {change.action for change in done.changes} == {"same"}
     assert [registry.requests(m) for m in ("POST", "PUT", "PATCH", "DELETE")] == before
+
+
+def test_what_a_registry_lost_is_found_by_verify_and_mended_by_mirror(
+    registry: RealRegistry, published: Published, tmp_path: Path
+) -> None:
+    hub = target(registry, "lost")
+    for step in BOTH:
+        hub.apply(published, step, Doing())
+    release = store(registry, "lost")
+    manifest = LayoutStore(published.layout).manifest(published.image_digest)
+    assert manifest is not None
+    layer = manifest.blobs[1]
+    links = "docker/registry/v2/repositories/lost/tiny-adder/_layers/sha256"
+    shutil.rmtree(registry.data / links / layer.digest.removeprefix("sha256:"))
+    assert not release.has_blob(layer.digest)
+    assert hub.plan(published, "promote").nothing
+
+    place = f"{release.name}@{published.image_digest}"
+    report = verify(place, Wanted())
+    (image,) = [one for one in report.checks if one.check == "image"]
+    assert image.verdict == "fail"
+    assert layer.digest in image.reason
+    found = mirror([str(published.folder)], place, Site(home=tmp_path / "home"))
+    assert [piece.digest for piece in found.pieces if piece.state != "there"] == [layer.digest]
+    assert release.has_blob(layer.digest)
 
 
 def test_a_tag_of_another_image_is_never_moved(
@@ -179,6 +216,34 @@ def test_a_candidate_that_lacks_an_attachment_is_not_promoted(
     hub.apply(published, "candidate", Doing())
     hub.apply(published, "promote", Doing())
     assert len(store(registry, "lacking").referrers(published.image_digest)) == 2
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_what_others_attached_to_the_candidate_stays_there(
+    registry: RealRegistry, published: Published, tmp_path: Path, across: bool
+) -> None:
+    digest = published.image_digest
+    with docker_registry(tmp_path / "other") as other:
+        goes_to = other if across else registry
+        spec = Spec(
+            kind="registry",
+            release=f"{goes_to.host}/foreign/{{model}}",
+            candidate=f"{registry.host}/foreign-waiting-{across}/{{model}}".lower(),
+        )
+        hub = RegistryTarget("hub", spec, Site())
+        hub.apply(published, "candidate", Doing())
+        shutil.copytree(published.layout, tmp_path / "foreign")
+        foreign = attachment(tmp_path / "foreign", digest, b"a stranger's")
+        waiting = store(registry, f"foreign-waiting-{across}".lower())
+        copy(LayoutStore(tmp_path / "foreign"), waiting, digest)
+        assert len(waiting.referrers(digest)) == 2
+
+        hub.apply(published, "promote", Doing())
+        release = store(goes_to, "foreign")
+        (listed,) = release.referrers(digest)
+        assert listed.digest != foreign.descriptor.digest
+        assert release.manifest(foreign.descriptor.digest) is None
+        assert not any(release.has_blob(blob.digest) for blob in foreign.blobs[1:])
 
 
 def test_without_a_repository_of_its_own_a_candidate_has_no_tag(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relforge.errors import ExitCode, RelforgeError
+from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.publishing.delivering import (
     Delivering,
     DeliveryReport,
@@ -71,11 +71,20 @@ def published(tmp_path: Path) -> Published:
     folder = tmp_path / "dist" / "tiny-cpu"
     folder.mkdir(parents=True)
     (folder / "contents.json").write_text(json.dumps({"image_digest": DIGEST, "files": {}}))
-    names = {"release": "tiny-cpu", "vendor": "Someone", "device": "cpu", "model": "tiny"}
-    (folder / "release.json").write_text(
-        json.dumps({"release": "tiny-cpu", "image_digest": DIGEST, "names": names, "verdicts": {}})
-    )
+    write_record(folder)
     return read_published(folder)
+
+
+def write_record(folder: Path, **changes: object) -> None:
+    names = {
+        "release": "tiny-cpu", "vendor": "Someone", "device": "cpu", "model": "tiny",
+        "variant": "default",
+    }  # fmt: skip
+    record = {
+        "release": "tiny-cpu", "image_digest": DIGEST, "names": names, "verdicts": {},
+        "results": {}, "created": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    (folder / "release.json").write_text(json.dumps({**record, **changes}))
 
 
 def send(
@@ -175,7 +184,8 @@ def test_a_gate_that_is_not_passed_promotes_nowhere(published: Published, tmp_pa
     shelf = Shelf("one", [])
     closed = RelforgeError("smoke did not pass", code=ExitCode.GATE)
     report = send(published, [shelf], ("candidate", "promote"), tmp_path, gate=closed)
-    assert shelf.has == {"candidate"}
+    assert shelf.has == set(), "nothing is sent, not even to wait"
+    assert states(report) == {"candidate one": "not-done", "promote one": "failed"}
     assert report.exit_code == ExitCode.GATE
 
 
@@ -193,10 +203,45 @@ def test_a_withdrawal_goes_on_past_a_target_that_refuses(
 def test_a_dry_run_asks_and_changes_nothing(published: Published, tmp_path: Path) -> None:
     log: list[str] = []
     shelf = Shelf("one", log)
-    report = preview(published, [shelf], ("candidate",))
+    report = preview(published, [shelf], ("candidate",), lambda _target, _step: None)
     assert (log, shelf.has, list(tmp_path.glob("publications"))) == ([], set(), [])
     assert "add      file README.md (9 B)" in text(report)
     assert "to send: 9 B" in text(report)
+
+
+def test_a_dry_run_says_what_the_gate_would_say(published: Published) -> None:
+    def closed(_target: Target, step: Step) -> None:
+        if step == "promote":
+            raise RelforgeError("smoke did not pass", code=ExitCode.GATE)
+
+    report = preview(published, [Shelf("one", [])], ("candidate", "promote"), closed)
+    assert states(report) == {"candidate one": "planned", "promote one": "failed"}
+    assert report.exit_code == ExitCode.GATE
+
+
+def test_a_full_disk_is_told_like_any_other_failure(published: Published, tmp_path: Path) -> None:
+    class Full(Shelf):
+        def apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
+            raise OSError(28, "No space left on device", "/media/vendor/x.tar")
+
+    report = send(published, [Full("one", []), Shelf("two", [])], ("candidate",), tmp_path)
+    assert states(report) == {"candidate one": "failed", "candidate two": "not-done"}
+    assert report.exit_code == ExitCode.ENVIRONMENT
+    assert "/media/vendor/x.tar" in (report.outcomes[0].where or "")
+
+
+def test_an_interruption_still_says_what_was_done(published: Published, tmp_path: Path) -> None:
+    class Stopped(Shelf):
+        def apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
+            raise Cancelled("SIGINT")
+
+    how = Delivering(journal=Journal(tmp_path), gate=lambda _target, _step: None)
+    said: list[DeliveryReport] = []
+    targets = [Shelf("one", []), Stopped("two", [])]
+    with pytest.raises(Cancelled):
+        deliver(published, targets, ("candidate",), how, on_end=said.append)
+    assert states(said[0]) == {"candidate one": "done", "candidate two": "failed"}
+    assert "interrupted" in text(said[0])
 
 
 def test_the_journal_knows_where_a_release_went(published: Published, tmp_path: Path) -> None:
@@ -221,6 +266,40 @@ def test_a_folder_that_is_no_release(tmp_path: Path) -> None:
     with pytest.raises(RelforgeError, match="no published release") as caught:
         read_published(tmp_path)
     assert caught.value.code is ExitCode.PUBLISH
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"release": "../../victim"}, "release"),
+        ({"results": {"build": 7}}, "results.build"),
+        ({"names": {"release": "tiny-cpu"}}, "names.model"),
+        (
+            {
+                "names": {
+                    "release": "tiny-cpu", "vendor": "../x", "device": "cpu", "model": "tiny",
+                    "variant": "default",
+                }
+            },
+            "names.vendor",
+        ),
+    ],
+)  # fmt: skip
+def test_names_that_lead_elsewhere(
+    published: Published, changes: dict[str, object], said: str
+) -> None:
+    write_record(published.folder, **changes)
+    with pytest.raises(RelforgeError, match="no published release") as caught:
+        read_published(published.folder)
+    assert said in (caught.value.why or "")
+    assert caught.value.code is ExitCode.PUBLISH
+
+
+def test_files_that_lead_elsewhere(published: Published) -> None:
+    contents = {"image_digest": DIGEST, "files": {"../../etc/passwd": "0" * 64}}
+    (published.folder / "contents.json").write_text(json.dumps(contents))
+    with pytest.raises(RelforgeError, match="no published release"):
+        read_published(published.folder)
 
 
 def test_a_record_of_another_image(published: Published) -> None:

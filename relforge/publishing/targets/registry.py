@@ -20,6 +20,7 @@ from relforge.oci.copying import CopyReport, Piece, copy, survey
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.reference import Repository, require_tag
 from relforge.oci.registry import RegistryStore
+from relforge.oci.tree import read_tree
 from relforge.publishing.published import Published
 from relforge.publishing.tags import candidate_tag, release_tags
 from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
@@ -40,6 +41,8 @@ class RegistryTarget:
         self._spec = spec
         self._site = site
         self._uploads = uploads
+        self._delivered: dict[Repository, frozenset[str]] = {}
+        """Digests of all that this object has delivered as a candidate, or found there."""
 
     @property
     def name(self) -> str:
@@ -50,12 +53,11 @@ class RegistryTarget:
 
     def plan(self, published: Published, step: Step) -> TargetPlan:
         doing = Doing()
-        digest = published.image_digest
         store = self._store(self._repository(published, step), doing)
         if step == "withdraw":
             changes = tuple(self._taken_back(published, store))
         else:
-            report = survey(LayoutStore(published.layout), store, digest)
+            report = self._survey(published, store)
             changes = (*_content(report), *self._tag_changes(published, step, store))
         return TargetPlan(target=self._name, step=step, place=store.name, changes=changes)
 
@@ -87,34 +89,37 @@ class RegistryTarget:
     def _candidate(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
         tags = self._tag_changes(published, "candidate", store)
         report = copy(
-            LayoutStore(published.layout), store, published.image_digest,
+            LayoutStore(published.layout), store, published.image_digest, thorough=False,
             tag=tags[0].name if tags else None, line=doing.line, cancel=doing.cancel,
         )  # fmt: skip
+        # Whole, or an error: the promotion that may follow in this run need not ask again.
+        self._delivered[store.repository] = frozenset(piece.digest for piece in report.pieces)
         names = [f":{tag.name}" for tag in tags]
         return self._delivery(published, "candidate", store, report, tags, names)
 
     def _promote(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
         digest = published.image_digest
-        if (reason := withdrawn(store, digest)) is not None:
+        if (reason := withdrawn(store, digest, self._site, line=doing.line)) is not None:
             raise _was_withdrawn(store, digest, reason)
         waiting = self._waiting(published, store, doing)
         tags = self._tag_changes(published, "promote", store)
         same_host = waiting.repository.host == store.repository.host
         elsewhere = same_host and waiting.repository != store.repository
+        # The waiting repository is no source: others may have attached something there, too.
         report = copy(
-            waiting, store, digest, mount_from=waiting.repository.name if elsewhere else None,
+            LayoutStore(published.layout), store, digest, thorough=False,
+            mount_from=waiting.repository.name if elsewhere else None,
             line=doing.line, cancel=doing.cancel,
         )  # fmt: skip
-        image = store.manifest(digest)
-        assert image is not None  # `copy` has looked
-        for tag in tags:
-            if tag.action == "same":
-                continue
+        image = LayoutStore(published.layout).manifest(digest)
+        assert image is not None  # `copy` has sent it
+        written = [tag for tag in tags if tag.action != "same"]
+        for tag in written:
             if doing.cancel is not None:
                 doing.cancel.check()
             store.put_manifest(image, tag=tag.name)
             doing.line(f"{tag.action} tag {tag.name}")
-        for tag in tags:
+        for tag in written:
             if (found := _points_to(store, tag.name)) != digest:
                 raise _other_image(store, tag.name, found, digest)
         names = [f":{tag.name}" for tag in tags]
@@ -125,7 +130,10 @@ class RegistryTarget:
         waiting = self._store(self._repository(published, "candidate"), doing)
         if waiting.repository == store.repository:
             waiting = store
-        report = survey(LayoutStore(published.layout), waiting, published.image_digest)
+        tree = read_tree(LayoutStore(published.layout), published.image_digest)
+        if tree.digests <= self._delivered.get(waiting.repository, frozenset()):
+            return waiting
+        report = self._survey(published, waiting)
         missing = [piece for piece in report.pieces if piece.state != "there"]
         if missing:
             raise RelforgeError(
@@ -137,6 +145,10 @@ class RegistryTarget:
                 hint=f"relforge publish --release {published.release} --target {self._name}",
             )
         return waiting
+
+    def _survey(self, published: Published, store: RegistryStore) -> CopyReport:
+        layout = LayoutStore(published.layout)
+        return survey(layout, store, published.image_digest, thorough=False)
 
     def _withdraw(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
         changes = tuple(self._taken_back(published, store))
@@ -172,7 +184,8 @@ class RegistryTarget:
 
     def _taken_back(self, published: Published, store: RegistryStore) -> Iterator[Change]:
         digest = published.image_digest
-        if store.manifest(digest) is not None and withdrawn(store, digest) is None:
+        there = store.manifest(digest) is not None
+        if there and withdrawn(store, digest, self._site) is None:
             yield Change(action="add", kind="attachment", name="withdrawal", after=digest)
         for tag in (*release_tags(published.record), *self._spec.mutable_tags):
             if _points_to(store, tag) == digest:

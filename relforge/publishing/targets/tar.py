@@ -11,9 +11,10 @@ from pathlib import Path
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.publishing import TarTarget as TarSpec
 from relforge.manifest.site import Site
-from relforge.oci.copying import copy, read_tree, survey
+from relforge.oci.copying import copy, survey
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.tar_store import TarStore
+from relforge.oci.tree import read_tree
 from relforge.publishing.published import Published
 from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
 from relforge.publishing.targets.shelf import Shelf
