@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import metadata
 
+from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.evidence import load_reference
 from relforge.evaluation.gate import Measured, Reported
@@ -151,4 +153,7 @@ def online(site: Site, network: dict[str, str]) -> dict[str, str]:
         env["HF_ENDPOINT"] = hub.endpoint
     if hub.token_file is not None:
         env["HF_TOKEN_PATH"] = str(hub.token_file)
+        # The child reads it itself; what it says of it goes through here.
+        with suppress(OSError, UnicodeDecodeError):
+            redact.register(hub.token_file.read_text())
     return env | {"HF_HUB_DISABLE_XET": "1"}

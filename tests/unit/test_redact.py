@@ -9,6 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from relforge import redact
+from relforge.evaluation.gating import online
+from relforge.manifest.site import HubSite, HubsSite, Site
 from relforge.network import proxies_for
 from relforge.sources import places
 
@@ -46,3 +48,13 @@ def test_logins_of_the_environment_are_known_when_they_are_read(
     places.pip_config()
     said = redact.text("proxy-word index-word a-lone-token links-word pips-proxy")
     assert said == " ".join(["[redacted]"] * 5)
+
+
+def test_a_token_that_only_a_child_reads_is_known_here(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_a-token-of-a-hub\n")
+    hub = HubSite(token_file=tmp_path / "token")
+    site = Site(hubs=HubsSite(huggingface=hub))
+    assert online(site, {})["HF_TOKEN_PATH"] == str(tmp_path / "token")
+    assert redact.text("refused: hf_a-token-of-a-hub") == "refused: [redacted]"
+    gone = hub.model_copy(update={"token_file": tmp_path / "gone"})
+    online(Site(hubs=HubsSite(huggingface=gone)), {})
