@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from relforge.attesting.attachments import ATTACHMENTS
 from relforge.attesting.reading import Attached, ReleaseFiles, read_attachments
+from relforge.attesting.withdrawing import withdrawn
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.site import Site
 from relforge.oci.opening import open_store, read_digest
@@ -64,11 +65,26 @@ def open_place(named: str | Path, site: Site) -> Place:
             where=str(named),
             hint="name HOST/NAME:TAG, HOST/NAME@DIGEST, a tar, or a folder such as dist/RELEASE",
         )
+    _require_not_taken_away(store, wanted, str(named))
     digest, _ = read_digest(store, wanted)
     kind: Kind = "tar" if isinstance(store, TarStore) else "registry"
     if folder.is_dir():
         kind = "folder"
     return Place(str(named), kind, store, digest)
+
+
+def _require_not_taken_away(store: ImageStore, wanted: str | None, named: str) -> None:
+    """A registry may have deleted the image with its tags; the statement about it stays."""
+    if wanted is None or not DIGEST.fullmatch(wanted) or store.manifest(wanted) is not None:
+        return
+    # Nothing is there to be trusted or not: who says so makes no difference.
+    if (reason := withdrawn(store, wanted, Site())) is not None:
+        raise cannot_read(
+            "this image was withdrawn, and is not there any more",
+            named,
+            f"the statement that was left says: {reason}",
+            "use a newer release",
+        )
 
 
 def _published(name: str, folder: Path, site: Site) -> Place:

@@ -21,6 +21,7 @@ from relforge.publishing.published import Published
 from relforge.publishing.tags import candidate_tag, release_tags
 from relforge.publishing.target import Doing, Step
 from relforge.publishing.targets.registry import RegistryTarget
+from relforge.verifying.place import open_place
 from relforge.verifying.run import Wanted, verify
 from tests.support.images import attachment, image
 from tests.support.published import make_published
@@ -104,6 +105,10 @@ def test_a_withdrawn_image_is_not_promoted_again(
         hub.apply(published, step, Doing())
     hub.apply(published, "withdraw", Doing(reason="wrong answers"))
     hub.apply(published, "candidate", Doing())
+    release = store(registry, "back")
+    with pytest.raises(RelforgeError, match="was withdrawn, and is not there") as gone:
+        open_place(f"{release.name}@{published.image_digest}", Site())
+    assert "wrong answers" in (gone.value.why or "")
     with pytest.raises(RelforgeError, match="was withdrawn") as caught:
         hub.apply(published, "promote", Doing())
     assert "wrong answers" in (caught.value.why or "")
