@@ -19,6 +19,7 @@ from relforge.attesting.predicates import WITHDRAWAL
 from relforge.attesting.reading import LARGEST_BYTES, read_file
 from relforge.attesting.signing import SigningKey, unsigned
 from relforge.attesting.statements import Statement
+from relforge.attesting.trusting import release_signers
 from relforge.attesting.verifying import verify_envelope
 from relforge.engine.attached import Attachment
 from relforge.errors import RelforgeError
@@ -68,7 +69,7 @@ def withdrawn(
         if statement.digest != digest or statement.predicate_type != WITHDRAWAL:
             continue
         reason = str(statement.predicate.get("reason") or "no reason")
-        trusted = _signers(site) if trusted is None else trusted
+        trusted = release_signers(site) if trusted is None else trusted
         why = _does_not_count(envelope, digest, trusted, signs=site.publish.signing is not None)
         if why is None:
             return reason
@@ -114,16 +115,6 @@ def _does_not_count(
     except RelforgeError as error:
         return error.what
     return None
-
-
-def _signers(site: Site) -> tuple[TrustedSigner, ...]:
-    from relforge.patching.keys import load_signer, passphrase_from
-
-    own = SigningKey.load(site, passphrase=passphrase_from(None))
-    return (
-        *((TrustedSigner(name="this site's key", public_key=own.public),) if own else ()),
-        *(load_signer(key.name, key.public_key) for key in site.trusted_keys),
-    )
 
 
 def attach(store: ImageStore, attachment: Attachment) -> int:

@@ -50,7 +50,8 @@ def verify(
     """Checks signatures, attestations, record, card and evidence of a release.
 
     It reads the named place and nothing else. Exit 7 when something is not what was tested and
-    signed. Keys are those of --key, else of the site configuration (trusted_keys); with none it
+    signed. Keys are those of --key, else of the site configuration (its own, publish.trusted_keys
+    or trusted_keys); with none it
     shows that a release is whole, and not who made it. --project compares with the project's lock,
     patch sets, references and translations.
     """
