@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,13 +24,17 @@ class LookedFor:
     """The rules in force on this host, and what stands for them."""
 
     def __init__(self, site: Site, home: Path, roots: Iterable[Path]) -> None:
-        from relforge.scanning.secrets import secret_rules
-
         self.policy = site.publish.content
         self.values: Values = here(site)
         self.home = home
         self.places = home_paths(home=home, roots=roots, site_file=site.file, person=Path.home())
-        self.searcher = Searcher(
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """All rules; made when something is searched, and not to know whether it was before."""
+        from relforge.scanning.secrets import secret_rules
+
+        return Searcher(
             (
                 *secret_rules(),
                 *private_key_rules(),
