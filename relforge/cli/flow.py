@@ -24,6 +24,7 @@ from relforge.evidence.record import NotStarted, names_of, write_record
 from relforge.evidence.record import summary as release_json
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
+from relforge.files import held_lock
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 from relforge.patching.keys import load_identities, passphrase_from
@@ -139,11 +140,14 @@ def run_one(
     finally:
         listener.close()
     if outcome.error is None:
-        record = write_record(
-            plan, outcome.run, outcome.results, dist=place.dist, store=Store(place.home)
-        )
-        if record is not None:
-            _seal(record.parent, outcome.results, place.site)
+        # Two runs that published the same folder write and sign its record one after the other.
+        lock = place.home / "locks" / f"record-{plan.name}"
+        with held_lock(lock, purpose=f"record of {plan.name}", cancel=cancel):
+            record = write_record(
+                plan, outcome.run, outcome.results, dist=place.dist, store=Store(place.home)
+            )
+            if record is not None:
+                _seal(record.parent, outcome.results, place.site)
         sys.stderr.write(summary.text(outcome, plan))
     else:
         outcome.error.hint = "\n".join(

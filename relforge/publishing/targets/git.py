@@ -42,7 +42,7 @@ class GitTarget:
         self._name = name
         self._spec = spec
         self._site = site
-        above = work or home_folder(site) / "publishing" / "git"
+        above = work or home_folder(site) / "publications" / "git"
         self._work = above / sha256_hex(spec.url.encode())[:16]
 
     @property
