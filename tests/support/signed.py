@@ -172,7 +172,11 @@ class Maker:
         record = {
             "release": RELEASE, "created": created, "image_digest": built.image_digest,
             "lock_sha256": content_key(self.subject.lock), "verdicts": {"smoke": "pass"},
-            "names": {"release": RELEASE}, "evidence": {},
+            "names": {
+                "release": RELEASE, "model": "tiny-adder", "device": "cpu_x86",
+                "vendor": "generic", "variant": "default",
+            },
+            "evidence": {},
             "results": {"build": {"labels": built.labels}},
         }  # fmt: skip
         (folder / "release.json").write_text(json.dumps(record))
