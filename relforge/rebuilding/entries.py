@@ -173,7 +173,8 @@ def _unpacked(blob: IO[bytes]) -> IO[bytes]:
     if head.startswith(_GZIP):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=whole, mode="rb"))
     if head == _ZSTD:
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(whole, read_across_frames=True)
+        decoder = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+        reader = decoder.stream_reader(whole, read_across_frames=True)
         return cast("IO[bytes]", io.BufferedReader(cast("io.RawIOBase", reader), _CHUNK))
     return cast("IO[bytes]", whole)
 
