@@ -56,7 +56,7 @@ def test_a_signed_release_is_sealed_once(hello: Hello, tmp_path: Path) -> None:
     assert source["digest"]["gitCommit"] == record["lock"]["sources"]["hello"]["commit"]
     assert is_sealed(folder, signer.public_key)
     assert f"key id `{signer.keyid}`" in (folder / "README.md").read_text()
-    assert relforge("verify", folder).code == 0
+    assert relforge("verify", folder, "--key", tmp_path / "maker.sign.pub.pem").code == 0
 
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     again = hello.run("release", "--json", site=site)
