@@ -81,8 +81,9 @@ class Gate:
                     hint="release another image; if it was a mistake, remove that entry from "
                     f"{journal.path(published.release)}",
                 )
-            newer, own = entry.serial or 0, published.serial or 0
-            if entry.step == "promote" and newer > own:
+            newer, own = entry.serial or 0, published.serial
+            # What nobody signed has no serial; whether it may go out is the policy's to say.
+            if entry.step == "promote" and own is not None and newer > own:
                 raise RelforgeError(
                     f"this is an older record of {published.release} than the one that people have",
                     code=ExitCode.GATE,

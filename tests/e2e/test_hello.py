@@ -152,7 +152,7 @@ def test_what_nobody_signed_gets_no_release_tag(hello: Hello, registry: str) -> 
 
 
 def test_a_registry_that_refuses_is_a_publish_error(hello: Hello) -> None:
-    done = hello.run("release", "--registry", "127.0.0.1:9/team/hello")
+    done = hello.run("publish", "--registry", "127.0.0.1:9/team/hello")
     assert done.code == 7, done.stderr
     assert "127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
