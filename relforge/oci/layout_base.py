@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import IO
@@ -26,49 +27,49 @@ from relforge.oci.store import (
 _MOST_MANIFEST_BYTES = 8 << 20
 
 
-class LayoutBase:
+class LayoutBase(ABC):
     """The methods of ImageStore over an index and blobs, which subclasses read and write."""
 
     @property
-    def name(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def name(self) -> str: ...
 
-    def has_blob(self, digest: str) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def has_blob(self, digest: str) -> bool: ...
 
-    def open_blob(self, descriptor: Descriptor) -> IO[bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def open_blob(self, descriptor: Descriptor) -> IO[bytes]: ...
 
+    @abstractmethod
     def put_blob(
         self,
         descriptor: Descriptor,
         open_: Callable[[], IO[bytes]],
         *,
         mount_from: str | None = None,
-    ) -> Sent:
-        raise NotImplementedError
+    ) -> Sent: ...
 
-    def commit(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def commit(self) -> None: ...
 
+    @abstractmethod
     def _size_of(self, digest: str) -> int | None:
         """In bytes; None when it is not there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _entries(self) -> list[Entry]:
         """Of the index; none where there is no layout yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _set_entries(self, entries: Sequence[Entry], *, stale: Sequence[str] = ()) -> None:
         """Writes the index; the blobs ``stale`` are no longer needed after that."""
-        raise NotImplementedError
 
-    def _put_data(self, manifest: Manifest) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _put_data(self, manifest: Manifest) -> None: ...
 
+    @abstractmethod
     def _changing(self) -> AbstractContextManager[None]:
         """Held from reading the index to writing it."""
-        raise NotImplementedError
 
     def manifest(self, reference: str) -> Manifest | None:
         if DIGEST.fullmatch(reference):

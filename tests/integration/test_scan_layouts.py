@@ -240,17 +240,17 @@ def test_the_policy_lets_paths_through_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_paths_and_hosts_of_the_maker_in_files_and_names(tmp_path: Path) -> None:
-    looking = finder(*home_rules(["/work/maker"]), *host_rules(["corp.maker.dev"]))
+    looking = finder(*home_rules(["/srv/maker"]), *host_rules(["corp.maker.dev"]))
     files = {
-        "opt/a.py": b"# built in /work/maker/x\n",
-        "work/maker/leftover": b"",
+        "opt/a.py": b"# built in /srv/maker/x\n",
+        "srv/maker/leftover": b"",
         "etc/apt/sources.list": b"deb http://apt.corp.maker.dev/debian stable main\n",
-        "opt/b.py": b"# see /work/makers and corp.maker.device\n",
+        "opt/b.py": b"# see /srv/makers and corp.maker.device\n",
     }
     found = {(hit.kind, hit.path) for hit in hits(scanned(tmp_path, looking, files))}
     assert found == {
         ("home-path", "/opt/a.py"),
-        ("home-path", "/work/maker/leftover"),
+        ("home-path", "/srv/maker/leftover"),
         ("host", "/etc/apt/sources.list"),
     }
 

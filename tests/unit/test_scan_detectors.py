@@ -158,16 +158,16 @@ def test_public_keys_certificates_and_markers_are_no_private_keys(text: str) -> 
 
 
 def test_a_path_of_the_host_is_found_as_a_whole_path_only() -> None:
-    rules = home_rules(["/work/main", "/home/maker"])
+    rules = home_rules(["/srv/forge", "/home/maker"])
     for text in (
-        "cd /work/main",
-        '"/work/main/x.py"',
-        "/work/main.",
+        "cd /srv/forge",
+        '"/srv/forge/x.py"',
+        "/srv/forge.",
         "file:///home/maker/a",
-        "=/work/main:",
+        "=/srv/forge:",
     ):
         assert rules_in(text, *rules) == {"home-path"}, text
-    for text in ("/work/main.cpp", "/work/mainly", "/home/net/work/main", "/home/makers", "/home/"):
+    for text in ("/srv/forge.cpp", "/srv/forgely", "/home/net/srv/forge", "/home/makers", "/home/"):
         assert rules_in(text, *rules) == set(), text
 
 
