@@ -21,33 +21,19 @@ from relforge.leftovers import owned_file, sweep_files
 from relforge.manifest.publishing import FolderTarget as FolderSpec
 from relforge.manifest.site import Site
 from relforge.publishing.published import CONTENTS, IMAGE, Published
-from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
-from relforge.publishing.targets.shelf import Shelf
+from relforge.publishing.target import Change, Delivery, Doing, Step
+from relforge.publishing.targets.shelf import Shelf, ShelfTarget
 
 _CHUNK_BYTES = 1 << 20
 _LAST = CONTENTS
 """Written last: a folder without it is not whole."""
 
 
-class FolderTarget:
+class FolderTarget(ShelfTarget):
     """Site and name as every target has them."""
 
     def __init__(self, name: str, spec: FolderSpec, site: Site) -> None:  # noqa: ARG002
-        self._name = name
-        self._path = spec.path
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def place(self, published: Published) -> str:
-        return str(self._shelf(published).final)
-
-    def plan(self, published: Published, step: Step) -> TargetPlan:
-        return TargetPlan(
-            target=self._name, step=step, place=self.place(published),
-            changes=self._changes(published, step),
-        )  # fmt: skip
+        super().__init__(name, spec.path)
 
     def apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
         shelf = self._shelf(published)

@@ -14,12 +14,44 @@ from __future__ import annotations
 
 import os
 import shutil
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, remove_tree, sync_folder
+from relforge.publishing.published import Published
+from relforge.publishing.target import Change, Step, TargetPlan
 
 _OWN = ".relforge"
+
+
+class ShelfTarget(ABC):
+    """What folders and tars have in common as targets."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self._name = name
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def place(self, published: Published) -> str:
+        return str(self._shelf(published).final)
+
+    def plan(self, published: Published, step: Step) -> TargetPlan:
+        return TargetPlan(
+            target=self._name, step=step, place=self.place(published),
+            changes=self._changes(published, step),
+        )  # fmt: skip
+
+    @abstractmethod
+    def _shelf(self, published: Published) -> Shelf:
+        """Where the release goes on it."""
+
+    @abstractmethod
+    def _changes(self, published: Published, step: Step) -> tuple[Change, ...]:
+        """What the step would do now."""
 
 
 class Shelf:

@@ -16,29 +16,15 @@ from relforge.oci.layout_store import LayoutStore
 from relforge.oci.tar_store import TarStore
 from relforge.oci.tree import read_tree
 from relforge.publishing.published import Published
-from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
-from relforge.publishing.targets.shelf import Shelf
+from relforge.publishing.target import Change, Delivery, Doing, Step
+from relforge.publishing.targets.shelf import Shelf, ShelfTarget
 
 
-class TarTarget:
+class TarTarget(ShelfTarget):
     """Site and name as every target has them."""
 
     def __init__(self, name: str, spec: TarSpec, site: Site) -> None:  # noqa: ARG002
-        self._name = name
-        self._path = spec.path
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def place(self, published: Published) -> str:
-        return str(self._shelf(published).final)
-
-    def plan(self, published: Published, step: Step) -> TargetPlan:
-        return TargetPlan(
-            target=self._name, step=step, place=self.place(published),
-            changes=self._changes(published, step),
-        )  # fmt: skip
+        super().__init__(name, spec.path)
 
     def apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
         shelf = self._shelf(published)
