@@ -10,11 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +19,8 @@ import pytest
 
 from relforge.engine.buildx import BuildRequest, build
 from relforge.engine.cli import DockerCli, EngineFacts, engine_facts, find_cli
+from tests.support.registries import free_port as free_port
+from tests.support.registries import running as running
 
 _APPLETS = ("sh", "cat", "cp", "date", "echo", "env", "head", "ls", "mkdir", "rm", "sleep", "touch")
 
@@ -142,31 +141,3 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     )
     with running([program, "serve", str(config)], port, work / "log"):
         yield Registry(f"127.0.0.1:{port}", work / "data")
-
-
-@contextmanager
-def running(argv: list[str], port: int, log: Path) -> Iterator[None]:
-    """A server that listens on that port of loopback while this is open."""
-    with log.open("wb") as words:
-        server = subprocess.Popen(argv, stdout=words, stderr=words)
-    try:
-        deadline = time.monotonic() + 20
-        while not _listens(port):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"{argv[0]} does not start"
-            time.sleep(0.05)
-        yield
-    finally:
-        server.kill()
-        server.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
