@@ -88,6 +88,12 @@ def _dependencies(
     lock: Lock, build: BuildResult, opened: Mapping[str, Opened]
 ) -> Iterator[dict[str, Any]]:
     yield _base(lock, build)
+    for other in build.platforms[1:]:
+        yield {
+            "name": f"image/{other.platform}",
+            "uri": other.place,
+            "digest": {"sha256": other.digest.removeprefix("sha256:")},
+        }
     for name, source in lock.sources.items():
         yield _source(name, source)
     for name in lock.patches:

@@ -11,6 +11,7 @@ from relforge.stage import StageResult
 
 if TYPE_CHECKING:
     from relforge.stages.bench import BenchResult
+    from relforge.stages.build import BuildResult
     from relforge.stages.coverage import CoverageResult
     from relforge.stages.evaluate import EvaluateResult
     from relforge.stages.smoke import SmokeResult
@@ -40,6 +41,7 @@ def result_predicates(
     ``evidence``: of each stage, by the name below ``evidence/``. ``skipped``: why a stage has no
     result.
     """
+    where = _where(upstream)
     smoke = upstream.get("smoke")
     if smoke is not None:
         yield (
@@ -47,17 +49,26 @@ def result_predicates(
             {
                 **_tests(cast("SmokeResult", smoke), stage_keys["smoke"]),
                 **_common(smoke, evidence.get("smoke", {})),
+                **where,
             },
         )
     for stage, kind in OURS.items():
         result = upstream.get(stage)
         if result is not None:
-            yield kind, {**_common(result, evidence.get(stage, {})), **_figures(stage, result)}
+            about = {} if stage == "scan" else where  # every architecture's layers are searched
+            found = {**_common(result, evidence.get(stage, {})), **_figures(stage, result)}
+            yield kind, {**found, **about}
         elif stage in _LOOKED_FOR:
             reason = skipped.get(stage, "it was not run")
             yield kind, {"verdict": "not-run", "reason": reason, "evidence": []}
     for result in upstream.values():
         yield from sorted(result.attested().items())
+
+
+def _where(upstream: Mapping[str, StageResult]) -> Predicate:
+    """On which architecture of an image for several it was measured."""
+    build = cast("BuildResult | None", upstream.get("build"))
+    return {"platform": build.platforms[0].platform} if build and build.platforms else {}
 
 
 def evidence_list(files: Mapping[str, Output]) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ def is_sealed(folder: Path, signer: PublicKey | None) -> bool:
         record, contents = _pair(folder)
         layout = folder / IMAGE
         image = describe(layout, code=ExitCode.PUBLISH).digest
-        attachments = load_attached(layout)
+        attachments, _ = _of_this(image, load_attached(layout))
         attached = {
             layer.annotations.get(TITLE): layer.digest
             for one in attachments
@@ -93,7 +93,7 @@ def seal_release(folder: Path, key: SigningKey | None) -> bool:
     facts = describe(layout, code=ExitCode.PUBLISH)
     image = image_of(facts)
     files = _checked(folder)
-    before = load_attached(layout)
+    before, of_parts = _of_this(image.digest, load_attached(layout))
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     annotations = {CREATED: created}
     envelope = None
@@ -113,6 +113,7 @@ def seal_release(folder: Path, key: SigningKey | None) -> bool:
         *_others(before),
         *_attestations(image, before, envelope),
         release_attachment(image, files, annotations),
+        *of_parts,
     ]
     write_attached(layout, attachments, keep=set(facts.blobs))
     if envelope is not None:
@@ -166,6 +167,18 @@ def _checked(folder: Path) -> dict[str, bytes | Path]:
         if found != digest:
             raise _not_published(path, f"its sha256 is {found}, published was {digest}")
     return files
+
+
+def _of_this(
+    image: str, attachments: tuple[Attachment, ...]
+) -> tuple[tuple[Attachment, ...], tuple[Attachment, ...]]:
+    """Those of the image itself, and those of the images that its index lists."""
+
+    def ours(one: Attachment) -> bool:
+        return one.manifest.subject is not None and one.manifest.subject.digest == image
+
+    own = tuple(one for one in attachments if ours(one))
+    return own, tuple(one for one in attachments if not ours(one))
 
 
 def _others(before: tuple[Attachment, ...]) -> Iterator[Attachment]:

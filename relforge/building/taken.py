@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relforge.evidence.store import Store
-from relforge.files import stamp
 from relforge.manifest.facts import BaseImage
 from relforge.stage import Job, StageContext
 
@@ -59,9 +58,4 @@ def take_image(job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         debian_packages={},
         pip_check=(),
         rebuild="",
-        outputs=tuple(
-            stamp(path, sha256=path.name if len(path.name) == 64 else None)
-            for path in sorted(layout.rglob("*"))
-            if path.is_file()
-        ),
     )

@@ -1,8 +1,9 @@
 """What is attached to the image of a layout: read from the folder, and written to it.
 
 The layout's ``index.json`` names the image first and then one nameless index of manifests whose
-``subject`` is the image (``attesting/attachments.py``). Writing it is one rename of ``index.json``,
-so that a kill leaves the old attachments or the new ones.
+``subject`` is the image, or one of the images that its index lists, where it is for several
+architectures (``attesting/attachments.py``). Writing it is one rename of ``index.json``, so that a
+kill leaves the old attachments or the new ones.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, sync_folder, write_atomic
 from relforge.frozen import Frozen, canonical_json
 from relforge.oci.layout_format import is_attachments
-from relforge.oci.store import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
+from relforge.oci.store import INDEXES, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,30 @@ def read_attached(layout: Path, *, code: ExitCode = ExitCode.PUBLISH) -> Attache
     """Lists it; index and manifests are hashed, other blobs looked at for their size.
 
     Nothing attached: empty. Raises RelforgeError with ``code`` when a blob is missing or altered,
-    or when a manifest is attached to something else than the layout's image.
+    or when a manifest is attached to something else than the layout's image or a part of it.
     """
     entries = read_json(layout, layout / "index.json", code).get("manifests") or []
     found = next((entry for entry in entries if is_attachments(entry)), None)
     if found is None:
         return AttachedBlobs()
     try:
-        return _attached(layout, entries[0]["digest"], found, code)
+        return _attached(layout, _subjects(layout, entries[0], code), found, code)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"what is attached to the image cannot be read: {type(error).__name__}: {error}"
         raise damaged(layout, why, code) from error
 
 
-def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -> AttachedBlobs:
+def _subjects(layout: Path, image: dict[str, Any], code: ExitCode) -> tuple[str, ...]:
+    """The image's digest, and those of the images that it lists."""
+    if image["mediaType"] not in INDEXES:
+        return (image["digest"],)
+    listed = json.loads(small_blob(layout, image, code))["manifests"]
+    return (image["digest"], *(one["digest"] for one in listed))
+
+
+def _attached(
+    layout: Path, images: Sequence[str], found: dict[str, Any], code: ExitCode
+) -> AttachedBlobs:
     index = Descriptor.read(found)
     blobs = {index.digest: index.size}
     listed = json.loads(small_blob(layout, found, code))["manifests"]
@@ -84,9 +95,9 @@ def _attached(layout: Path, image: str, found: dict[str, Any], code: ExitCode) -
         subject = manifest.get("subject")
         if entry["mediaType"] != OCI_MANIFEST:
             raise damaged(layout, f"{entry['digest']} is attached and is no manifest", code)
-        if not subject or subject["digest"] != image:
+        if not subject or subject["digest"] not in images:
             given = Descriptor.read(subject) if subject else None
-            raise _of_another(layout, entry["digest"], given, image, code)
+            raise _of_another(layout, entry["digest"], given, images[0], code)
         blobs[entry["digest"]] = entry["size"]
         for blob in (manifest["config"], *manifest["layers"]):
             check_size(layout, blob, code)
@@ -105,11 +116,12 @@ def write_attached(
     path = layout / "index.json"
     index = read_json(layout, path, ExitCode.PUBLISH)
     entries = [entry for entry in index["manifests"] if not is_attachments(entry)]
+    subjects = _subjects(layout, entries[0], ExitCode.PUBLISH)
     wanted: dict[str, bytes | Path] = {}
     for one in attachments:
         subject = one.manifest.subject
-        if subject is None or subject.digest != entries[0]["digest"]:
-            raise _of_another(layout, one.manifest.descriptor.digest, subject, entries[0]["digest"])
+        if subject is None or subject.digest not in subjects:
+            raise _of_another(layout, one.manifest.descriptor.digest, subject, subjects[0])
         wanted |= one.blobs
         wanted[one.manifest.descriptor.digest] = one.manifest.data
     if attachments:

@@ -31,8 +31,8 @@ class EngineImage(Frozen):
     loaded: bool = False
 
     def is_image(self, facts: ImageFacts) -> bool:
-        """Whether this is the very image of a layout."""
-        return self.id in (facts.digest, facts.config_digest)
+        """Whether this is the very image of a layout; of several architectures the first."""
+        return self.id in (facts.digest, facts.alone.digest, facts.config_digest)
 
 
 def find_image(

@@ -7,6 +7,8 @@ digest of an image is its manifest's; everything below it is checked by SHA-256 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +37,7 @@ from relforge.oci.layout_format import (
     names_of,
     write_archive,
 )
-from relforge.oci.store import INDEXES, MANIFESTS, file_opener
+from relforge.oci.store import INDEXES, MANIFESTS, Descriptor, file_opener
 
 
 class LayerFacts(Frozen):
@@ -66,20 +68,39 @@ class ImageFacts(Frozen):
     layers: tuple[LayerFacts, ...]
     size_bytes: int
     """Of this architecture: manifest, config and layers."""
-    own: tuple[str, int] | None = None
-    """Digest and bytes of the manifest that stands first in the index; None without an index."""
+    own: Descriptor | None = None
+    """The manifest that stands first in the index; None without an index."""
     others: tuple[ImageFacts, ...] = ()
+
+    @property
+    def alone(self) -> ImageFacts:
+        """The architecture that stands first, as an image of its own."""
+        if self.own is None:
+            return self
+        return self.model_copy(
+            update={
+                "digest": self.own.digest,
+                "media_type": self.own.media_type,
+                "manifest_bytes": self.own.size,
+                "own": None,
+                "others": (),
+            }
+        )
+
+    @property
+    def each(self) -> tuple[ImageFacts, ...]:
+        """Every architecture as an image of its own, in the index's order."""
+        return (self.alone, *self.others)
 
     @property
     def blobs(self) -> dict[str, int]:
         """Every blob of the image, of all its architectures: digest and size."""
-        layers = {layer.digest: layer.size_bytes for layer in self.layers}
-        manifest, manifest_bytes = self.own or (self.digest, self.manifest_bytes)
-        config = self.size_bytes - manifest_bytes - sum(layers.values())
-        found = {manifest: manifest_bytes, self.config_digest: config, **layers}
-        for other in self.others:
-            found |= other.blobs
-        return {self.digest: self.manifest_bytes, **found}
+        found = {self.digest: self.manifest_bytes}
+        for one in self.each:
+            layers = {layer.digest: layer.size_bytes for layer in one.layers}
+            config = one.size_bytes - one.manifest_bytes - sum(layers.values())
+            found |= {one.digest: one.manifest_bytes, one.config_digest: config, **layers}
+        return found
 
     @property
     def platforms(self) -> tuple[str, ...]:
@@ -117,7 +138,9 @@ def describe(layout: Path, *, code: ExitCode = ExitCode.BUILD) -> ImageFacts:
     first, *rest = (_describe(layout, one, code) for one in listed)
     return first.model_copy(
         update={
-            "own": (first.digest, first.manifest_bytes),
+            "own": Descriptor(
+                media_type=first.media_type, digest=first.digest, size=first.manifest_bytes
+            ),
             "digest": entry["digest"],
             "media_type": entry["mediaType"],
             "manifest_bytes": entry["size"],
@@ -241,6 +264,23 @@ def fill(src: Path, dst: Path, facts: ImageFacts, *, ref_name: str | None = None
         sync_folder(folder)
 
 
+@contextmanager
+def first_alone(layout: Path, area: Path) -> Iterator[Path]:
+    """A layout with nothing but the image of the architecture that stands first, for programs that
+    read one image. It lies in the folder ``area`` (links where the file system allows them) as
+    long as the context; of one architecture it is ``layout`` itself. Raises RelforgeError."""
+    facts = describe(layout)
+    if facts.own is None:
+        yield layout
+        return
+    try:
+        with owned_folder(area, ".first") as work:
+            fill(layout, work, facts.alone)
+            yield work
+    except OSError as error:
+        raise cannot_write(area, error) from error
+
+
 def replace_folder(work: Path, dst: Path) -> None:
     """Puts ``work`` in the place of ``dst``; an old ``dst`` is moved away first, then deleted.
 
@@ -263,9 +303,10 @@ def to_docker_archive(layout: Path, name: str, stream: IO[bytes]) -> ImageFacts:
     """Writes the layout as a tar that ``docker load`` reads, with and without containerd's store.
 
     ``name`` is the image's full name with tag, e.g. ``relforge/hello:1``. The tar holds the
-    layout itself and Docker's own ``manifest.json`` beside it, as ``docker save`` writes it.
+    layout itself and Docker's own ``manifest.json`` beside it, as ``docker save`` writes it; of
+    several architectures the first.
     """
-    facts = describe(layout)
+    facts = describe(layout).alone
     entry = {**_root(facts), "annotations": names_of(name)}
     docker = {
         "Config": member_of(facts.config_digest),

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from relforge.frozen import Frozen
-from relforge.manifest.common import EnvName, Line, Name, Reason, RelativePath
-from relforge.manifest.facts import RegistryBase, RequestedImage, Source
+from relforge.manifest.common import (
+    Architecture,
+    Digest,
+    EnvName,
+    Line,
+    Name,
+    Reason,
+    RelativePath,
+)
+from relforge.manifest.facts import ImageReference, RegistryBase, RequestedImage, Source
 
 Argv = Annotated[tuple[Line, ...], Field(min_length=1)]
 BlockName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -128,6 +136,30 @@ class GivenImage(Frozen):
         return found.reference
 
 
+def _repository(text: str) -> str:
+    from relforge.errors import RelforgeError
+    from relforge.oci.reference import Repository
+
+    try:
+        Repository.parse(text)
+    except RelforgeError as error:
+        raise ValueError(error.why or error.what) from error
+    return text
+
+
+class OtherImage(Frozen):
+    """The release's image for another architecture, which was built and tested on hosts of it.
+
+    Where ``reference`` cannot be reached, ``images`` of the site configuration names a tar or a
+    layout folder of it (``relforge mirror`` writes both).
+    """
+
+    architecture: Architecture
+    reference: Annotated[ImageReference, AfterValidator(_repository)]
+    """``HOST/NAME``, without tag."""
+    digest: Digest
+
+
 class Build(Frozen):
     """How sources become an image, or which image of somebody else's is taken as it is."""
 
@@ -138,6 +170,16 @@ class Build(Frozen):
     blocks: dict[BlockName, str] = {}
     """Jinja2 text that takes the place of a block of the template; ``{{ super() }}`` is what
     stood there."""
+    also: tuple[OtherImage, ...] = ()
+    """Other architectures' images: with the device's own they become one image, whose digest is
+    the release's from then on (docs/publishing.md)."""
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Build:
+        named = [one.architecture for one in self.also]
+        if len(set(named)) != len(named):
+            raise ValueError("build.also names an architecture twice")
+        return self
 
     @model_validator(mode="after")
     def _as_it_is(self) -> Build:

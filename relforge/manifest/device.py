@@ -9,6 +9,7 @@ from pydantic import model_validator
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
+    Architecture,
     DebianPackage,
     DeviceName,
     Line,
@@ -58,7 +59,7 @@ class Device(Frozen):
     title: Line
     aliases: tuple[str, ...] = ()
     vendor: Vendor
-    architecture: Literal["amd64", "arm64", "riscv64", "unknown"]
+    architecture: Architecture | Unknown
     accelerator: bool
     sources: tuple[Source, ...] = ()
     """Where name, vendor and architecture stand."""

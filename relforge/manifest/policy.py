@@ -68,6 +68,10 @@ class Policy(Frozen):
     """Those whose verdict has to be ``pass``. ``not-run`` never counts as ``pass``."""
     may_skip: dict[StageName, tuple[ReleasePattern, ...]] = {}
     """Releases that may go without a stage, where their manifest says why (``skip``)."""
+    untested_platforms: dict[Line, Reason] = {}
+    """Of an image for several architectures: those (``linux/arm64``) of which no results of their
+    own are asked, each with the reason. Of every other the same stages have to have passed on the
+    image of that architecture, by statements that are attached to it and signed."""
     attestations: dict[AttestationName, AttestationRule] = {
         "provenance": AttestationRule(),
         "smoke": AttestationRule(),

@@ -198,7 +198,8 @@ class Site(Frozen):
     nodes: dict[Name, Path] = {}
     """Nodes files of releases that several hosts serve, by the release's or the device's name."""
     images: dict[ImageReference, Path] = {}
-    """Archives (of ``docker save``) of images on request, by the reference in the manifest."""
+    """Archives (of ``docker save``) of images on request, and tars or layout folders of images of
+    ``build.also`` whose registry is out of reach; by the reference in the manifest."""
     publish: PublishSite = PublishSite()
 
     _file: Path | None = PrivateAttr(None)

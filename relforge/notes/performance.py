@@ -106,7 +106,8 @@ def read_side_by_side(file: Path, old: Record, new: Record) -> SideBySide:
     except ValidationError as error:
         raise _refused(file, "it is not the comparison.json of relforge bench compare") from error
     for side, record in ((found.a, old), (found.b, new)):
-        ids = (record.image_digest, record.build.config_digest)
+        own = [one.digest for one in record.build.platforms[:1]]
+        ids = (record.image_digest, record.build.config_digest, *own)
         if side.image_id not in ids:
             letter = "A" if side is found.a else "B"
             raise _refused(

@@ -52,11 +52,20 @@ class Lock(_Part):
     image: OthersImage | None = None
 
 
+class Platform(_Part):
+    """One architecture of an image for several."""
+
+    platform: str
+    digest: str
+
+
 class Build(_Part):
     """The built image; sizes are bytes."""
 
     image_name: str | None = None
     image_digest: str | None = None
+    platforms: tuple[Platform, ...] = ()
+    """The first is the one that was tested; empty for an image of one architecture."""
     config_digest: str | None = None
     compressed_bytes: int | None = None
     unpacked_bytes: int | None = None

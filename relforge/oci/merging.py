@@ -1,7 +1,7 @@
 """Makes one image for several platforms out of images for one each: an OCI index.
 
-The index depends on nothing but the images: it lists them by platform, so that merging the same
-images again gives the same digest.
+The index depends on nothing but the images: it lists them by platform, or in a given order, so that
+merging the same images again gives the same digest.
 """
 
 from __future__ import annotations
@@ -52,15 +52,17 @@ def merge(
     *,
     tag: str | None = None,
     attachments: bool = True,
+    in_order: bool = False,
     line: Callable[[str], None] = lambda _line: None,
     cancel: CancelToken | None = None,
 ) -> CopyReport:
     """Copies the images to ``dst`` and names the index of them all ``tag`` there.
 
     ``sources`` are stores with the digest of an image, or of an index whose images all count.
-    Raises RelforgeError (USAGE) for two images of one platform, (PUBLISH), Cancelled.
+    ``in_order``: the index lists them as they are named, and not by platform. Raises RelforgeError
+    (USAGE) for two images of one platform, (PUBLISH), Cancelled.
     """
-    index = merged_index(sources)
+    index = merged_index(sources, in_order=in_order)
     union = Union([store for store, _ in sources], index)
     digest = index.descriptor.digest
     return copy(union, dst, digest, tag=tag, attachments=attachments, line=line, cancel=cancel)
@@ -71,7 +73,7 @@ def platforms_of(index: Manifest) -> tuple[str, ...]:
     return tuple(_shown(one.platform or {}) for one in index.manifests)
 
 
-def merged_index(sources: Sequence[tuple[ImageStore, str]]) -> Manifest:
+def merged_index(sources: Sequence[tuple[ImageStore, str]], *, in_order: bool = False) -> Manifest:
     """The index of these images; changes nothing. Raises RelforgeError (USAGE, PUBLISH)."""
     found: dict[str, tuple[Descriptor, str]] = {}
     for src, digest in sources:
@@ -87,7 +89,9 @@ def merged_index(sources: Sequence[tuple[ImageStore, str]]) -> Manifest:
                     hint="merge one image for each platform",
                 )
             found[platform] = (one, src.name)
-    rows = sorted((one for one, _ in found.values()), key=lambda one: _order(one.platform or {}))
+    rows = [one for one, _ in found.values()]
+    if not in_order:
+        rows.sort(key=lambda one: _order(one.platform or {}))
     return Manifest.make(
         OCI_INDEX,
         {

@@ -64,13 +64,19 @@ def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("torch", packages.get("torch") or _pinned(stack.get("torch"))),
         ("sdk", _short_sdk(sdk)),
         ("driver", stack.get("driver")),
-        ("arc", build.get("architecture") or device.get("architecture")),
+        ("arc", _architectures(build) or device.get("architecture")),
         ("date", re.sub(r"\D", "", created)[:8]),
     )
     for name, value in rows:
         text = _fit(value).lower()
         if text.casefold() not in _SAYS_NOTHING:
             yield name, text
+
+
+def _architectures(build: Mapping[str, Any]) -> str:
+    """Of an image for several: all of them, the one it was tested on first."""
+    listed = [str(one["platform"]).rpartition("/")[2] for one in build.get("platforms") or ()]
+    return "_".join(listed or [str(build.get("architecture") or "")])
 
 
 def _device(record: Mapping[str, Any]) -> Mapping[str, Any]:

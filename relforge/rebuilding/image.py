@@ -23,23 +23,26 @@ _ATTACHED = "sha256-"
 
 @dataclass(frozen=True)
 class Image:
-    """``open_layer`` takes a layer's digest. ``place`` is for messages."""
+    """``open_layer`` takes a layer's digest. ``place`` is for messages; ``whole`` is the digest of
+    the index that lists the image, or its own."""
 
     place: str
     digest: str
     manifest: dict[str, Any]
     config: dict[str, Any]
     open_layer: Callable[[str], IO[bytes]]
+    whole: str
 
     @property
     def side(self) -> Side:
         return Side(digest=self.digest, place=self.place)
 
 
-def from_layout(folder: Path) -> Image:
+def from_layout(folder: Path, architecture: str | None = None) -> Image:
     """The one image of an OCI layout; what is attached to it does not count.
 
-    A published folder (``dist/<release>``) stands for the layout in it. Raises RelforgeError
+    Of an image for several architectures the named one. A published folder (``dist/<release>``)
+    stands for the layout in it. Raises RelforgeError
     (USAGE) for a folder that is no layout, (BUILD) for a damaged one.
     """
     layout = folder if (folder / "index.json").is_file() else folder / "image"
@@ -67,35 +70,65 @@ def from_layout(folder: Path) -> Image:
             hint="relforge mirror copies one image into a folder of its own",
         )
     ((digest, media_type),) = found.items()
+
+    def opened(blob: str) -> IO[bytes]:
+        return _blob(layout, blob).open("rb")
+
     if media_type in INDEXES:
-        raise _several(str(folder))
-    return _image(str(folder), digest, lambda blob: _blob(layout, blob).open("rb"))
+        index = _json(str(folder), digest, opened)
+        return _image(str(folder), _for(architecture, index, str(folder)), opened, whole=digest)
+    return _image(str(folder), digest, opened)
 
 
-def named(text: str, site: Site, cancel: CancelToken | None = None) -> Image:
+def named(
+    text: str, site: Site, cancel: CancelToken | None = None, *, architecture: str | None = None
+) -> Image:
     """What a user names: a folder, else a tar or HOST/NAME:TAG, as ``oci.opening`` reads it.
 
-    Raises RelforgeError: USAGE for what is none of them, PUBLISH when a registry refuses.
+    Of an image for several architectures the named one. Raises RelforgeError: USAGE for what is
+    none of them, PUBLISH when a registry refuses.
     """
     if Path(text).is_dir():
-        return from_layout(Path(text))
+        return from_layout(Path(text), architecture)
     from relforge.oci.opening import open_store, read_digest
 
     store, wanted = open_store(text, site, cancel=cancel)
     digest, _ = read_digest(store, wanted)
+    whole = digest
     found = store.manifest(digest)
     assert found is not None
     if found.is_index:
-        raise _several(f"{store.name}@{digest}")
+        digest = _for(architecture, found.value, f"{store.name}@{whole}")
+        found = store.manifest(digest)
+        if found is None:
+            raise _damaged(f"{store.name}@{whole}", f"{digest}, which it lists, is not there")
     blobs = {blob.digest: blob for blob in found.blobs}
 
     def opened(wanted: str) -> IO[bytes]:
         return io.BytesIO(found.data) if wanted == digest else store.open_blob(blobs[wanted])
 
-    return _image(f"{store.name}@{digest}", digest, opened)
+    return _image(f"{store.name}@{whole}", digest, opened, whole=whole)
 
 
-def _image(place: str, digest: str, open_blob: Callable[[str], IO[bytes]]) -> Image:
+def _for(architecture: str | None, index: dict[str, Any], place: str) -> str:
+    """The digest of the one image that an index has for an architecture."""
+    found = [
+        str(entry["digest"])
+        for entry in index.get("manifests") or ()
+        if (entry.get("platform") or {}).get("architecture") == architecture
+    ]
+    if len(found) != 1:
+        raise _several(place)
+    return found[0]
+
+
+def _image(
+    place: str,
+    digest: str,
+    open_blob: Callable[[str], IO[bytes]],
+    *,
+    whole: str | None = None,
+) -> Image:
     manifest = _json(place, digest, open_blob)
     try:
         config = _json(place, str(manifest["config"]["digest"]), open_blob)
@@ -104,7 +137,7 @@ def _image(place: str, digest: str, open_blob: Callable[[str], IO[bytes]]) -> Im
         raise _damaged(place, f"its manifest or configuration has no {error}") from error
     if len(layers) != len(diff_ids):
         raise _damaged(place, "manifest and configuration name different numbers of layers")
-    return Image(place, digest, manifest, config, open_blob)
+    return Image(place, digest, manifest, config, open_blob, whole or digest)
 
 
 def _json(place: str, digest: str, open_blob: Callable[[str], IO[bytes]]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def in_store(store: Store, key: str) -> Recorded | None:
     if isinstance(found, Miss):
         return None
     result = BuildResult.model_validate(found.result)
-    return Recorded.of(from_layout(result.layout), base_digest=result.base_digest)
+    image = from_layout(result.layout, result.architecture)
+    return Recorded.of(image, base_digest=result.base_digest)
 
 
 def in_folder(folder: Path, inputs: BuildInputs) -> Recorded:
@@ -53,20 +54,20 @@ def in_folder(folder: Path, inputs: BuildInputs) -> Recorded:
     if not folder.is_dir():
         record = _record(folder)
         layout = folder.parent / "image"
-        digest = str(record.get("image_digest"))
+        digest = _own_digest(record)
         if not (layout / "index.json").is_file():
             side = Side(digest=digest, place=str(folder))
             return Recorded(side, notes=_notes(record, inputs), base_digest=_base(record))
         folder = folder.parent
-    image = from_layout(folder)
+    image = from_layout(folder, inputs.architecture)
     path = folder / FILE_NAME
     record = _record(path) if path.is_file() else {}
-    if record and record.get("image_digest") != image.digest:
+    if record and record.get("image_digest") != image.whole:
         raise RelforgeError(
             "the record of this release is about another image",
             code=ExitCode.BUILD,
             where=str(folder),
-            why=f"{FILE_NAME} names {record.get('image_digest')}, image/ is {image.digest}",
+            why=f"{FILE_NAME} names {record.get('image_digest')}, image/ is {image.whole}",
             hint=f"relforge verify {folder}",
         )
     return Recorded.of(image, notes=_notes(record, inputs), base_digest=_base(record))
@@ -87,13 +88,21 @@ def by_name(
     """
     if _DIGEST.match(name):
         known = in_store(store, key)
-        if known is not None and known.side.digest == name:
+        image = known.image if known is not None else None
+        if known is not None and image is not None and name in (image.digest, image.whole):
             return known
         return Recorded(Side(digest=name, place="the digest that was named"))
     path = Path(name)
     if path.is_dir() or path.suffix == ".json":
         return in_folder(path, inputs)
-    return Recorded.of(named(name, site, cancel))
+    return Recorded.of(named(name, site, cancel, architecture=inputs.architecture))
+
+
+def _own_digest(record: Mapping[str, Any]) -> str:
+    """Of the image that the release built itself, of however many architectures it became one."""
+    build = (record.get("results") or {}).get("build") or {}
+    platforms = build.get("platforms") or ()
+    return str(platforms[0]["digest"] if platforms else record.get("image_digest"))
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -33,7 +33,8 @@ def scan_published(
     """
     try:
         facts = describe(folder / "image", code=ExitCode.PUBLISH)
-        skipped = {blob_path(folder / "image", layer.digest) for layer in facts.layers}
+        layers = {layer.digest for one in facts.each for layer in one.layers}
+        skipped = {blob_path(folder / "image", digest) for digest in layers}
         files = {
             path.relative_to(folder).as_posix(): path
             for path in folder.rglob("*")

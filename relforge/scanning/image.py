@@ -35,12 +35,14 @@ def layer_reports(
     policy_key: str,
     line: Callable[[str], None] = lambda _line: None,
 ) -> Iterator[LayerReport]:
-    """Searches each layer once; ``cache`` keeps what was found by layer and ``policy_key``.
+    """Searches each layer of each architecture once.
 
-    Raises RelforgeError (GATE) for a layer that cannot be read.
+    ``cache`` keeps what was found, by layer and ``policy_key``. Raises RelforgeError (GATE) for a
+    layer that cannot be read.
     """
     facts = describe(layout, code=ExitCode.GATE)
-    for number, layer in enumerate(facts.layers, 1):
+    layers = {layer.digest: layer for one in facts.each for layer in one.layers}
+    for number, layer in enumerate(layers.values(), 1):
         path = cache / policy_key / f"{layer.digest.removeprefix('sha256:')}.json"
         searched = _known(path)
         how = "known"
@@ -51,7 +53,7 @@ def layer_reports(
             searched = found.searched()
             write_atomic(path, searched.model_dump_json().encode())
         line(
-            f"layer {number} of {len(facts.layers)}, {layer.digest[:19]}: {how}, "
+            f"layer {number} of {len(layers)}, {layer.digest[:19]}: {how}, "
             f"{searched.files} files, {len(searched.hits)} hits"
         )
         yield _of_step(layer, searched)
@@ -84,16 +86,21 @@ def _known(path: Path) -> Searched | None:
 
 
 def search_config(layout: Path, finder: Finder, facts: ImageFacts) -> Searched:
-    """Searches manifest and configuration: labels, variables, commands, history, annotations."""
+    """Searches manifest and configuration of each architecture, and the index of them: labels,
+    variables, commands, history, annotations."""
     found = Found(finder, lines_needed=1)
-    manifest = json.loads(blob_path(layout, facts.digest).read_bytes())
-    config = json.loads(blob_path(layout, facts.config_digest).read_bytes())
-    found.files = 2
-    for where, value in (*_texts("manifest", manifest), *_texts("config", config)):
-        found.size += len(value)
-        found.text(where, value.encode())
-        for name in _variables(where, value):
-            found.note("secret", "variable", f"a value of the variable {name}", where)
+    digests = {facts.digest: "manifest" if facts.own is None else "index"}
+    for one in facts.each:
+        digests.setdefault(one.digest, "manifest")
+        digests[one.config_digest] = "config"
+    for digest, kind in digests.items():
+        content = json.loads(blob_path(layout, digest).read_bytes())
+        found.files += 1
+        for where, value in _texts(kind, content):
+            found.size += len(value)
+            found.text(where, value.encode())
+            for name in _variables(where, value):
+                found.note("secret", "variable", f"a value of the variable {name}", where)
     return found.searched()
 
 

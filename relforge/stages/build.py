@@ -8,11 +8,12 @@ from typing import Any, cast
 
 from relforge.building import TOOLS
 from relforge.building.layers import BuiltLayer, built_layers
+from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store
 from relforge.files import stamp
 from relforge.frozen import Frozen, content_key, sha256_hex
 from relforge.lock import Lock
-from relforge.manifest.build import Compiled, Precompiled
+from relforge.manifest.build import Compiled, OtherImage, Precompiled
 from relforge.manifest.facts import BaseImage
 from relforge.manifest.fileversion import known_files
 from relforge.plan import Planning, Subject
@@ -47,6 +48,18 @@ class BuiltPackage(Frozen):
         }[self.native]
 
 
+class PlatformImage(Frozen):
+    """One architecture of an image for several; ``compressed_bytes`` of it alone."""
+
+    platform: str
+    """``os/architecture``."""
+    digest: str
+    config_digest: str
+    compressed_bytes: int
+    place: str | None
+    """The repository that it came from; None: it was built, and is tested, in this run."""
+
+
 class BuildInputs(StageInputs):
     """Everything that decides the image's bytes, as far as relforge controls it."""
 
@@ -73,14 +86,22 @@ class BuildInputs(StageInputs):
     """Distributions that have to add a device to vLLM."""
     unshipped: tuple[str, ...]
     """Patched sources whose Python files the image may not ship."""
+    also: tuple[OtherImage, ...] = ()
+    """Images for other architectures that the image is one with."""
 
 
 class BuildResult(StageResult):
-    """The image. ``outputs`` are the blobs of its layout."""
+    """The image. ``outputs`` are the blobs of its layout.
+
+    Of several architectures ``image_digest`` is the index's, and all else is about the one that was
+    built here; ``platforms`` has that one first.
+    """
 
     layout: Path
     image_name: str
     image_digest: str
+    platforms: tuple[PlatformImage, ...] = ()
+    """Empty for an image of one architecture."""
     config_digest: str
     compressed_bytes: int
     unpacked_bytes: int
@@ -153,6 +174,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             ),
             plugins=tuple(p.distribution for p in release.build.packages if p.plugin),
             unshipped=tuple(sorted(p.source for p in release.patches if p.ships != "python")),
+            also=_others(subject),
         )
 
     def _given(self, subject: Subject) -> BuildInputs:
@@ -177,6 +199,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             pip_check_exceptions=(),
             sealed_sources=(),
             unshipped=(),
+            also=_others(subject),
         )
 
     def key(self, inputs: BuildInputs) -> str:
@@ -211,6 +234,14 @@ class Build(Stage[BuildInputs, BuildResult]):
         return ("identities",) if inputs.sealed_sources else ()
 
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
+        from relforge.building.merging import with_others
+
+        result = with_others(self._built(job, ctx), job, ctx)
+        files = (path for path in sorted(result.layout.rglob("*")) if path.is_file())
+        outputs = (stamp(f, sha256=f.name if len(f.name) == 64 else None) for f in files)
+        return result.model_copy(update={"outputs": tuple(outputs)})
+
+    def _built(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.building.contexts import opened, pruned_afterwards
         from relforge.building.report import check_report, read_report
         from relforge.building.request import build_request
@@ -292,11 +323,6 @@ class Build(Stage[BuildInputs, BuildResult]):
             debian_packages=report.debian,
             pip_check=report.pip_check.complaints,
             rebuild=built.rebuild_script,
-            outputs=tuple(
-                stamp(path, sha256=path.name if len(path.name) == 64 else None)
-                for path in sorted(built.layout.rglob("*"))
-                if path.is_file()
-            ),
         )
 
     def outcome(self, result: BuildResult) -> str:
@@ -324,3 +350,18 @@ def image_name(release: str, lock_sha256: str) -> str:
 
 def _image_name(subject: Subject) -> str:
     return image_name(subject.release.name, content_key(subject.lock))
+
+
+def _others(subject: Subject) -> tuple[OtherImage, ...]:
+    """Raises RelforgeError (USAGE) for one of the device's own architecture."""
+    release = subject.release
+    for one in release.build.also:
+        if one.architecture == subject.device.architecture:
+            raise RelforgeError(
+                f"build.also names an image for {one.architecture}, which is built here",
+                code=ExitCode.USAGE,
+                where=f"release {release.name}",
+                why=f"{subject.device.name} is {subject.device.architecture}",
+                hint="name images of other architectures only",
+            )
+    return release.build.also

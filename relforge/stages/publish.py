@@ -75,6 +75,7 @@ class Publish(Stage[PublishInputs, PublishResult]):
 
     def run(self, job: Job[PublishInputs], ctx: StageContext) -> PublishResult:
         from relforge.attesting.attaching import attachments_of, image_of
+        from relforge.engine.attached import load_attached
         from relforge.engine.layout import describe
         from relforge.publishing.evidencefiles import evidence_of
         from relforge.publishing.folder import publish_folder
@@ -96,7 +97,10 @@ class Publish(Stage[PublishInputs, PublishResult]):
         )
         image = image_of(describe(build.layout, code=ExitCode.PUBLISH))
         attested = cast("AttestResult | None", job.upstream.get("attest"))
-        attachments = tuple(attachments_of(image, attested, job.upstream.get("sbom")))
+        attachments = (
+            *attachments_of(image, attested, job.upstream.get("sbom")),
+            *load_attached(build.layout),
+        )
         done = publish_folder(
             build.layout,
             cards=cards,

@@ -90,7 +90,7 @@ class Sbom(Stage[SbomInputs, SbomResult]):
         return Resources(cpu_cores=2, memory_bytes=2 * _GB, disk_bytes=3 * _GB)
 
     def run(self, job: Job[SbomInputs], ctx: StageContext) -> SbomResult:
-        from relforge.engine.layout import describe
+        from relforge.engine.layout import describe, first_alone
         from relforge.sbom.cyclonedx import cyclonedx_document
         from relforge.sbom.evidence import table
         from relforge.sbom.facts import Facts
@@ -109,9 +109,9 @@ class Sbom(Stage[SbomInputs, SbomResult]):
         image = describe(build.layout)
         ctx.line(f"syft {syft.version} reads {image.digest[:19]}, {size(image.size_bytes)}")
         started = time.monotonic()
-        with work_area(env.home, "sbom") as area:
+        with work_area(env.home, "sbom") as area, first_alone(build.layout, area) as layout:
             scanned = scan(
-                syft, build.layout, name=env.release, area=area, line=ctx.line, cancel=ctx.cancel
+                syft, layout, name=env.release, area=area, line=ctx.line, cancel=ctx.cancel
             )
         packages = packages_of(scanned)
         ctx.line(f"{len(packages)} packages in {time.monotonic() - started:.0f} s")

@@ -125,7 +125,7 @@ class Scan(Stage[ScanInputs, ScanResult]):
         return ("identities",) if inputs.kept_back else ()
 
     def run(self, job: Job[ScanInputs], ctx: StageContext) -> ScanResult:
-        from relforge.engine.layout import describe
+        from relforge.engine.layout import describe, first_alone
         from relforge.publishing.evidencefiles import evidence_of
         from relforge.scanning.files import search_files
         from relforge.scanning.hits import ContentReport
@@ -133,6 +133,7 @@ class Scan(Stage[ScanInputs, ScanResult]):
         from relforge.scanning.looking import LookedFor, detectors, shown_policy
         from relforge.scanning.seeking import Finder
         from relforge.scanning.vulnerabilities import scan_vulnerabilities
+        from relforge.workarea import work_area
 
         inputs, env = job.inputs, job.env
         build = cast(BuildResult, job.upstream["build"])
@@ -177,13 +178,14 @@ class Scan(Stage[ScanInputs, ScanResult]):
             config=config,
             evidence=evidence,
         )
-        known = scan_vulnerabilities(
-            build.layout,
-            build.image_digest,
-            wanted=inputs.vulnerability_scanner,
-            cancel=ctx.cancel,
-            line=ctx.line,
-        )
+        with work_area(env.home, "scan") as area, first_alone(build.layout, area) as layout:
+            known = scan_vulnerabilities(
+                layout,
+                build.image_digest,
+                wanted=inputs.vulnerability_scanner,
+                cancel=ctx.cancel,
+                line=ctx.line,
+            )
         store = Store(env.home)
         for hit in report.hits:
             ctx.line(f"hit: {hit.shown()}")

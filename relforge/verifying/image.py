@@ -17,8 +17,19 @@ _CONFIG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
+class Part:
+    """The image for one platform; ``platform`` is ``os/architecture``."""
+
+    platform: str
+    digest: str
+    config: str
+    layers: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ImageSeen:
-    """One image; ``labels`` are by platform, of which an index has several.
+    """One image; an index has several ``parts``.
 
     ``blobs`` are config and layers, ``manifests`` the image's own and those an index lists.
     """
@@ -27,9 +38,13 @@ class ImageSeen:
     is_index: bool
     manifests: tuple[Descriptor, ...]
     blobs: tuple[Descriptor, ...]
-    configs: tuple[str, ...]
-    layers: tuple[str, ...]
-    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+
+    def tested(self, record: Mapping[str, Any]) -> tuple[Part, ...]:
+        """The part that the record's own results are about; all where it does not say which."""
+        build = (record.get("results") or {}).get("build") or {}
+        found = tuple(one for one in self.parts if one.config == build.get("config_digest"))
+        return found or self.parts
 
 
 def see(store: ImageStore, digest: str) -> ImageSeen:
@@ -38,9 +53,7 @@ def see(store: ImageStore, digest: str) -> ImageSeen:
     if top is None:
         raise ValueError(f"{digest} is not there")
     children = list(_children(store, top))
-    labels: dict[str, Mapping[str, str]] = {}
-    configs: list[str] = []
-    layers: list[str] = []
+    parts: list[Part] = []
     blobs: dict[str, Descriptor] = {}
     for child in children:
         config = Descriptor.read(child.value["config"])
@@ -48,9 +61,15 @@ def see(store: ImageStore, digest: str) -> ImageSeen:
             raise ValueError(f"the config {config.digest} is larger than {_CONFIG_BYTES >> 20} MiB")
         with store.open_blob(config) as stream:
             value = json_object(stream.read(), f"config {config.digest}")
-        labels[_platform(value)] = (value.get("config") or {}).get("Labels") or {}
-        configs.append(config.digest)
-        layers += [layer["digest"] for layer in child.value["layers"]]
+        parts.append(
+            Part(
+                platform=_platform(value),
+                digest=child.descriptor.digest,
+                config=config.digest,
+                layers=tuple(layer["digest"] for layer in child.value["layers"]),
+                labels=(value.get("config") or {}).get("Labels") or {},
+            )
+        )
         blobs |= {one.digest: one for one in child.blobs}
     listed = children if children == [top] else [top, *children]
     return ImageSeen(
@@ -58,9 +77,7 @@ def see(store: ImageStore, digest: str) -> ImageSeen:
         is_index=top.is_index,
         manifests=tuple(one.descriptor for one in listed),
         blobs=tuple(blobs.values()),
-        configs=tuple(configs),
-        layers=tuple(layers),
-        labels=labels,
+        parts=tuple(parts),
     )
 
 

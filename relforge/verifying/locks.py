@@ -75,7 +75,8 @@ def trees(record: Mapping[str, Any], image: ImageSeen, project: Path | None, sit
         return not_run("the release is built of no sources: its image was taken as it is")
     wanted = dict(_locked_trees(record))
     problems: list[str] = []
-    for labels in image.labels.values():
+    for part in image.tested(record):
+        labels = part.labels
         for name, tree in wanted.items():
             found = labels.get(f"{_TREE}{name}")
             if found is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -211,24 +211,13 @@ def _altered(files: Files, name: str, digest: object) -> str | None:
 
 
 def beside(
-    place: Place, attached: Attached, image_blobs: set[str], *, whole: bool
+    place: Place, attached: Attached, images: Sequence[str], image_blobs: set[str], *, whole: bool
 ) -> Iterator[str]:
     """What is wrong with all that lies beside the image: attachments that are not whole, and, in a
-    folder, what belongs to nothing."""
+    folder, what belongs to nothing. ``images`` are the digests of the image and of its parts."""
     known = set(image_blobs)
-    for descriptor in place.store.referrers(place.digest):
-        known.add(descriptor.digest)
-        manifest = place.store.manifest(descriptor.digest)
-        if manifest is None:
-            yield f"{descriptor.digest} is attached and is not there"
-            continue
-        subject = manifest.subject
-        if subject is not None and subject.digest != place.digest:
-            yield f"{descriptor.digest} is attached to {subject.digest}"
-        for blob in manifest.blobs:
-            known.add(blob.digest)
-            if (why := blob_fault(place.store, blob, whole=whole)) is not None:
-                yield f"{why}; it is a part of what is attached"
+    for image in images:
+        yield from _attached_to(place, image, known, whole=whole)
     yield from attached.unreadable
     if place.layout is None:
         return
@@ -239,6 +228,22 @@ def beside(
         known.add(digest)
         yield from _attached_elsewhere(place, digest, known)
     yield from strays(place.layout, known)
+
+
+def _attached_to(place: Place, image: str, known: set[str], *, whole: bool) -> Iterator[str]:
+    for descriptor in place.store.referrers(image):
+        known.add(descriptor.digest)
+        manifest = place.store.manifest(descriptor.digest)
+        if manifest is None:
+            yield f"{descriptor.digest} is attached and is not there"
+            continue
+        subject = manifest.subject
+        if subject is not None and subject.digest != image:
+            yield f"{descriptor.digest} is attached to {subject.digest}"
+        for blob in manifest.blobs:
+            known.add(blob.digest)
+            if (why := blob_fault(place.store, blob, whole=whole)) is not None:
+                yield f"{why}; it is a part of what is attached"
 
 
 def _attached_elsewhere(place: Place, digest: str, known: set[str]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from relforge.manifest.policy import STAGE_OF, AttestationName, Policy, StageNam
 from relforge.verifying.files import at, json_object
 from relforge.verifying.image import ImageSeen
 from relforge.verifying.licenses import TABLE, forbidden
+from relforge.verifying.platforms import PlatformSeen, asked_of_platforms
 from relforge.verifying.report import Outcome, judged, passed
 from relforge.verifying.signed import StatementsSeen, named
 from relforge.verifying.vulnerabilities import findings_of, too_severe
@@ -45,6 +46,8 @@ class Judged:
     """``vulnerabilities.json`` and ``licenses.json`` of the evidence, where they are."""
     serial: int | None
     now: datetime
+    platforms: tuple[PlatformSeen, ...] = ()
+    """Of an image for several architectures: those that the record's own results are not about."""
 
 
 def outcomes(policy: Policy, seen: Judged) -> Iterator[tuple[str, Outcome]]:
@@ -52,6 +55,8 @@ def outcomes(policy: Policy, seen: Judged) -> Iterator[tuple[str, Outcome]]:
     if policy.signed:
         yield "policy.signers", _signers(policy, seen)
     yield "policy.stages", _stages(policy, seen)
+    if seen.platforms:
+        yield "policy.platforms", asked_of_platforms(policy, seen.platforms)
     if policy.attestations:
         yield "policy.attestations", _attestations(policy, seen)
     if policy.sbom is not None:
@@ -187,13 +192,14 @@ def _licenses(policy: Policy, seen: Judged) -> Outcome:
 
 def _labels(policy: Policy, seen: Judged) -> Outcome:
     problems = []
-    for labels in seen.image.labels.values():
+    for part in seen.image.parts:
+        of = f" ({part.platform})" if seen.image.is_index else ""
         for name, pattern in policy.labels.items():
-            value = labels.get(name)
+            value = part.labels.get(name)
             if value is None:
-                problems.append(f"the image has no label {name}")
+                problems.append(f"the image{of} has no label {name}")
             elif not fnmatchcase(value, pattern):
-                problems.append(f"label {name} is {value!r}, asked for is {pattern!r}")
+                problems.append(f"label {name}{of} is {value!r}, asked for is {pattern!r}")
     return judged(problems, f"{len(policy.labels)} labels are as asked for")
 
 

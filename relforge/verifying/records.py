@@ -30,12 +30,20 @@ def record(files: Files, record: Mapping[str, Any], image: ImageSeen) -> Outcome
 def _image(record: Mapping[str, Any], image: ImageSeen) -> Iterator[str]:
     build = at(record, "results", "build")
     config = build.get("config_digest")
-    if config is not None and image.configs and config not in image.configs:
-        yield f"the record's image has the config {config}, this one {' '.join(image.configs)}"
+    configs = [part.config for part in image.parts]
+    if config is not None and configs and config not in configs:
+        yield f"the record's image has the config {config}, this one {' '.join(configs)}"
     layers = build.get("layers")
-    if layers is not None and not image.is_index and list(layers) != list(image.layers):
-        other = next((b for b in image.layers if b not in layers), "their order")
-        yield f"the image's layers are not the record's: {other}"
+    for part in image.tested(record):
+        if layers is not None and list(layers) != list(part.layers):
+            other = next((b for b in part.layers if b not in layers), "their order")
+            yield f"the image's layers are not the record's: {other}"
+    recorded = {one["platform"]: one["digest"] for one in build.get("platforms") or ()}
+    found = {part.platform: part.digest for part in image.parts} if image.is_index else {}
+    for platform in sorted({*recorded, *found}):
+        one, other = recorded.get(platform, "none"), found.get(platform, "none")
+        if one != other:
+            yield f"for {platform} the record has the image {one}, here is {other}"
     named = build.get("image_digest")
     if named is not None and named != image.digest:
         yield f"the record's build made {named}, here is {image.digest}"
@@ -43,8 +51,9 @@ def _image(record: Mapping[str, Any], image: ImageSeen) -> Iterator[str]:
 
 def _labels(record: Mapping[str, Any], image: ImageSeen) -> Iterator[str]:
     recorded = at(record, "results", "build", "labels")
-    for platform, labels in image.labels.items():
-        of = f" ({platform})" if image.is_index else ""
+    for part in image.tested(record):
+        labels = part.labels
+        of = f" ({part.platform})" if image.is_index else ""
         for name in sorted({*recorded, *labels}):
             if recorded.get(name) != labels.get(name):
                 yield (

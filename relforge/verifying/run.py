@@ -18,7 +18,17 @@ from relforge.lock import Lock
 from relforge.manifest.policy import Policy
 from relforge.manifest.site import Site
 from relforge.publishing.published import CONTENTS, RECORD
-from relforge.verifying import cards, figures, locks, policy, records, sealed, signed, statements
+from relforge.verifying import (
+    cards,
+    figures,
+    locks,
+    platforms,
+    policy,
+    records,
+    sealed,
+    signed,
+    statements,
+)
 from relforge.verifying import image as images
 from relforge.verifying.files import Files, json_object
 from relforge.verifying.image import ImageSeen
@@ -114,7 +124,11 @@ class _Run:
         else:
             self._skipped(("provenance", "results", "sbom", "release", "replay"), why_record)
         self.check("withdrawal", lambda: sealed.withdrawal(said, keys=keys))
-        self._policy(record, seen, said, signatures, attached, files, statement)
+        others, why_others = _attempt(lambda: platforms.others(
+            place.store, _there(seen, why_image), record or {}, self.keys))  # fmt: skip
+        if others is None or others:
+            self.check("platforms", lambda: platforms.each(_there(others, why_others)))
+        self._policy(record, seen, said, signatures, attached, files, statement, others or ())
         return self._report(record, attached, signatures, files)
 
     def check(self, name: str, check: Callable[[], Outcome]) -> None:
@@ -147,7 +161,17 @@ class _Run:
         outcome = images.image(place.store, image, wanted, whole=whole)
         known = {one.digest for one in (*image.manifests, *image.blobs)}
         problems = (
-            [why_attached] if why_attached else list(beside(place, attached, known, whole=whole))
+            [why_attached]
+            if why_attached
+            else list(
+                beside(
+                    place,
+                    attached,
+                    [one.digest for one in image.manifests],
+                    known,
+                    whole=whole,
+                )
+            )
         )
         if problems:
             before = [outcome.reason] if outcome.verdict == "fail" else []
@@ -174,6 +198,7 @@ class _Run:
         attached: Attached,
         files: Files | None,
         statement: sealed.Newest | None,
+        others: tuple[platforms.PlatformSeen, ...],
     ) -> None:
         asked = self.wanted.policy
         if asked is None:
@@ -196,6 +221,7 @@ class _Run:
             licenses=licenses,
             serial=statement.serial if statement is not None and self.keys else None,
             now=self.wanted.now,
+            platforms=others,
         )  # fmt: skip
         outcomes, why = _attempt(lambda: list(policy.outcomes(asked, judged_)))
         if outcomes is None:

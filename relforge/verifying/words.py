@@ -10,7 +10,7 @@ _GROUPS = (
     ("What is there", ("contents", "image", "record")),
     ("What it says", ("evidence", "card", "lock", "trees")),
     ("Who says so", ("signature", "attestations", "provenance", "results", "sbom", "release",
-                     "replay", "withdrawal")),
+                     "replay", "withdrawal", "platforms")),
 )  # fmt: skip
 _POLICY = "What the policy asks for"
 _AGAIN = "get the release again from whoever made it, and verify it before it is used"
@@ -32,6 +32,12 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "release": ("record, cards or evidence are not those that were signed", _AGAIN),
     "replay": ("an older release is shown as the newest", "ask for the newest, by its digest"),
     "withdrawal": ("its maker has taken it back", "use a newer release"),
+    "platforms": ("what is said about another architecture's image is not good", _ASK),
+    "policy.platforms": (
+        "on an architecture of this image nobody has shown that it works",
+        "release it on a host of that architecture, attach what that gave, and merge again; or "
+        "name the architecture under untested_platforms of the policy, with the reason",
+    ),
     "policy.signers": ("it is signed by others than the policy wants", _ASK),
     "policy.stages": (
         "it did not pass what the policy asks for",

@@ -33,7 +33,11 @@ _OCI = "application/vnd.oci.image."
 
 
 def make_image(
-    folder: Path, *, layers: tuple[Mapping[str, bytes], ...], labels: Mapping[str, str]
+    folder: Path,
+    *,
+    layers: tuple[Mapping[str, bytes], ...],
+    labels: Mapping[str, str],
+    architecture: str = "amd64",
 ) -> ImageFacts:
     """An OCI layout of one image; each layer is a gzipped tar of these files."""
     blobs = folder / "blobs" / "sha256"
@@ -46,7 +50,7 @@ def make_image(
 
     tars = [_tar(files) for files in layers]
     config = {
-        "architecture": "amd64",
+        "architecture": architecture,
         "os": "linux",
         "created": CREATED,
         "config": {"Labels": dict(labels), "Cmd": ["/hello"]},
@@ -64,7 +68,7 @@ def make_image(
         "layers": [put(data, f"{_OCI}layer.v1.tar+gzip") for data in packed],
     }
     entry = put(canonical_json(manifest), f"{_OCI}manifest.v1+json")
-    entry["platform"] = {"architecture": "amd64", "os": "linux"}
+    entry["platform"] = {"architecture": architecture, "os": "linux"}
     index = {"schemaVersion": 2, "mediaType": f"{_OCI}index.v1+json", "manifests": [entry]}
     (folder / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
     (folder / "index.json").write_bytes(canonical_json(index))

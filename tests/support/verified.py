@@ -19,6 +19,7 @@ from relforge.attesting.sealing import seal_release
 from relforge.attesting.signing import SigningKey
 from relforge.benching.chart import svg
 from relforge.benching.tool import read_result
+from relforge.building.merging import with_others
 from relforge.cancel import CancelToken
 from relforge.coverage.evidence import load_coverage
 from relforge.coverage.rows import summary_rows
@@ -29,6 +30,7 @@ from relforge.evidence.dsse import TrustedSigner
 from relforge.evidence.record import write_record
 from relforge.evidence.runs import Run, StageEntry
 from relforge.evidence.store import Store
+from relforge.manifest.build import OtherImage
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.publishing import LicensePolicy, PublishSite, SigningSite
 from relforge.manifest.site import Site
@@ -116,11 +118,14 @@ class Releaser:
         word: bytes = b"hello",
         wrong: int = WRONG,
         verdicts: Mapping[str, Verdict] | None = None,
+        architecture: str = "amd64",
+        also: tuple[OtherImage, ...] = (),
     ) -> Path:
         """Writes ``dist/<release>``. Another ``word`` is another image, another number of ``wrong``
-        answers is another record of the same image."""
+        answers is another record of the same image. ``also``: images for other architectures."""
         plan = self.plan()
-        results = self.results(plan, word, wrong)
+        results = self.results(plan, word, wrong, architecture)
+        results["build"] = self._with(plan, results["build"], also)
         for name, verdict in (verdicts or {}).items():
             results[name] = results[name].model_copy(update={"verdict": verdict})
         for name in ("scan", "attest", "card", "publish"):
@@ -146,7 +151,22 @@ class Releaser:
         about = subject(project, project.release(RELEASE), self.site)
         return make_plan(about, STAGES, Store(self.root / "home"))
 
-    def results(self, plan: ReleasePlan, word: bytes, wrong: int) -> dict[str, StageResult]:
+    def _with(
+        self, plan: ReleasePlan, built: StageResult, also: tuple[OtherImage, ...]
+    ) -> BuildResult:
+        env = StageEnv(
+            home=self.root / "home", project_roots=self.project_roots, site=self.site,
+            run_id="run", run_dir=self._run_dir(), release=RELEASE, dist=self.root,
+        )  # fmt: skip
+        inputs = cast(BuildInputs, plan.inputs["build"]).model_copy(update={"also": also})
+        job = Job("build", "0" * 64, inputs, {}, env)
+        return with_others(
+            cast(BuildResult, built), job, StageContext(RELEASE, "build", CancelToken())
+        )
+
+    def results(
+        self, plan: ReleasePlan, word: bytes, wrong: int, architecture: str = "amd64"
+    ) -> dict[str, StageResult]:
         """What the stages before ``attest`` found, of an image with this word in it."""
         store = Store(self.root / "home")
         about = plan.subject
@@ -155,13 +175,15 @@ class Releaser:
             layout,
             layers=({"opt/kernels.so": bytes(2000)}, {"opt/hello.py": word}),
             labels=labels(about),
+            architecture=architecture,
         )
         planned = cast(BuildInputs, plan.inputs["build"])
         built = BuildResult.model_validate(
             {
                 **build().model_dump(), "layout": layout, "image_digest": facts.digest,
                 "config_digest": facts.config_digest, "labels": facts.labels,
-                "compressed_bytes": facts.size_bytes, "licenses": {"torch": "BSD-3-Clause"},
+                "architecture": architecture, "compressed_bytes": facts.size_bytes,
+                "licenses": {"torch": "BSD-3-Clause"},
                 "layers": [layer.digest for layer in facts.layers],
                 "packages": [one.model_dump() for one in planned.packages],
             }

@@ -42,7 +42,10 @@ def test_the_digest_is_the_index(tmp_path: Path) -> None:
     first, second = (describe(tmp_path / f"single-{n}") for n in range(2))
     facts = verify(layout)
     assert facts.digest not in (first.digest, second.digest)
-    assert facts.own == (first.digest, first.manifest_bytes)
+    assert facts.own is not None
+    assert (facts.own.digest, facts.own.size) == (first.digest, first.manifest_bytes)
+    assert facts.alone == first
+    assert facts.each == (first, second)
     assert (facts.config_digest, facts.layers) == (first.config_digest, first.layers)
     assert facts.others == (second,)
     assert facts.platforms == ("linux/amd64", "linux/amd64")

@@ -172,7 +172,8 @@ def test_an_image_for_several_architectures_is_seen_whole(tmp_path: Path) -> Non
     )
     store.manifests[index.descriptor.digest] = index
     seen = see(store, index.descriptor.digest)
-    assert seen.labels == {"linux/amd64": {"n": "0"}, "linux/arm64": {"n": "1"}}
+    shown = {part.platform: part.labels for part in seen.parts}
+    assert shown == {"linux/amd64": {"n": "0"}, "linux/arm64": {"n": "1"}}
     assert [one.digest for one in seen.manifests] == [
         index.descriptor.digest, *(one.digest for one in children)
     ]  # fmt: skip
@@ -180,8 +181,9 @@ def test_an_image_for_several_architectures_is_seen_whole(tmp_path: Path) -> Non
     (record,) = ({"image_digest": index.descriptor.digest, "results": {"build": {"labels": {}}}},)
     said = judge_record(FolderFiles(tmp_path), {**record, "evidence": {}}, seen)
     assert "label n (linux/arm64): the record has None, the image 1" in said.reason
-    del store.blobs[seen.layers[1]]
-    assert seen.layers[1] in image(store, seen, None, whole=False).reason
+    (other,) = seen.parts[1].layers
+    del store.blobs[other]
+    assert other in image(store, seen, None, whole=False).reason
     del store.manifests[children[1].digest]
     with pytest.raises(ValueError, match="which the index lists, is not there"):
         see(store, index.descriptor.digest)

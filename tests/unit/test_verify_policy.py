@@ -16,7 +16,7 @@ from relforge.evidence.dsse import TrustedSigner
 from relforge.manifest.policy import Policy
 from relforge.manifest.publishing import LicensePolicy
 from relforge.sbom.evidence import Licences, PackageRow
-from relforge.verifying.image import ImageSeen
+from relforge.verifying.image import ImageSeen, Part
 from relforge.verifying.policy import Judged, load, outcomes
 from relforge.verifying.report import passed
 from relforge.verifying.signed import StatementsSeen
@@ -33,6 +33,10 @@ def said(name: str, signer: TrustedSigner = MAKER, **predicate: Any) -> Said:
     return Said(Statement(name="r", digest=IMAGE, predicate_type=name, predicate=predicate), signer)
 
 
+def part(platform: str, labels: dict[str, str]) -> Part:
+    return Part(platform=platform, digest=IMAGE, config="", layers=(), labels=labels)
+
+
 def seen(**changes: Any) -> Judged:
     record = {
         "release": "hello-cpu_x86",
@@ -45,8 +49,8 @@ def seen(**changes: Any) -> Judged:
     given: dict[str, Any] = {
         "record": record,
         "image": ImageSeen(
-            digest=IMAGE, is_index=False, manifests=(), blobs=(), configs=(), layers=(),
-            labels={"linux/amd64": {"org.relforge.device": "cpu_x86"}},
+            digest=IMAGE, is_index=False, manifests=(), blobs=(),
+            parts=(part("linux/amd64", {"org.relforge.device": "cpu_x86"}),),
         ),
         "statements": StatementsSeen(passed(""), {name: [said(name)] for name in ALL}),
         "signers": (MAKER,),
@@ -218,8 +222,8 @@ def test_labels_builder_age_serial_and_source() -> None:
         serial=4,
         now=NOW + timedelta(days=1),
         image=ImageSeen(
-            digest=IMAGE, is_index=False, manifests=(), blobs=(), configs=(), layers=(),
-            labels={"linux/amd64": {"org.relforge.device": "bi_V150"}},
+            digest=IMAGE, is_index=False, manifests=(), blobs=(),
+            parts=(part("linux/amd64", {"org.relforge.device": "bi_V150"}),),
         ),
     )  # fmt: skip
     answers = found(asked, bad)

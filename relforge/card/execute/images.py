@@ -58,7 +58,7 @@ class Images:
             return f"the engine has no image {reference}"
         accepted = {self.wanted}
         if self.beside is not None and self.beside.digest == self.wanted:
-            accepted.add(self.beside.config_digest)
+            accepted |= {self.beside.alone.digest, self.beside.config_digest}
         repository = reference.rpartition(":")[0] if _has_tag(reference) else reference
         if found.id in accepted:
             return None

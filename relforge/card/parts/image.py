@@ -44,6 +44,15 @@ def _image(material: Material) -> Iterator[Row]:
     yield Row(name="Size, compressed", value=Said.plain(size(build.compressed_bytes)))
     yield Row(name="Size, unpacked", value=Said.plain(size(build.unpacked_bytes)))
     yield Row(name="Architecture", value=Said.plain(build.architecture))
+    for other in build.platforms[1:]:
+        yield Row(
+            name="Also for",
+            value=Said(
+                text="%(platform)s, `%(digest)s`; not tested in this run: what was found on that "
+                "architecture is attached to this digest",
+                values={"platform": other.platform, "digest": other.digest},
+            ),
+        )
     yield Row(name="Created", value=Said.plain(build.created))
     yield Row(
         name="Base image",
