@@ -68,8 +68,10 @@ def test_what_was_tested_here_and_what_came_from_elsewhere_are_one_release(
     assert rebuilt.json["compared"]["identical"]
 
     # The folder's own commands start it; `relforge verify` there knows another site's keys.
-    words = ("card", "test", folder, "--image", facts.digest, "--yes", "--json")
-    card = relforge(*words, env={"RELFORGE_SITE": str(site)})
+    card = relforge(
+        "card", "test", folder, "--image", facts.digest, "--yes", "--json",
+        env={"RELFORGE_SITE": str(site)},
+    )  # fmt: skip
     verdicts = {step["name"]: step["verdict"] for step in card.json["steps"]}
     assert {n for n, v in verdicts.items() if v == "pass"} >= {"load", "start", "request", "stop"}
     subprocess.run(["docker", "image", "rm", "-f", facts.digest], capture_output=True, check=False)
