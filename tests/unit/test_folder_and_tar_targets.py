@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from relforge.attesting.sealing import is_sealed, seal_release
 from relforge.cancel import CancelToken
 from relforge.engine.layout import verify
 from relforge.errors import Cancelled, ExitCode, RelforgeError
+from relforge.files import held_lock
 from relforge.manifest.publishing import FolderTarget as FolderSpec
 from relforge.manifest.publishing import TarTarget as TarSpec
 from relforge.manifest.site import Site
@@ -84,6 +86,20 @@ def test_people_see_it_after_promotion_alone(tmp_path: Path, kind: str) -> None:
     promoted = target.apply(release, "promote", Doing())
     assert digest_at(kind, shelf) == release.image_digest
     assert Path(promoted.references[0]) == Path(target.place(release))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_publisher_waits(tmp_path: Path, kind: str) -> None:
+    published, target = released(tmp_path), make(kind, tmp_path / "shelf")
+    lines: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        with held_lock(tmp_path / "shelf/.relforge/lock", purpose="promote of another"):
+            other = pool.submit(target.apply, published, "candidate", Doing(line=lines.append))
+            with pytest.raises(TimeoutError):
+                other.result(timeout=0.5)
+            assert "promote of another" in lines[0]
+            assert not (tmp_path / "shelf/.relforge/candidate").exists()
+        assert other.result(timeout=60).sent_bytes > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -35,7 +35,7 @@ class FolderTarget(ShelfTarget):
     def __init__(self, name: str, spec: FolderSpec, site: Site) -> None:  # noqa: ARG002
         super().__init__(name, spec.path)
 
-    def apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
+    def _apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
         shelf = self._shelf(published)
         changes = self._changes(published, step)
         sent = 0
@@ -60,7 +60,7 @@ class FolderTarget(ShelfTarget):
             sent_bytes=sent,
         )
 
-    def undo(self, published: Published, delivery: Delivery, doing: Doing) -> None:  # noqa: ARG002
+    def _undo(self, published: Published, delivery: Delivery) -> None:
         shelf = self._shelf(published)
         if delivery.step == "candidate":
             shelf.drop_waiting()

@@ -15,12 +15,14 @@ from __future__ import annotations
 import os
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import cannot_write, remove_tree, sync_folder
+from relforge.files import cannot_write, held_lock, remove_tree, sync_folder
 from relforge.publishing.published import Published
-from relforge.publishing.target import Change, Step, TargetPlan
+from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
 
 _OWN = ".relforge"
 
@@ -44,6 +46,40 @@ class ShelfTarget(ABC):
             target=self._name, step=step, place=self.place(published),
             changes=self._changes(published, step),
         )  # fmt: skip
+
+    def apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
+        with self._alone(published, step, doing):
+            return self._apply(published, step, doing)
+
+    def undo(self, published: Published, delivery: Delivery, doing: Doing) -> None:
+        with self._alone(published, delivery.step, doing):
+            self._undo(published, delivery)
+
+    @contextmanager
+    def _alone(self, published: Published, step: Step, doing: Doing) -> Iterator[None]:
+        """Publishers of other homes, and of other hosts where the file system can lock, wait."""
+        purpose = f"{step} of {published.release}"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(
+                    held_lock(
+                        self._path / _OWN / "lock",
+                        purpose=purpose,
+                        on_wait=doing.line,
+                        cancel=doing.cancel,
+                    )
+                )
+            except OSError as error:
+                raise cannot_write(self._path, error) from error
+            yield
+
+    @abstractmethod
+    def _apply(self, published: Published, step: Step, doing: Doing) -> Delivery:
+        """Does a step; what is done already is left as it is."""
+
+    @abstractmethod
+    def _undo(self, published: Published, delivery: Delivery) -> None:
+        """Takes a delivery back."""
 
     @abstractmethod
     def _shelf(self, published: Published) -> Shelf:
