@@ -64,7 +64,7 @@ def provenance(
             "resolvedDependencies": list(_dependencies(lock, build, opened)),
         },
         "runDetails": {
-            "builder": {"id": PROJECT, "version": {"relforge": __version__}},
+            "builder": {"id": PROJECT, "version": {"relforge": __version__, **build.builder}},
             "metadata": _metadata(built),
         },
     }

@@ -81,6 +81,8 @@ class BuildResult(Frozen):
     export_seconds: float
     log: Path
     rebuild_script: str
+    builder: dict[str, str]
+    """Versions of engine and buildx."""
 
     @property
     def image_digest(self) -> str:
@@ -129,6 +131,7 @@ def build(
         export_seconds=progress.export_seconds,
         log=request.log,
         rebuild_script=script,
+        builder={"engine": facts.server_version, "buildx": facts.buildx_version},
     )
 
 

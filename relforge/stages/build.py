@@ -124,6 +124,8 @@ class BuildResult(StageResult):
     debian_packages: dict[str, str]
     pip_check: tuple[str, ...]
     rebuild: str
+    builder: dict[str, str] = {}
+    """Versions of engine and buildx; empty for an image that was taken as it is."""
 
 
 class Build(Stage[BuildInputs, BuildResult]):
@@ -323,6 +325,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             debian_packages=report.debian,
             pip_check=report.pip_check.complaints,
             rebuild=built.rebuild_script,
+            builder=built.builder,
         )
 
     def outcome(self, result: BuildResult) -> str:

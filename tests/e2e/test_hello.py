@@ -54,6 +54,8 @@ def test_a_signed_release_is_sealed_once(hello: Hello, tmp_path: Path) -> None:
     (source,) = (one for one in provenance if one["name"] == "source/hello")
     record = json.loads((folder / "release.json").read_text())
     assert source["digest"]["gitCommit"] == record["lock"]["sources"]["hello"]["commit"]
+    versions = said[0].predicate["runDetails"]["builder"]["version"]
+    assert set(versions) == {"relforge", "engine", "buildx"}
     assert is_sealed(folder, signer.public_key)
     assert f"key id `{signer.keyid}`" in (folder / "README.md").read_text()
     assert relforge("verify", folder, "--key", tmp_path / "maker.sign.pub.pem").code == 0
