@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from relforge import redact
 from relforge.cancel import CancelToken
+from relforge.events import Event, StageLine, Verdict
 from relforge.files import Output
 from relforge.frozen import Frozen, content_key
 from relforge.manifest.site import Site
 
 if TYPE_CHECKING:
     from relforge.plan import Planning, Subject
-
-Verdict = Literal["pass", "fail", "inconclusive", "not-run"]
 
 
 class Skip(Frozen):
@@ -44,6 +43,17 @@ class Resources(Frozen):
     engine_disk_bytes: int = 0
     engine: bool = False
     device: str | None = None
+    registry: bool = False
+    """A connection to registries, hubs or other places that releases are sent to."""
+
+
+class Part(Frozen):
+    """A piece of a stage's work that several releases share, by what it is made of."""
+
+    key: str
+    name: str
+    """For people: ``source vllm``."""
+    needs: Resources = Resources()
 
 
 def in_turn(needs: Iterable[Resources]) -> Resources:
@@ -110,44 +120,6 @@ class Job(Generic[InputsT]):
     env: StageEnv
 
 
-StageStatus = Literal["ran", "reused", "skipped", "failed"]
-
-
-class StageStarted(Frozen):
-    """A stage begins to run."""
-
-    type: Literal["stage-started"] = "stage-started"
-    release: str
-    stage: str
-    time_s: float
-
-
-class StageLine(Frozen):
-    """One line of a stage's log."""
-
-    type: Literal["stage-line"] = "stage-line"
-    release: str
-    stage: str
-    text: str
-    time_s: float
-
-
-class StageFinished(Frozen):
-    """A stage ended, or was reused or skipped."""
-
-    type: Literal["stage-finished"] = "stage-finished"
-    release: str
-    stage: str
-    status: StageStatus
-    verdict: Verdict | None
-    detail: str
-    seconds: float
-    time_s: float
-
-
-Event = StageStarted | StageLine | StageFinished
-
-
 @dataclass(frozen=True)
 class StageContext:
     """The two channels a stage gets from outside."""
@@ -180,6 +152,8 @@ class Stage(ABC, Generic[InputsT, ResultT]):
     result_type: ClassVar[type[StageResult]]
     kept: ClassVar[bool] = True
     """False for a stage whose result is this run's alone: never reused, never kept in the store."""
+    alone: ClassVar[bool] = False
+    """True for a stage that measures time: nothing else runs on its host meanwhile."""
     check_only: ClassVar[bool] = False
     """True for a stage whose result is a look at this host: it runs whenever anything else does.
 
@@ -193,6 +167,14 @@ class Stage(ABC, Generic[InputsT, ResultT]):
     def resources(self, inputs: InputsT) -> Resources:  # noqa: ARG002
         """What ``run`` needs."""
         return Resources()
+
+    def parts(self, inputs: InputsT) -> tuple[Part, ...]:  # noqa: ARG002
+        """What ``run`` would make first and other releases may need as well; each is made once."""
+        return ()
+
+    def run_part(self, part: Part, job: Job[InputsT], ctx: StageContext) -> None:  # noqa: ARG002
+        """Makes one of ``parts``, where ``run`` then finds it. Raises what ``run`` raises."""
+        raise AssertionError(f"stage {self.name} has no part {part.name}")
 
     def secrets(self, inputs: InputsT, subject: Subject) -> tuple[str, ...]:  # noqa: ARG002
         """Fields of the site configuration that name the secrets ``run`` needs (``identities``)."""

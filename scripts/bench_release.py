@@ -104,7 +104,7 @@ def cached_build(scratch: Path) -> Path:
     """The recorded build as a script, with the trees of its private work area checked out again."""
     record = json.loads((CHECKOUT / "dist" / RELEASE / "release.json").read_text())
     trees = record["inputs"]["build"]["values"]["trees"]
-    run = CHECKOUT / ".relforge" / "home" / "runs" / record["run"]
+    run = CHECKOUT / ".relforge" / "home" / "runs" / record["run"] / RELEASE
     text = (run / "logs" / "rebuild.sh").read_text()
     for word in text.split():
         context, _, folder = word.partition("=")

@@ -11,9 +11,9 @@ from relforge.benching import machine
 from relforge.benching.load import LoadedServer
 from relforge.benching.model import BenchReport, BenchSettings, Level
 from relforge.benching.tool import NAME, NotMeasured, bench_argv
+from relforge.events import Verdict
 from relforge.manifest.bench import BenchLevel
 from relforge.serving.client import ServerFault
-from relforge.stage import Verdict
 
 WARM_UP_SEED = 1_000_000_007
 """Far from every level's: what the warm-up asked must not lie in the prefix cache."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from relforge.events import Verdict
 from relforge.frozen import Frozen
 from relforge.manifest.bench import Bench
-from relforge.stage import Verdict
 
 
 class Percentile(Frozen):

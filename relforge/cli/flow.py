@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.cancel import CancelToken
@@ -15,13 +17,15 @@ from relforge.cli.common import (
     interruptible,
     print_json,
     select,
+    to_stderr,
     with_keys,
     workplace,
 )
 from relforge.cli.delivering import send
-from relforge.errors import RelforgeError
+from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evidence.record import NotStarted, names_of, write_record
 from relforge.evidence.record import summary as release_json
+from relforge.evidence.runs import Asked, Run, load_run
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.files import held_lock
@@ -32,13 +36,37 @@ from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.publishing.choosing import choose, release_place
 from relforge.publishing.delivering import SentOutput, SentReleasesOutput, TargetOutcome
-from relforge.publishing.target import Step
-from relforge.runner import Outcome, Runner
+from relforge.publishing.target import Step, Target
+from relforge.running.choosing import executor_of
+from relforge.running.limits import Limits
+from relforge.running.runner import Runner
+from relforge.running.walk import Outcome, Walk
 from relforge.stage import StageResult
 from relforge.stages.preflight import PreflightInputs
 from relforge.ui import summary
 from relforge.ui.console import make_listener
 from relforge.ui.text import error as error_text
+
+
+@dataclass(frozen=True)
+class How:
+    """How a run goes about what it was asked for; ``since`` is --from."""
+
+    since: str | None = None
+    jobs: int | None = None
+    executor: str = "local"
+    fail_fast: bool = False
+    changed_since: str | None = None
+
+
+class NotSentError(RelforgeError):
+    """Targets that did not get a release; the report was printed when they were tried."""
+
+
+@dataclass(frozen=True)
+class _Planned:
+    plans: tuple[ReleasePlan, ...]
+    not_planned: dict[str, RelforgeError]
 
 
 def run_until(
@@ -55,78 +83,229 @@ def run_until(
     to: Sequence[str] = (),
     steps: Sequence[Step] = (),
     as_json: bool = False,
+    how: How | None = None,
 ) -> int:
     """Runs the pipeline up to a stage for every chosen release; returns the exit code.
 
-    What was published is sent to the targets named in ``to``, by ``steps``.
-
-    One release that fails, or cannot even be read, does not stop the others; the code is that of
-    the first failure.
+    What was published is sent to the targets named in ``to``, by ``steps``. One release that fails,
+    or cannot even be read, does not stop the others; the code is that of the first of them.
     """
+    how = how or How()
     place = with_keys(workplace(project, site), key_path, key_passphrase_file)
-    targets = choose(place.site, to, home=place.home)
-    if everything:
-        all_alone(devices, releases, models)
-        chosen = list(place.project.own_releases)
-    else:
-        named = select(place.project, devices=devices, releases=releases, models=models)
-        chosen = [release.name for release in named]
-    ran: list[Outcome] = []
-    not_started: list[NotStarted] = []
-    codes: list[int] = []
-    sent: dict[str, tuple[TargetOutcome, ...]] = {}
-    with interruptible() as cancel:
-        for name in chosen:
+    asked = Asked(
+        releases=tuple(_chosen(place, devices, releases, models, everything, how.changed_since)),
+        until=until,
+        since=how.since,
+        targets=tuple(to),
+        steps=tuple(steps),
+        project=_absolute(project),
+        site=_absolute(site),
+        key_path=_absolute(key_path),
+        key_passphrase_file=_absolute(key_passphrase_file),
+        jobs=how.jobs,
+        executor=how.executor,
+        fail_fast=how.fail_fast,
+    )
+    if not asked.releases:
+        to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
+        if as_json:
+            print_json(SentReleasesOutput(releases=()).model_dump(mode="json"))
+        return 0
+    # As it was typed: with its project, site, keys and registry it can be typed again.
+    return _Execution(place, asked, shlex.join(["relforge", *sys.argv[1:]])).run(as_json)
+
+
+def resume(run_id: str, *, project: Path | None, site: Path | None, as_json: bool = False) -> int:
+    """Goes on with a run: the releases of it that did not come to their end."""
+    run = load_run(workplace(project, site).home, run_id)
+    if run.state == "running":
+        raise RelforgeError(
+            f"run {run.id} is still at work",
+            code=ExitCode.ENVIRONMENT,
+            where=run.id,
+            hint=f"wait for its end: relforge runs show {run.id}",
+        )
+    asked = run.asked
+    if not asked.releases:
+        raise RelforgeError(
+            f"run {run.id} does not say what it was asked for",
+            code=ExitCode.USAGE,
+            why="an earlier version of relforge made it",
+            hint=f"type its command again: {run.command}",
+        )
+    place = with_keys(
+        workplace(project or _path(asked.project), site or _path(asked.site)),
+        _path(asked.key_path),
+        _path(asked.key_passphrase_file),
+    )
+    left = [one.release for one in run.releases if one.state != "done"]
+    if not left:
+        to_stderr(f"run {run.id} is done: nothing is left to do")
+        return 0
+    return _Execution(place, asked, run.command, resumed=run).run(as_json)
+
+
+class _Execution:
+    """One run from what was asked for to its exit code."""
+
+    def __init__(
+        self, place: Workplace, asked: Asked, command: str, *, resumed: Run | None = None
+    ) -> None:
+        self.place, self.asked, self.command, self.resumed = place, asked, command, resumed
+        self.targets: tuple[Target, ...] = choose(place.site, asked.targets, home=place.home)
+        self.sent: dict[str, tuple[TargetOutcome, ...]] = {}
+        done = {one.release for one in resumed.releases if one.state == "done"} if resumed else ()
+        self.names = [name for name in asked.releases if name not in done]
+
+    @property
+    def alone(self) -> bool:
+        """One release: it is told in full, and its errors are the command's."""
+        return len(self.asked.releases) == 1
+
+    def run(self, as_json: bool) -> int:
+        planned = self._planned()
+        with interruptible() as cancel:
             try:
-                outcome = run_one(place, place.project.release(name), until, to, cancel)
-                ran.append(outcome)
-                failure = outcome.error
-                if targets and failure is None:
-                    report = send(place, place.dist / name, targets, steps, cancel=cancel)
-                    sent[name] = report.outcomes
-                    if report.exit_code:
-                        codes.append(report.exit_code)
-            except RelforgeError as failed:
-                if len(chosen) == 1:
+                outcomes = self._executed(planned, cancel)
+            except KeyboardInterrupt:
+                # The second signal: workers may hang, and what they started dies with this process.
+                sys.stderr.flush()
+                os._exit(int(ExitCode.INTERRUPTED))
+        failures = dict(planned.not_planned)
+        failures |= {one.release: one.error for one in outcomes if one.error is not None}
+        for name in self.names:
+            error = failures.get(name)
+            if error is not None and not isinstance(error, NotSentError):
+                before = "" if self.alone else f"{name}\n"
+                sys.stderr.write(before + error_text(error) + "\n")
+        if not self.alone:
+            run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
+            sys.stderr.write(summary.table(self.names, outcomes, planned.not_planned, run))
+        if as_json:
+            self._print_json(outcomes, planned.not_planned)
+        for one in outcomes:
+            if one.bug is not None:
+                raise one.bug
+        return next((int(failures[name].code) for name in self.names if name in failures), 0)
+
+    def _planned(self) -> _Planned:
+        plans: list[ReleasePlan] = []
+        not_planned: dict[str, RelforgeError] = {}
+        for name in self.names:
+            try:
+                plans.append(self._plan(name))
+            except RelforgeError as error:
+                if self.alone:
                     raise
-                failure = failed
-                not_started.append(NotStarted.of(name, failed))
-            if failure is not None:
-                codes.append(int(failure.code))
-                sys.stderr.write(error_text(failure) + "\n")
-    if as_json:
+                not_planned[name] = error
+        for plan in plans:
+            ask_for_passphrases(plan, self.place)
+        return _Planned(tuple(plans), not_planned)
+
+    def _plan(self, name: str) -> ReleasePlan:
+        asked = self.asked
+        plan = _plan(self.place, self.place.project.release(name), asked.until, asked.targets)
+        before = asked.keys.get(name)
+        now = {stage.name: stage.key for stage in plan.stages if stage.key}
+        changed = [stage for stage in before or () if before and now.get(stage) != before[stage]]
+        # What a stage that only looks at this host looks for depends on what is left to do.
+        changed = [one for one in changed if one != "preflight"]
+        if changed:
+            raise RelforgeError(
+                f"{name} is not what it was when the run began",
+                code=ExitCode.USAGE,
+                why=f"{', '.join(changed)} would be of other inputs: a manifest, lock, patch set "
+                "or template was changed since",
+                hint=f"begin a new run: relforge release --release {name}",
+            )
+        return plan
+
+    def _executed(self, planned: _Planned, cancel: CancelToken) -> tuple[Outcome, ...]:
+        place, asked = self.place, self.asked
+        listener = make_listener()
+        with executor_of(asked.executor, place.site, cancel) as executor:
+            runner = Runner(
+                home=place.home,
+                executor=executor,
+                site=place.site,
+                dist=place.dist,
+                cancel=cancel,
+                listeners=(listener,),
+                limits=Limits.of(place.site.limits, place.home, jobs=asked.jobs),
+                fail_fast=asked.fail_fast,
+            )
+            try:
+                return runner.run_all(
+                    planned.plans,
+                    STAGES,
+                    self.command,
+                    asked,
+                    not_planned=planned.not_planned,
+                    after=self._after(cancel),
+                    resumed=self.resumed,
+                )
+            except Cancelled:
+                if not self.alone:
+                    to_stderr(f"to go on: relforge release --resume {runner.run_id}")
+                raise
+            finally:
+                listener.close()
+
+    def _after(self, cancel: CancelToken) -> Callable[[Walk, str], RelforgeError | None]:
+        """Record, signature and targets, when the last stage of a release has passed."""
+        place = self.place
+
+        def after(walk: Walk, run_id: str) -> RelforgeError | None:
+            # Two runs that published the same folder write and sign its record one after the other.
+            lock = place.home / "locks" / f"record-{walk.name}"
+            with held_lock(lock, purpose=f"record of {walk.name}", cancel=cancel):
+                record = write_record(
+                    walk.plan, run_id, walk.entry, walk.results,
+                    dist=place.dist, store=Store(place.home),
+                )  # fmt: skip
+                if record is not None:
+                    _seal(record.parent, walk.results, place.site)
+            if self.alone:
+                sys.stderr.write(summary.text(walk.outcome(run_id), walk.plan))
+            if not self.targets:
+                return None
+            report = send(
+                place, place.dist / walk.name, self.targets, _steps(self.asked), cancel=cancel
+            )
+            self.sent[walk.name] = report.outcomes
+            if not report.exit_code:
+                return None
+            return NotSentError(
+                "it was not sent to every target",
+                code=ExitCode(report.exit_code),
+                hint=f"relforge promote --release {walk.name}",
+            )
+
+        return after
+
+    def _print_json(
+        self, outcomes: Sequence[Outcome], not_planned: Mapping[str, RelforgeError]
+    ) -> None:
         shown = tuple(
             SentOutput(
-                **release_json(o.run, o.results, place.dist).model_dump(),
-                sent=sent.get(o.run.release, ()),
+                **release_json(o.run_id, o.entry, o.results, self.place.dist).model_dump(),
+                sent=self.sent.get(o.release, ()),
             )
-            for o in ran
+            for o in outcomes
         )
-        several = SentReleasesOutput(releases=shown, not_started=tuple(not_started))
-        print_json((shown[0] if len(chosen) == 1 else several).model_dump(mode="json"))
-    return codes[0] if codes else 0
+        several = SentReleasesOutput(
+            releases=shown,
+            not_started=tuple(NotStarted.of(name, error) for name, error in not_planned.items()),
+        )
+        print_json((shown[0] if self.alone else several).model_dump(mode="json"))
 
 
-def run_one(
-    place: Workplace,
-    release: Release,
-    until: str | None,
-    to: Sequence[str],
-    cancel: CancelToken,
-) -> Outcome:
-    """One release up to a stage. Raises RelforgeError when it cannot be planned, Cancelled."""
-    names = names_of(release, place.project.device(release.device))
-    registry = release_place(place.site, to, names)
-    plan = make_plan(
-        subject(place.project, release, place.site, registry=registry, dist=place.dist),
-        STAGES,
-        Store(place.home),
-        until=until,
-    )
+def run_one(place: Workplace, release: Release, until: str | None, cancel: CancelToken) -> Outcome:
+    """One release up to a stage, in a run of its own. Raises RelforgeError when it cannot be
+    planned, Cancelled."""
+    plan = _plan(place, release, until, ())
     ask_for_passphrases(plan, place)
     listener = make_listener()
-    # As it was typed: with its project, site, keys and registry it can be typed again.
-    command = shlex.join(["relforge", *sys.argv[1:]])
     runner = Runner(
         home=place.home,
         executor=LocalExecutor(),
@@ -136,24 +315,52 @@ def run_one(
         listeners=(listener,),
     )
     try:
-        outcome = runner.run(plan, STAGES, command)
+        return runner.run(plan, STAGES, shlex.join(["relforge", *sys.argv[1:]]))
     finally:
         listener.close()
-    if outcome.error is None:
-        # Two runs that published the same folder write and sign its record one after the other.
-        lock = place.home / "locks" / f"record-{plan.name}"
-        with held_lock(lock, purpose=f"record of {plan.name}", cancel=cancel):
-            record = write_record(
-                plan, outcome.run, outcome.results, dist=place.dist, store=Store(place.home)
-            )
-            if record is not None:
-                _seal(record.parent, outcome.results, place.site)
-        sys.stderr.write(summary.text(outcome, plan))
+
+
+def _plan(
+    place: Workplace, release: Release, until: str | None, targets: Sequence[str]
+) -> ReleasePlan:
+    names = names_of(release, place.project.device(release.device))
+    registry = release_place(place.site, targets, names)
+    planned = subject(place.project, release, place.site, registry=registry, dist=place.dist)
+    return make_plan(planned, STAGES, Store(place.home), until=until)
+
+
+def _chosen(
+    place: Workplace,
+    devices: list[str] | None,
+    releases: list[str] | None,
+    models: list[str] | None,
+    everything: bool,
+    changed_since: str | None,
+) -> list[str]:
+    if everything or (changed_since is not None and not (devices or releases or models)):
+        all_alone(devices, releases, models)
+        names = list(place.project.own_releases)
     else:
-        outcome.error.hint = "\n".join(
-            part for part in (outcome.error.hint, f"then again: {command}") if part
-        )
-    return outcome
+        found = select(place.project, devices=devices, releases=releases, models=models)
+        names = [release.name for release in found]
+    if changed_since is None:
+        return names
+    from relforge.changed import changed_releases
+
+    return changed_releases(place.project, place.site, names, changed_since, line=to_stderr)
+
+
+def _steps(asked: Asked) -> tuple[Step, ...]:
+    known: tuple[Step, ...] = ("candidate", "promote", "withdraw")
+    return tuple(step for step in known if step in asked.steps)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _seal(folder: Path, results: Mapping[str, StageResult], site: Site) -> None:

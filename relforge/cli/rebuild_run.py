@@ -22,7 +22,7 @@ from relforge.rebuilding.compare import compare_images
 from relforge.rebuilding.image import from_layout
 from relforge.rebuilding.model import Comparison, RebuildOutput
 from relforge.rebuilding.recorded import Recorded, by_name, in_folder, in_store
-from relforge.runner import Runner
+from relforge.running.runner import Runner
 from relforge.stages.build import BuildInputs
 from relforge.ui.console import make_listener
 from relforge.workarea import work_area

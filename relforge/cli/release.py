@@ -2,11 +2,99 @@
 
 from __future__ import annotations
 
-from relforge.cli.verbs import pipeline_app
+from typing import Annotated
 
-app = pipeline_app(
-    until=None,
-    doc="Builds, serves, evaluates, describes and publishes a release; then writes its record. "
-    "With --target or --registry it is also sent and promoted there.",
-    steps=("candidate", "promote"),
+import typer
+
+from relforge.cli.common import (
+    AllOption,
+    DeviceOption,
+    JsonOption,
+    KeyPassphraseFileOption,
+    KeyPathOption,
+    ModelOption,
+    ProjectOption,
+    ReleaseOption,
+    SiteOption,
 )
+from relforge.cli.delivering import RegistryOption, TargetOption, named
+from relforge.cli.flow import How, resume, run_until
+from relforge.cli.verbs import ChangedSinceOption, ExecutorOption, FailFastOption, JobsOption
+from relforge.errors import ExitCode, RelforgeError
+from relforge.publishing.target import Step
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+_STEPS: tuple[Step, ...] = ("candidate", "promote")
+
+
+@app.command()
+def release(
+    device: DeviceOption = None,
+    release: ReleaseOption = None,
+    model: ModelOption = None,
+    all_: AllOption = False,
+    changed_since: ChangedSinceOption = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="The last stage to run.", metavar="STAGE")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Do this stage and all after it again, whatever is there.",
+            metavar="STAGE",
+        ),
+    ] = None,
+    resume_: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            help="Go on with a run that was stopped, killed or failed: with what is left of it.",
+            metavar="RUN",
+        ),
+    ] = None,
+    jobs: JobsOption = None,
+    executor: ExecutorOption = "local",
+    fail_fast: FailFastOption = False,
+    key_path: KeyPathOption = None,
+    key_passphrase_file: KeyPassphraseFileOption = None,
+    target: TargetOption = None,
+    registry: RegistryOption = None,
+    json_: JsonOption = False,
+    project: ProjectOption = None,
+    site: SiteOption = None,
+) -> None:
+    """Builds, serves, evaluates, describes and publishes releases; then writes their records.
+
+    With --target or --registry they are also sent and promoted there. One that fails stops no
+    other.
+    """
+    if resume_ is not None:
+        given = (device, release, model, changed_since, until, since, target, registry)
+        if all_ or any(given):
+            raise RelforgeError(
+                "--resume goes on with what the run was asked for",
+                code=ExitCode.USAGE,
+                hint="leave out everything that names releases, stages or targets",
+            )
+        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_))
+    raise typer.Exit(
+        run_until(
+            until,
+            project=project,
+            site=site,
+            devices=device,
+            releases=release,
+            models=model,
+            everything=all_,
+            key_path=key_path,
+            key_passphrase_file=key_passphrase_file,
+            to=named(target, registry),
+            steps=_STEPS,
+            as_json=json_,
+            how=How(
+                since=since, jobs=jobs, executor=executor, fail_fast=fail_fast,
+                changed_since=changed_since,
+            ),
+        )
+    )  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 
 from relforge.cli.common import JsonOption, ProjectOption, SiteOption, print_json, workplace
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.runs import Run, list_runs, load_run
+from relforge.evidence.runs import Run, list_runs, load_run, log_path
 from relforge.ui.text import duration
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -36,7 +36,7 @@ def runs(
             print_json({"runs": [r.model_dump(mode="json") for r in found]})
             return
         for entry in found:
-            sys.stdout.write(f"{entry.id}  {entry.state:<12}{_took(entry):>12}  {entry.release}\n")
+            sys.stdout.write(f"{entry.id}  {entry.state:<12}{_took(entry):>12}  {entry.title}\n")
         return
     if action != "show" or run is None:
         raise RelforgeError(
@@ -50,13 +50,16 @@ def runs(
         print_json({**shown.model_dump(mode="json"), "folder": str(folder)})
         return
     sys.stdout.write(f"{shown.id}  {shown.state}  {_took(shown)}\n{shown.command}\n{folder}\n")
-    for stage in shown.stages:
-        log = folder / "logs" / f"{stage.name}.log"
-        sys.stdout.write(
-            f"  {stage.name:<10} {stage.status:<8}{duration(stage.seconds):>12}  {stage.detail}"
-            + (f"\n{'':14}{log}" if log.exists() else "")
-            + "\n"
-        )
+    for release in shown.releases:
+        if len(shown.releases) > 1:
+            sys.stdout.write(f"{release.release}  {release.state}\n")
+        for stage in release.stages:
+            log = log_path(folder, release.release, stage.name)
+            sys.stdout.write(
+                f"  {stage.name:<10} {stage.status:<8}{duration(stage.seconds):>12}  {stage.detail}"
+                + (f"\n{'':14}{log}" if log.exists() else "")
+                + "\n"
+            )
     if shown.error:
         sys.stdout.write(f"{shown.error}\n")
 

@@ -18,13 +18,14 @@ from relforge.cli.common import (
     workplace,
 )
 from relforge.errors import ExitCode, RelforgeError
+from relforge.events import StageLine
 from relforge.evidence.runs import new_run_id
 from relforge.evidence.store import Store
 from relforge.files import held_lock, write_atomic
 from relforge.frozen import content_key, sha256_hex
 from relforge.manifest.release import Release
 from relforge.plan import ReleasePlan, make_plan, subject
-from relforge.stage import Job, StageContext, StageEnv, StageLine
+from relforge.stage import Job, StageContext, StageEnv
 from relforge.tuning.asking import Limits
 from relforge.tuning.evidence import TuneOutput, load_tuning, output_of
 from relforge.tuning.journal import Journal, OtherJournal, telling
@@ -123,7 +124,7 @@ def _served(place: Workplace, release: Release, wanted: Wanted, cancel: CancelTo
     from relforge.cli.flow import run_one
     from relforge.pipeline import STAGES
 
-    outcome = run_one(place, release, "build", (), cancel)
+    outcome = run_one(place, release, "build", cancel)
     if outcome.error is not None:
         raise outcome.error
     loaded = subject(place.project, release, place.site, dist=place.dist)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -18,8 +19,31 @@ from relforge.cli.common import (
     SiteOption,
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
-from relforge.cli.flow import run_until
+from relforge.cli.flow import How, run_until
 from relforge.publishing.target import Step
+
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Jobs at once, as far as this host has room."),
+]
+FailFastOption = Annotated[
+    bool,
+    typer.Option(
+        "--fail-fast/--keep-going",
+        help="Stop everything when one release fails, or go on with the others (the default).",
+    ),
+]
+ChangedSinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--changed-since",
+        help="Only releases that are not what they were at this commit of the project.",
+        metavar="REV",
+    ),
+]
+ExecutorOption = Annotated[
+    str, typer.Option("--executor", help="Where jobs run: local, or ray.", metavar="NAME")
+]
 
 
 def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> typer.Typer:
@@ -31,6 +55,10 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         release: ReleaseOption = None,
         model: ModelOption = None,
         all_: AllOption = False,
+        changed_since: ChangedSinceOption = None,
+        jobs: JobsOption = None,
+        executor: ExecutorOption = "local",
+        fail_fast: FailFastOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
         target: TargetOption = None,
@@ -52,6 +80,7 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             to=named(target, registry),
             steps=steps,
             as_json=json_,
+            how=How(jobs=jobs, executor=executor, fail_fast=fail_fast, changed_since=changed_since),
         )
         raise typer.Exit(code)
 
@@ -60,6 +89,10 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         release: ReleaseOption = None,
         model: ModelOption = None,
         all_: AllOption = False,
+        changed_since: ChangedSinceOption = None,
+        jobs: JobsOption = None,
+        executor: ExecutorOption = "local",
+        fail_fast: FailFastOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
         json_: JsonOption = False,
@@ -71,6 +104,10 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             release,
             model,
             all_,
+            changed_since,
+            jobs,
+            executor,
+            fail_fast,
             key_path,
             key_passphrase_file,
             None,

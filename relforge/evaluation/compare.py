@@ -16,7 +16,7 @@ from relforge.evaluation.statistics.judging import (
     sentence,
 )
 from relforge.evaluation.statistics.paired import mcnemar_p
-from relforge.stage import Verdict
+from relforge.events import Verdict
 
 _VERDICTS: dict[Conclusion, Verdict] = {
     "non-inferior": "pass",

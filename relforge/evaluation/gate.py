@@ -17,9 +17,9 @@ from relforge.evaluation.interface import Evaluated, EvaluationResult, Evaluatio
 from relforge.evaluation.oddities import Oddities, oddities
 from relforge.evaluation.statistics.figures import Figure, compare_figures, figure_of_reference
 from relforge.evaluation.statistics.judging import Conclusion, Judgement, overall, sentence
+from relforge.events import Verdict
 from relforge.frozen import Frozen
 from relforge.manifest.reference import AskedWith, ReferenceFigure
-from relforge.stage import Verdict
 
 _EXACT = Decimal("1e-8")
 _VERDICTS: dict[Conclusion, Verdict] = {

@@ -9,7 +9,8 @@ from typing import Any
 
 from relforge import __version__
 from relforge.errors import RelforgeError
-from relforge.evidence.runs import Run
+from relforge.events import StageStatus, Verdict
+from relforge.evidence.runs import ReleaseRun
 from relforge.evidence.store import Record, Store
 from relforge.files import write_atomic
 from relforge.frozen import Frozen, content_key
@@ -17,7 +18,7 @@ from relforge.manifest.device import Device
 from relforge.manifest.release import Release
 from relforge.manifest.revision import revision_of
 from relforge.plan import ReleasePlan
-from relforge.stage import StageResult, StageStatus, Verdict
+from relforge.stage import StageResult
 
 FILE_NAME = "release.json"
 EVIDENCE = ("render", "smoke", "evaluate", "bench", "coverage", "sbom", "scan", "attest")
@@ -66,22 +67,30 @@ class ReleasesOutput(Frozen):
     not_started: tuple[NotStarted, ...] = ()
 
 
-def summary(run: Run, results: dict[str, StageResult], dist: Path) -> ReleaseOutput:
-    """The stable summary of a run."""
+def summary(
+    run_id: str, entry: ReleaseRun, results: dict[str, StageResult], dist: Path
+) -> ReleaseOutput:
+    """The stable summary of one release in a run."""
     return ReleaseOutput(
-        release=run.release,
-        run=run.id,
+        release=entry.release,
+        run=run_id,
         image_digest=getattr(results.get("build"), "image_digest", None),
-        verdicts={s.name: s.verdict for s in run.stages if s.verdict is not None},
+        verdicts={s.name: s.verdict for s in entry.stages if s.verdict is not None},
         stages=tuple(
-            StageOutput(name=s.name, status=s.status, seconds=s.seconds) for s in run.stages
+            StageOutput(name=s.name, status=s.status, seconds=s.seconds) for s in entry.stages
         ),
-        dist=str(dist / run.release) if "publish" in results else None,
+        dist=str(dist / entry.release) if "publish" in results else None,
     )
 
 
 def write_record(
-    plan: ReleasePlan, run: Run, results: dict[str, StageResult], *, dist: Path, store: Store
+    plan: ReleasePlan,
+    run_id: str,
+    entry: ReleaseRun,
+    results: dict[str, StageResult],
+    *,
+    dist: Path,
+    store: Store,
 ) -> Path | None:
     """Writes ``dist/<release>/release.json`` after a run that published; returns its path.
 
@@ -90,13 +99,13 @@ def write_record(
     path = dist / plan.name / FILE_NAME
     if "publish" not in results:
         return None
-    worked = any(s.status == "ran" for s in run.stages)
+    worked = any(s.status == "ran" for s in entry.stages)
     if path.exists() and not worked:
         return path
     lock = plan.subject.lock
     revision = revision_of(plan.subject.project.root)
     record = {
-        **summary(run, results, dist).model_dump(mode="json"),
+        **summary(run_id, entry, results, dist).model_dump(mode="json"),
         "dist": ".",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "relforge": __version__,

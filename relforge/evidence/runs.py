@@ -1,27 +1,51 @@
-"""Runs on disk: one folder per execution, with events, logs and what each stage did."""
+"""Runs on disk: one folder per execution, for all of its releases.
+
+::
+
+    <home>/runs/<id>/
+      run.json                what was asked for, and how far each release came
+      events.jsonl            everything that happened (``events.py``); written before it counts
+      owner                   the process that works on it, which holds a lock on this file
+      <release>/logs/         one log for each stage, and those of servers and builds
+      <release>/results/      what each stage gave
+
+``run.json`` is written when the run begins, when a release ends, and at the end. Of a run that was
+killed the events tell the rest.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError, model_validator
 
 from relforge import owner
 from relforge.errors import ExitCode, RelforgeError
+from relforge.events import (
+    EVENT,
+    Event,
+    ReleaseFinished,
+    ReleaseState,
+    StageFinished,
+    StageLine,
+    StageStarted,
+    StageStatus,
+    Verdict,
+)
 from relforge.files import write_atomic
 from relforge.frozen import Frozen
 from relforge.leftovers import held, hold
-from relforge.stage import Event, StageFinished, StageLine, StageStarted, StageStatus, Verdict
 
 _OWNER = "owner"
-_EVENTS = "events.jsonl"
-_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+EVENTS = "events.jsonl"
 
 
 class StageEntry(Frozen):
@@ -33,21 +57,96 @@ class StageEntry(Frozen):
     verdict: Verdict | None = None
     key: str | None = None
     detail: str = ""
+    shared_with: str | None = None
+    """The release whose job gave this result, too."""
+
+
+class ReleaseRun(Frozen):
+    """One release in a run. ``seconds`` is from its first stage to its last, waiting included."""
+
+    release: str
+    state: ReleaseState = "waiting"
+    exit_code: int | None = None
+    error: str | None = None
+    next: str | None = None
+    """The command that goes on from a failure."""
+    seconds: float = 0.0
+    stages: tuple[StageEntry, ...] = ()
+
+    def with_stage(self, entry: StageEntry) -> ReleaseRun:
+        """The same with one more stage; in the place of what an earlier attempt said of it."""
+        others = tuple(one for one in self.stages if one.name != entry.name)
+        return self.model_copy(update={"stages": (*others, entry)})
+
+
+class Asked(Frozen):
+    """What a run was asked for: enough to go on with it."""
+
+    releases: tuple[str, ...] = ()
+    until: str | None = None
+    since: str | None = None
+    """The stage from which on everything is done anew, whatever the store has."""
+    targets: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    project: str | None = None
+    site: str | None = None
+    key_path: str | None = None
+    key_passphrase_file: str | None = None
+    jobs: int | None = None
+    executor: str = "local"
+    fail_fast: bool = False
+    keys: Mapping[str, Mapping[str, str]] = {}
+    """Of each release, its stages' keys when the run began."""
 
 
 class Run(Frozen):
-    """One execution of a plan, as ``run.json`` keeps it."""
+    """One execution of a command, as ``run.json`` keeps it."""
 
     id: str
-    release: str
     command: str
     started_s: float
     ended_s: float | None = None
-    state: Literal["running", "done", "failed", "interrupted", "killed"] = "running"
-    """``killed`` is never written: it is a run that says ``running`` and whose process is gone."""
+    state: ReleaseState = "running"
     exit_code: int | None = None
     error: str | None = None
-    stages: tuple[StageEntry, ...] = ()
+    attempt: int = 1
+    """How often it was begun; more than once where it was resumed."""
+    asked: Asked = Asked()
+    releases: tuple[ReleaseRun, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_release(cls, value: Any) -> Any:
+        """What earlier versions wrote: one release, its stages beside the run's own fields."""
+        if isinstance(value, dict) and "release" in value and "releases" not in value:
+            value = dict(value)
+            same = ("exit_code", "error", "state")
+            only = {
+                "release": value.pop("release"),
+                "stages": value.pop("stages", ()),
+                **{name: value[name] for name in same if name in value},
+            }
+            value["releases"] = (only,)
+        return value
+
+    @property
+    def title(self) -> str:
+        """Its release, or how many it has."""
+        if len(self.releases) == 1:
+            return self.releases[0].release
+        return f"{len(self.releases)} releases"
+
+    def release(self, name: str) -> ReleaseRun:
+        """Raises KeyError for one that is none of this run's."""
+        for one in self.releases:
+            if one.release == name:
+                return one
+        raise KeyError(name)
+
+    def with_release(self, entry: ReleaseRun) -> Run:
+        """The same with that release's entry in its place."""
+        found = tuple(entry if one.release == entry.release else one for one in self.releases)
+        return self.model_copy(update={"releases": found})
 
 
 def new_run_id() -> str:
@@ -56,7 +155,7 @@ def new_run_id() -> str:
 
 
 class RunFolder:
-    """Writes one run's folder below ``<home>/runs``."""
+    """Writes one run's folder below ``<home>/runs``; events may come from several threads."""
 
     def __init__(self, home: Path, run_id: str) -> None:
         self.path = home / "runs" / run_id
@@ -64,32 +163,84 @@ class RunFolder:
         write_atomic(self.path / _OWNER, owner.current().text.encode())
         self._lock = os.open(self.path / _OWNER, os.O_RDONLY)
         hold(self._lock)
-        self._events = (self.path / _EVENTS).open("a", encoding="utf-8")
+        events = self.path / EVENTS
+        cut_off = _cut_off(events)
+        self._events = events.open("a", encoding="utf-8")
+        if cut_off:
+            self._events.write("\n")
+        self._writing = threading.Lock()
 
-    def log_path(self, stage: str) -> Path:
-        return self.path / "logs" / f"{stage}.log"
+    def release_dir(self, release: str) -> Path:
+        """Where the files of one release in this run lie."""
+        return self.path / release
+
+    def log_path(self, release: str, stage: str) -> Path:
+        return self.release_dir(release) / "logs" / f"{stage}.log"
 
     def event(self, event: Event) -> None:
-        """Appends to the event stream, and log lines to the stage's log."""
-        self._events.write(event.model_dump_json() + "\n")
-        self._events.flush()
+        """Appends to the event stream, and log lines to the stage's log.
+
+        What counts, the end of a stage or of a release, is on the disk when this returns.
+        """
+        line = event.model_dump_json() + "\n"
+        with self._writing:
+            if self._events.closed:
+                return  # a job that was given up on has a last word
+            self._events.write(line)
+            self._events.flush()
+            if isinstance(event, (StageFinished, ReleaseFinished)):
+                os.fdatasync(self._events.fileno())
         if isinstance(event, StageLine):
-            path = self.log_path(event.stage)
-            path.parent.mkdir(exist_ok=True)
+            path = self.log_path(event.release, event.stage)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as log:
                 log.write(event.text + "\n")
 
     def write(self, run: Run) -> None:
         write_atomic(self.path / "run.json", run.model_dump_json(indent=1).encode() + b"\n")
 
-    def write_result(self, stage: str, result: dict[str, Any]) -> None:
-        write_atomic(
-            self.path / "results" / f"{stage}.json", json.dumps(result, indent=1).encode() + b"\n"
-        )
+    def write_result(self, release: str, stage: str, result: dict[str, Any]) -> None:
+        """For people: what counts is in the store, or, of a failed gate, in the events."""
+        folder = self.release_dir(release) / "results"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{stage}.json").write_bytes(json.dumps(result, indent=1).encode() + b"\n")
 
     def close(self) -> None:
-        self._events.close()
+        with self._writing:
+            self._events.close()
         os.close(self._lock)
+
+
+def log_path(folder: Path, release: str, stage: str) -> Path:
+    """The log of a stage in a run's folder; earlier versions kept those of their one release
+    without its name."""
+    path = folder / release / "logs" / f"{stage}.log"
+    older = folder / "logs" / path.name
+    return older if older.exists() else path
+
+
+def _cut_off(events: Path) -> bool:
+    """Whether a kill left the last line without its end."""
+    try:
+        with events.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # not there, or empty
+        return False
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """The events of a run's folder; a line that a kill cut off is passed over."""
+    try:
+        file = (folder / EVENTS).open("rb")
+    except OSError:
+        return
+    with file:
+        for row in file:
+            try:
+                yield EVENT.validate_json(row)
+            except ValidationError:
+                continue
 
 
 def list_runs(home: Path) -> Iterator[Run]:
@@ -98,14 +249,20 @@ def list_runs(home: Path) -> Iterator[Run]:
     A run that could not write its end is ``killed``, with what its event stream tells of it.
     """
     for path in sorted((home / "runs").glob("*/run.json"), reverse=True):
-        run = _read(path)
-        if run is not None and run.state == "running" and _owner_gone(path.parent):
-            # Read again: it may have written its end just before it went.
-            run = _read(path)
-            if run is not None and run.state == "running":
-                run = _killed(run, path.parent / _EVENTS)
-        if run is not None:
+        if (run := read_run(path.parent)) is not None:
             yield run
+
+
+def read_run(folder: Path) -> Run | None:
+    """The run of a folder as it is now; None where there is no readable ``run.json``."""
+    path = folder / "run.json"
+    run = _read(path)
+    if run is not None and run.state == "running" and owner_gone(folder):
+        # Read again: it may have written its end just before it went.
+        run = _read(path)
+        if run is not None and run.state == "running":
+            run = _killed(run, folder)
+    return run
 
 
 def _read(path: Path) -> Run | None:
@@ -115,7 +272,8 @@ def _read(path: Path) -> Run | None:
         return None
 
 
-def _owner_gone(folder: Path) -> bool:
+def owner_gone(folder: Path) -> bool:
+    """Whether the process that worked on the run is gone for certain."""
     try:
         named = owner.Owner.parse((folder / _OWNER).read_text())
         return named is not None and named.gone and not held(folder / _OWNER)
@@ -123,47 +281,64 @@ def _owner_gone(folder: Path) -> bool:
         return False  # nobody can tell
 
 
-def _killed(run: Run, events: Path) -> Run:
+def _killed(run: Run, folder: Path) -> Run:
     """The run as far as it came; it ended when its last event was written, or later."""
-    entries: list[StageEntry] = []
-    at_work: str | None = None
     ended_s = run.started_s
-    try:
-        ended_s = max(ended_s, events.stat().st_mtime)
-        rows = events.read_bytes().splitlines()
-    except OSError:
-        rows = []
-    for row in rows:
-        try:
-            event = _EVENT.validate_json(row)
-        except ValidationError:
-            continue  # the line that was being written
+    with contextlib.suppress(OSError):
+        ended_s = max(ended_s, (folder / EVENTS).stat().st_mtime)
+    run, at_work = as_told(run, folder)
+    stages = [f"{stage} of {release}" for release, stage in at_work.items()]
+    if len(run.releases) == 1:
+        stages = list(at_work.values())
+    error = f"killed during {', '.join(stages)}" if stages else "killed between two stages"
+    for one in run.releases:
+        if one.state in ("waiting", "running"):
+            state: ReleaseState = "killed" if one.stages or one.release in at_work else "waiting"
+            run = run.with_release(one.model_copy(update={"state": state}))
+    return run.model_copy(update={"state": "killed", "ended_s": ended_s, "error": error})
+
+
+def as_told(run: Run, folder: Path) -> tuple[Run, dict[str, str]]:
+    """The run with what its events say, and the stage that each release is at."""
+    at_work: dict[str, str] = {}
+    entries = {one.release: one for one in run.releases}
+    for event in read_events(folder):
         if isinstance(event, StageStarted):
-            at_work = event.stage
+            at_work[event.release] = event.stage
+            entry = entries.get(event.release, ReleaseRun(release=event.release))
+            entries[event.release] = entry.model_copy(update={"state": "running"})
         elif isinstance(event, StageFinished):
-            at_work = None
-            entries.append(
-                StageEntry(
-                    name=event.stage,
-                    status=event.status,
-                    seconds=round(event.seconds, 3),
-                    verdict=event.verdict,
-                    detail=event.detail,
-                )
+            at_work.pop(event.release, None)
+            entry = entries.get(event.release, ReleaseRun(release=event.release))
+            entries[event.release] = entry.with_stage(entry_of(event)).model_copy(
+                update={"state": "running"}
             )
-    return run.model_copy(
-        update={
-            "state": "killed",
-            "ended_s": ended_s,
-            "error": f"killed during {at_work}" if at_work else "killed between two stages",
-            "stages": tuple(entries),
-        }
+        elif isinstance(event, ReleaseFinished):
+            at_work.pop(event.release, None)
+            entry = entries.get(event.release, ReleaseRun(release=event.release))
+            entries[event.release] = entry.model_copy(
+                update=event.model_dump(include={"state", "exit_code", "error", "next", "seconds"})
+            )
+    return run.model_copy(update={"releases": tuple(entries.values())}), at_work
+
+
+def entry_of(event: StageFinished) -> StageEntry:
+    """What the record keeps of an event."""
+    return StageEntry(
+        name=event.stage,
+        status=event.status,
+        seconds=round(event.seconds, 3),
+        verdict=event.verdict,
+        key=event.key,
+        detail=event.detail,
+        shared_with=event.shared_with,
     )
 
 
 def load_run(home: Path, run_id: str) -> Run:
     """One run by its id or a unique beginning of it. Raises RelforgeError (USAGE)."""
-    matches = [run for run in list_runs(home) if run.id.startswith(run_id)]
+    folders = sorted((home / "runs").glob(f"{_plain(run_id)}*/run.json"))
+    matches = [run for path in folders if (run := read_run(path.parent)) is not None]
     if len(matches) == 1:
         return matches[0]
     raise RelforgeError(
@@ -172,3 +347,8 @@ def load_run(home: Path, run_id: str) -> Run:
         where=str(home / "runs"),
         hint="list them: relforge runs",
     )
+
+
+def _plain(run_id: str) -> str:
+    """Without what a pattern or a path would make of it."""
+    return "".join(char for char in run_id if char.isalnum() or char in "-_") or "-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from relforge.frozen import Frozen
 from relforge.manifest.bench import Bench
@@ -18,6 +18,7 @@ from relforge.manifest.common import (
 )
 from relforge.manifest.evaluation import Evaluation
 from relforge.manifest.facts import Source
+from relforge.manifest.limits import LimitedStage, StageLimits
 from relforge.manifest.serve import Serve
 from relforge.manifest.smoke import Smoke
 from relforge.manifest.source import PatchSetRef, SourceSpec
@@ -67,6 +68,9 @@ class Release(Frozen):
     page: Page | None = None
     skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], Reason] = {}
     """Stages this release goes without, each with the reason that card and record show."""
+    limits: dict[LimitedStage, StageLimits] = Field(default={}, exclude=True)
+    """How long stages may take, and how often they are tried. Left out wherever a release is
+    written down, and so of every key: they change no result."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Release:

@@ -146,6 +146,23 @@ class BuildSite(Frozen):
     """Compile jobs at once; without it, what ``relforge/engine/jobs.py`` says."""
 
 
+class LimitsSite(Frozen):
+    """What jobs that run at once may take together; what is left out is what this host has."""
+
+    jobs: PositiveInt | None = None
+    """At once, where ``--jobs`` does not say; one without it."""
+    cpu_cores: PositiveInt | None = None
+    memory_bytes: PositiveInt | None = None
+    disk_bytes: PositiveInt | None = None
+    """In relforge's home."""
+    engine: PositiveInt = 2
+    """Jobs that use the container engine."""
+    registry: PositiveInt = 2
+    """Jobs that send to registries, hubs and the like."""
+    devices: dict[Name, PositiveInt] = {}
+    """Jobs on a device by its name; one where it is not named."""
+
+
 class HubSite(Frozen):
     """How to talk to one hub; None: the hub's public address, and without a token."""
 
@@ -191,6 +208,7 @@ class Site(Frozen):
     extra_ca: Path | None = None
     """Certificates in PEM form that count beside the usual ones."""
     build: BuildSite = BuildSite()
+    limits: LimitsSite = LimitsSite()
     min_free_disk_bytes: int | None = None
     hubs: HubsSite = HubsSite()
     weights: dict[Name, Path] = {}

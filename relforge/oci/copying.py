@@ -199,19 +199,6 @@ def require_unmoved(dst: ImageStore, tag: str | None, digest: str) -> str | None
     return before
 
 
-class _Linked(CancelToken):
-    """Set by a failing neighbour, or with the token of the run."""
-
-    def __init__(self, outer: CancelToken | None) -> None:
-        super().__init__()
-        self._outer = outer
-
-    def check(self) -> None:
-        if self._outer is not None:
-            self._outer.check()
-        super().check()
-
-
 def _send_blobs(
     src: ImageSource,
     dst: ImageStore,
@@ -221,7 +208,8 @@ def _send_blobs(
     line: Callable[[str], None],
     cancel: CancelToken | None,
 ) -> Iterator[Piece]:
-    token = _Linked(cancel)
+    # Set by a failing neighbour, or with the token of the run.
+    token = CancelToken() if cancel is None else cancel.child()
 
     def open_(descriptor: Descriptor) -> IO[bytes]:
         return cast("IO[bytes]", Stopped(src.open_blob(descriptor), token))

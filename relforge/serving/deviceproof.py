@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from relforge.devicequery import Asked, memory_used
+from relforge.events import Verdict
 from relforge.frozen import Frozen
 from relforge.manifest.device import Device
 from relforge.manifest.facts import UNKNOWN, DeviceQuery
-from relforge.stage import Verdict
 from relforge.ui.text import size
 
 When = Literal["before", "serving", "after"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relforge.cancel import CancelToken
 from relforge.devicequery import ask
 from relforge.engine.containers import Container, ContainerState, StartFailed
+from relforge.events import Verdict
 from relforge.frozen import Frozen
 from relforge.manifest.site import EngineSite
 from relforge.manifest.smoke import Smoke
@@ -26,7 +27,6 @@ from relforge.serving.reference import GreedyText
 from relforge.serving.spec import LaunchSpec
 from relforge.serving.up import OnLine, Served, Up, launched, serve_context, wait_up
 from relforge.serving.wait import NotReady, wait_ready
-from relforge.stage import Verdict
 
 if TYPE_CHECKING:
     from docker import DockerClient

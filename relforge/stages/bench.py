@@ -46,6 +46,7 @@ class Bench(Stage[BenchInputs, BenchResult]):
     name = "bench"
     title = "benchmark"
     needs = ("weights", "build")
+    alone = True
     result_type = BenchResult
 
     def plan(self, planning: Planning) -> BenchInputs | Skip:

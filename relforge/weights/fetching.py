@@ -33,26 +33,6 @@ class _Wanted:
     size_bytes: int
 
 
-class _Linked(CancelToken):
-    """Set with another token, or alone: the first fault ends the other fetches, not the run."""
-
-    def __init__(self, outer: CancelToken) -> None:
-        super().__init__()
-        self._outer = outer
-
-    @property
-    def cancelled(self) -> bool:
-        return self._outer.cancelled or super().cancelled
-
-    def check(self) -> None:
-        self._outer.check()
-        super().check()
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(seconds)
-        self._outer.check()
-
-
 def fetch_missing(
     repository: Repository,
     pinned: Mapping[str, PinnedFile],
@@ -194,7 +174,8 @@ def _refuse_full_disk(store: WeightStore, missing: list[_Wanted], repository: Re
 @contextmanager
 def _pool(cancel: CancelToken) -> Iterator[tuple[ThreadPoolExecutor, CancelToken]]:
     """Threads that are stopped, and waited for, on every way out."""
-    linked = _Linked(cancel)
+    # The first fault ends the other fetches, not the run.
+    linked = cancel.child()
     pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="weights")
     try:
         yield pool, linked

@@ -83,7 +83,7 @@ def questions(hello: Hello) -> dict[str, str]:
 
 def asked(home: Path) -> list[str]:
     """What the server of the last run was asked, by its own log."""
-    log = max(home.glob("runs/*/logs/server-evaluate.log"), key=lambda path: path.parent.parent)
+    log = max(home.glob("runs/*/*/logs/server-evaluate.log"), key=lambda path: path.parents[2])
     return re.findall(r"ASKED (\S+)", log.read_text())
 
 
@@ -151,4 +151,4 @@ def test_answers_of_another_image_are_not_taken_over(hello: Hello, tmp_path: Pat
 
 
 def _stage_log(home: Path) -> str:
-    return "".join(path.read_text() for path in home.glob("runs/*/logs/evaluate.log"))
+    return "".join(path.read_text() for path in home.glob("runs/*/*/logs/evaluate.log"))

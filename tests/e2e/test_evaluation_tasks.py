@@ -121,4 +121,4 @@ def test_other_settings_are_found_before_a_server_is_started(hello: Hello) -> No
     assert done.code == 6, done.stderr
     assert "endpoint: 'completions', 'chat'" in done.stderr
     (run,) = set(hello.home.glob("runs/*")) - before
-    assert not (run / "logs" / "server-evaluate.log").exists()
+    assert not (run / "hello-cpu_x86" / "logs" / "server-evaluate.log").exists()

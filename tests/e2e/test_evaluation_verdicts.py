@@ -50,7 +50,7 @@ def evaluated(project: Path, tmp_path: Path, verb: str = "eval") -> tuple[Result
     done = relforge(verb, "--project", project, "--release", RELEASE, "--site", site, "--json")
     run = Path(site_settings()["home"]) / "runs" / done.json["run"]
     assert {s["name"]: s["status"] for s in done.json["stages"]}["build"] == "reused"
-    return done, json.loads((run / "results" / "evaluate.json").read_text())
+    return done, json.loads((run / RELEASE / "results" / "evaluate.json").read_text())
 
 
 def test_a_clean_build_is_non_inferior(record: dict[str, Any]) -> None:

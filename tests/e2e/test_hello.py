@@ -254,7 +254,7 @@ def pin(hello: Hello, commit: str, site: Path | None = None) -> None:
 def latest_log(hello: Hello, name: str) -> str:
     """A log of the newest run."""
     run = sorted((hello.home / "runs").iterdir())[-1]
-    return (run / "logs" / name).read_text()
+    return (run / "hello-cpu_x86" / "logs" / name).read_text()
 
 
 def ran_steps(log: str) -> str:

@@ -130,7 +130,7 @@ def test_hosts_with_room_for_other_numbers_of_jobs_share_key_and_cache(
         digests.append(done.json["image_digest"])
         keys += [path.name for path in (home / "store" / "results" / "build").iterdir()]
         (run,) = (home / "runs").iterdir()
-        logs.append((run / "logs" / "buildkit-report.log").read_text())
+        logs.append((run / "hello-cpu_x86" / "logs" / "buildkit-report.log").read_text())
     assert f"{mark}: 5 5" in logs[0]
     assert "[native-hello" not in ran_steps(logs[1])
     assert keys[0] == keys[1]

@@ -133,7 +133,7 @@ def test_a_release_of_two_nodes_is_tested_on_the_sites_hosts(
     done = shared.run("release", "--json", site=site)
     assert done.code == 0, done.stderr
     assert done.json["verdicts"] == {"smoke": "pass", "evaluate": "pass", **SAID}
-    logs = shared.home / "runs" / Path(done.json["run"]).name / "logs"
+    logs = shared.home / "runs" / done.json["run"] / "hello-cpu_x86/logs"
     smoke = (logs / "smoke.log").read_text()
     assert smoke.count("loaded relforge/hello-cpu_x86:") == 2, "each engine got the image"
     assert "the nodes reach each other" in smoke

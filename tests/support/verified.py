@@ -26,9 +26,10 @@ from relforge.coverage.rows import summary_rows
 from relforge.evaluation.evidence import evidence_bytes, load_reference
 from relforge.evaluation.gate import Measured, against, together
 from relforge.evaluation.interface import Evaluated
+from relforge.events import Verdict
 from relforge.evidence.dsse import TrustedSigner
 from relforge.evidence.record import write_record
-from relforge.evidence.runs import Run, StageEntry
+from relforge.evidence.runs import ReleaseRun, StageEntry
 from relforge.evidence.store import Store
 from relforge.manifest.build import OtherImage
 from relforge.manifest.project import builtin_root, find_project
@@ -39,7 +40,7 @@ from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.rendering import labels
 from relforge.sbom.evidence import Licences, PackageRow
 from relforge.serving.probes import ProbeResult
-from relforge.stage import Job, StageContext, StageEnv, StageResult, Verdict
+from relforge.stage import Job, StageContext, StageEnv, StageResult
 from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildInputs, BuildResult
 from relforge.stages.coverage import CoverageResult
@@ -140,9 +141,10 @@ class Releaser:
             StageEntry(name=name, status="ran", seconds=1.0, verdict=result.verdict)
             for name, result in results.items()
         )
-        run = Run(id="20260101T000000Z-000001", release=RELEASE, command="", started_s=0.0,
-                  stages=tuple(entries))  # fmt: skip
-        write_record(plan, run, results, dist=dist, store=Store(self.root / "home"))
+        write_record(
+            plan, "20260101T000000Z-000001", ReleaseRun(release=RELEASE, stages=tuple(entries)),
+            results, dist=dist, store=Store(self.root / "home"),
+        )  # fmt: skip
         seal_release(dist / RELEASE, SigningKey.load(self.site))
         return dist / RELEASE
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from relforge.cancel import CancelToken
+from relforge.events import StageLine
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.manifest.model import Model
 from relforge.manifest.site import Site
 from relforge.plan import ReleasePlan, make_plan
-from relforge.runner import Outcome, Runner
-from relforge.stage import StageLine
+from relforge.running.runner import Runner
+from relforge.running.walk import Outcome
 from relforge.stages.weights import Weights, WeightsResult
 
 REVISION = "a" * 40
@@ -58,6 +59,7 @@ def from_hub(kind: str, files: Mapping[str, bytes], /, **changes: Any) -> dict[s
 class _Named:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.limits: dict[str, Any] = {}
 
 
 @dataclass
@@ -126,4 +128,4 @@ if __name__ == "__main__":
         model(json.loads(sys.argv[2])), Site.model_validate_json(sys.argv[3]), Path(sys.argv[1])
     )
     ended, _ = run(Path(sys.argv[1]), made)
-    sys.exit(ended.run.exit_code)
+    sys.exit(ended.entry.exit_code)

@@ -10,6 +10,7 @@ import pytest
 
 from relforge.devicequery import Asked
 from relforge.engine.containers import ContainerState
+from relforge.events import Verdict
 from relforge.hostcheck import Finding
 from relforge.manifest.device import Device
 from relforge.manifest.project import Project, builtin_root
@@ -18,7 +19,6 @@ from relforge.serving.client import OpenAIClient
 from relforge.serving.deviceproof import DeviceProof
 from relforge.serving.expected import expected_of, says_flaggems
 from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
-from relforge.stage import Verdict
 from tests.support.smi import IXSMI
 
 PROJECT = Project((builtin_root(),))

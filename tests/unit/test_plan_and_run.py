@@ -11,6 +11,7 @@ import pytest
 
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
+from relforge.events import Event, StageFinished
 from relforge.evidence.runs import list_runs
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
@@ -18,15 +19,14 @@ from relforge.explaining import changes, differences, with_stages
 from relforge.files import stamp
 from relforge.manifest.site import Site
 from relforge.plan import Planning, ReleasePlan, Subject, make_plan
-from relforge.runner import Outcome, Runner
+from relforge.running.runner import Runner
+from relforge.running.walk import Outcome
 from relforge.stage import (
-    Event,
     Job,
     Resources,
     Skip,
     Stage,
     StageContext,
-    StageFinished,
     StageInputs,
     StageResult,
     in_turn,
@@ -129,6 +129,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class _Named:
     name = "toy-toy_x1"
+    limits: ClassVar[dict[str, Any]] = {}
 
 
 class _Subject:
@@ -242,8 +243,8 @@ def test_a_failed_gate_ends_the_run_and_is_never_reused(
     outcome = run(tmp_path, planned(tmp_path))
     assert outcome.error is not None
     assert outcome.error.code is ExitCode.GATE
-    assert outcome.run.state == "failed"
-    assert outcome.run.stages[-1].verdict == verdict
+    assert outcome.entry.state == "failed"
+    assert outcome.entry.stages[-1].verdict == verdict
     assert statuses(planned(tmp_path))["double"] == "run"
     assert statuses(planned(tmp_path))["add"] == "reuse", "what passed is kept"
 
@@ -255,7 +256,7 @@ def test_a_failing_stage_leaves_its_error_in_the_run(
     events: list[Event] = []
     outcome = run(tmp_path, planned(tmp_path), events)
     assert outcome.error is not None
-    assert outcome.run.exit_code == 5
+    assert outcome.entry.exit_code == 5
     (stored,) = list_runs(tmp_path)
     assert stored.error is not None
     assert "no luck" in stored.error
@@ -274,7 +275,7 @@ def test_an_interrupted_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_events_and_logs_are_kept(tmp_path: Path) -> None:
     outcome = run(tmp_path, planned(tmp_path))
-    lines = (outcome.run_dir / "events.jsonl").read_text().splitlines()
+    lines = (outcome.run_dir.parent / "events.jsonl").read_text().splitlines()
     types = [json.loads(line)["type"] for line in lines]
     assert types.count("stage-finished") == 4
     assert "wrote" in (outcome.run_dir / "logs" / "add.log").read_text()

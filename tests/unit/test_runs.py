@@ -13,10 +13,11 @@ from relforge.evidence.runs import Run, RunFolder, list_runs, load_run
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from relforge.evidence.runs import Run, RunFolder
-from relforge.stage import StageFinished, StageLine, StageStarted
+from relforge.evidence.runs import ReleaseRun, Run, RunFolder
+from relforge.events import StageFinished, StageLine, StageStarted
 folder = RunFolder(Path(sys.argv[1]), "run-1")
-folder.write(Run(id="run-1", release="hello-cpu_x86", command="relforge build", started_s=1.0))
+folder.write(Run(id="run-1", command="relforge build", started_s=1.0,
+                 releases=(ReleaseRun(release="hello-cpu_x86"),)))
 def started(stage):
     folder.event(StageStarted(release="hello-cpu_x86", stage=stage, time_s=time.time()))
 def finished(stage):
@@ -43,7 +44,7 @@ def test_a_killed_run_is_shown_as_killed_with_what_it_did(tmp_path: Path) -> Non
     (run,) = list_runs(tmp_path)
     assert run.state == "killed"
     assert run.error == "killed during build"
-    assert [(s.name, s.status, s.seconds, s.detail) for s in run.stages] == [
+    assert [(s.name, s.status, s.seconds, s.detail) for s in run.releases[0].stages] == [
         ("sources", "ran", 1.25, "2 trees")
     ]
     assert run.ended_s == (tmp_path / "runs" / "run-1" / "events.jsonl").stat().st_mtime
@@ -59,7 +60,7 @@ def test_killed_between_two_stages(tmp_path: Path) -> None:
 
 def test_a_run_at_work_is_running_and_a_finished_one_is_done(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, "run-1")
-    run = Run(id="run-1", release="hello-cpu_x86", command="relforge build", started_s=1.0)
+    run = Run(id="run-1", command="relforge build", started_s=1.0)
     folder.write(run)
     assert [r.state for r in list_runs(tmp_path)] == ["running"]
     # As seen from another pid namespace: the owner is not known, but its lock is held.

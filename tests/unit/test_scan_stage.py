@@ -11,11 +11,12 @@ import pytest
 
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
+from relforge.events import Event, StageLine
 from relforge.evidence.store import Store
 from relforge.manifest.publishing import ContentPolicy, PublishSite
 from relforge.manifest.site import HubSite, HubsSite, Site
 from relforge.scanning.folder import require_clean, scan_published
-from relforge.stage import Event, Job, StageContext, StageEnv, StageLine, StageResult
+from relforge.stage import Job, StageContext, StageEnv, StageResult
 from relforge.stages.build import BuildResult
 from relforge.stages.render import RenderResult
 from relforge.stages.scan import Scan, ScanInputs, ScanResult, require_shippable

@@ -21,7 +21,7 @@ from relforge.manifest.project import Project, builtin_root, load_site
 from relforge.manifest.site import Site
 from relforge.pipeline import STAGES
 from relforge.plan import make_plan, subject
-from relforge.runner import Runner
+from relforge.running.runner import Runner
 from relforge.stages.weights import Weights
 from relforge.weights.store import WeightStore
 from tests.support.weights import Toy, from_hub, model, pins, planned, result_of, run, served
@@ -144,7 +144,7 @@ def test_where_a_site_has_the_weights_is_no_part_of_a_key(tmp_path: Path) -> Non
 @pytest.mark.parametrize("pinned", [True, False])
 def test_nobody_has_them_yet_it_says_whom_to_ask_for_what(tmp_path: Path, pinned: bool) -> None:
     outcome, _ = run(tmp_path, on_request(tmp_path, pinned=pinned))
-    assert outcome.run.exit_code == ExitCode.SOURCE
+    assert outcome.entry.exit_code == ExitCode.SOURCE
     error = outcome.error
     assert error is not None
     assert error.what == "weights of toy are given out on request"
@@ -237,9 +237,9 @@ def test_a_release_whose_weights_are_on_request_is_planned_and_stops_there(tmp_p
         cancel=CancelToken(),
     )
     outcome = runner.run(plan, STAGES, "relforge release")
-    assert [stage.name for stage in outcome.run.stages] == ["preflight", "weights"]
-    assert outcome.run.exit_code == 4
-    assert "models@vendor.example" in (outcome.run.error or "")
+    assert [stage.name for stage in outcome.entry.stages] == ["preflight", "weights"]
+    assert outcome.entry.exit_code == 4
+    assert "models@vendor.example" in (outcome.entry.error or "")
 
 
 # ----------------------------------------------------------------- folders, the store

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from relforge.engine.containers import ContainerState
+from relforge.events import Verdict
 from relforge.frozen import Frozen
 from relforge.manifest.smoke import ProbeName, Smoke
 from relforge.serving.client import OpenAIClient
@@ -16,7 +17,6 @@ from relforge.serving.engines.base import PLAIN, ServerTraits
 from relforge.serving.reference import GreedyText
 from relforge.serving.replies import Answer, Streamed
 from relforge.serving.wait import ServerProcess
-from relforge.stage import Verdict
 
 QUESTIONS = {
     "en": "Write two sentences about what a library is for.",

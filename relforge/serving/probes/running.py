@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 from relforge.cancel import CancelToken
 from relforge.errors import RelforgeError
+from relforge.events import Verdict
 from relforge.serving.client import ServerFault
 from relforge.serving.diagnosis import Cause, diagnose, last_words
 from relforge.serving.probes.model import Probe, ProbeFailed, ProbeNotRun, ProbeResult, Target
 from relforge.serving.wait import NotReady
-from relforge.stage import Verdict
 
 # A server whose engine died of a request takes a while to end itself: vLLM 0.32 about 5 s.
 _DEATH_GRACE_S = 8.0

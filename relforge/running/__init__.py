@@ -1,0 +1,1 @@
+"""Runs plans: many releases at once, what they share once, within what this host has."""
