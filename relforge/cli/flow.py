@@ -204,7 +204,8 @@ class _Execution:
 
     def _plan(self, name: str) -> ReleasePlan:
         asked = self.asked
-        plan = _plan(self.place, self.place.project.release(name), asked.until, asked.targets)
+        release = self.place.project.release(name)
+        plan = _plan(self.place, release, asked.until, asked.targets, since=asked.since)
         before = asked.keys.get(name)
         now = {stage.name: stage.key for stage in plan.stages if stage.key}
         changed = [stage for stage in before or () if before and now.get(stage) != before[stage]]
@@ -321,12 +322,17 @@ def run_one(place: Workplace, release: Release, until: str | None, cancel: Cance
 
 
 def _plan(
-    place: Workplace, release: Release, until: str | None, targets: Sequence[str]
+    place: Workplace,
+    release: Release,
+    until: str | None,
+    targets: Sequence[str],
+    *,
+    since: str | None = None,
 ) -> ReleasePlan:
     names = names_of(release, place.project.device(release.device))
     registry = release_place(place.site, targets, names)
     planned = subject(place.project, release, place.site, registry=registry, dist=place.dist)
-    return make_plan(planned, STAGES, Store(place.home), until=until)
+    return make_plan(planned, STAGES, Store(place.home), until=until, since=since)
 
 
 def _chosen(

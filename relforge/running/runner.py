@@ -20,7 +20,7 @@ from relforge.evidence.runs import Asked, ReleaseRun, Run, RunFolder, new_run_id
 from relforge.evidence.store import Store
 from relforge.executor.local import Executor
 from relforge.manifest.site import Site
-from relforge.plan import ReleasePlan
+from relforge.plan import ReleasePlan, from_stage
 from relforge.running.limits import Limits, Taken
 from relforge.running.scheduler import AfterRelease, Scheduler
 from relforge.running.walk import Outcome, Walk
@@ -190,7 +190,7 @@ class Runner:
             emit=emit,
             ended=ended,
             after=after,
-            forced=_from(stages, asked.since),
+            forced=from_stage(stages, asked.since),
             fail_fast=self.fail_fast,
         ).run()
 
@@ -253,20 +253,6 @@ def _not_planned(release: str, error: RelforgeError) -> ReleaseFinished:
         next=error.hint,
         seconds=0.0, time_s=time.time(),
     )  # fmt: skip
-
-
-def _from(stages: Sequence[Stage[Any, Any]], since: str | None) -> frozenset[str]:
-    """The names of the stages that are done anew."""
-    if since is None:
-        return frozenset()
-    names = [stage.name for stage in stages]
-    if since not in names:
-        raise RelforgeError(
-            f"unknown stage {since!r}",
-            code=ExitCode.USAGE,
-            why=f"stages: {', '.join(names)}",
-        )
-    return frozenset(names[names.index(since) :])
 
 
 def kept_keys(plan: ReleasePlan, stages: Sequence[Stage[Any, Any]]) -> dict[str, str]:

@@ -133,7 +133,7 @@ class Scheduler:
             planned = walk.planned
             if planned.status == "skip":
                 self._told(walk, "skipped", planned.because, 0.0)
-            elif planned.status == "reuse" and walk.stage.name not in self._forced:
+            elif planned.status == "reuse":
                 walk.begin()
                 reused = walk.plan.reused.get(walk.stage.name)
                 detail = walk.stage.outcome(reused) if reused else planned.because

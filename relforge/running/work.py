@@ -110,7 +110,7 @@ class StageWork:
         lock = store.root / "locks" / f"{stage.name}-{job.key[:32]}"
         purpose = f"{stage.name} of {job.env.release}"
         with held_lock(lock, purpose=purpose, on_wait=ctx.line, cancel=cancel):
-            if not self.forced and (known := self._known(store)) is not None:
+            if (known := self._known(store)) is not None:
                 return Done(known, found=True)
             started = time.monotonic()
             result = executor.execute(stage, job, ctx)
@@ -129,6 +129,8 @@ class StageWork:
         found = store.lookup(self.stage.name, self.job.key)
         if isinstance(found, Miss):
             return None
+        if self.forced and found.run_id != self.job.env.run_id:
+            return None  # what this very run has made, before it was stopped, counts
         known = self.stage.result_type.model_validate(found.result)
         assert isinstance(known, StageResult)
         return known if self.stage.unusable(known, self.subject) is None else None
