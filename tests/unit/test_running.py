@@ -197,7 +197,7 @@ def test_from_a_stage_on_everything_is_done_anew(scene: Scene) -> None:
 def test_what_was_done_anew_is_not_done_again_when_the_run_goes_on(scene: Scene) -> None:
     two = toys(2)
     scene.run(*two)
-    slow = [replace(toy, does={"test": {"fails": 1}}) for toy in two]
+    slow = [replace(toy, does={"test": {"fails": 2}}) for toy in two]
     scene.run(*slow, since="make")
     before, run = len(noted(scene.home)), max(list_runs(scene.home), key=lambda one: one.started_s)
     assert run.state == "failed"
