@@ -14,6 +14,7 @@ from relforge.pipeline import STAGES
 _REQUIRED = Policy().stages
 """As the built-in policy has them: what does not pass them reaches nobody."""
 _GATES = tuple(dict.fromkeys((*_REQUIRED, *STAGE_OF.values())))
+_NO_SUCH = Said(text="the project has no such release any more")
 _ORDER = {stage.name: place for place, stage in enumerate(STAGES)}
 
 
@@ -62,7 +63,7 @@ def judge(
         never = all(said.values.get("verdict") == "not-run" for said in gates)
         return Judged("not-run" if never else "failing", gates, again)
     if not plan.known:
-        return Judged("stale", (Said(text="the project has no such release any more"),))
+        return Judged("stale", (_NO_SUCH,))
     if plan.error is not None:
         why = Said(text="cannot be planned: %(why)s", values={"why": plan.error})
         return Judged("stale", (why,), again)
@@ -130,6 +131,8 @@ def _gates(record: RecordFacts) -> list[Said]:
 
 
 def _not_run(plan: PlanFacts, attempts: Sequence[Attempt]) -> tuple[Said, ...]:
+    if not plan.known:
+        return (_NO_SUCH,)
     if plan.error is not None:
         return (Said(text="cannot be planned: %(why)s", values={"why": plan.error}),)
     done = {
