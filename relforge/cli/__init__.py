@@ -33,6 +33,7 @@ COMMANDS = {
     "devices": "list the known devices",
     "weights": "pin the weights of a model as a hub has them",
     "doctor": "look at this host: engine, disk, keys, and what a device needs",
+    "board": "a page of what is released, stale, failing and not run",
     "runs": "list earlier runs, or show one",
     "keys": "make, show and convert keys for sealed patch sets",
     "patch": "write, seal, open, check and rebase patch sets",
