@@ -10,6 +10,7 @@ work area and planned there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from relforge.errors import RelforgeError
@@ -85,7 +86,11 @@ def _why(name: str, project: Project, before: Project, site: Site, store: Store)
 
 
 def _keys(name: str, project: Project, site: Site, store: Store) -> Mapping[str, str]:
-    plan = make_plan(subject(project, project.release(name), site), STAGES, store)
+    found = subject(project, project.release(name), site)
+    # What is said of a release names the very file of a bundle, whose ciphertext is another one
+    # whenever it is sealed; the release is its content.
+    contents = tuple(replace(one, where=one.content_sha256) for one in found.patch_sets)
+    plan = make_plan(replace(found, patch_sets=contents), STAGES, store)
     return {s.name: s.key for s in plan.stages if s.key and s.name not in _OF_THIS_HOST}
 
 
