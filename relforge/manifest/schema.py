@@ -18,6 +18,9 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.checking import CheckReport
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
+    from relforge.history.comparing import RunsDiff
+    from relforge.history.listing import RunsOutput
+    from relforge.history.showing import RunShown
     from relforge.lock import Lock
     from relforge.locking import LockOutput
     from relforge.manifest.device import Device
@@ -65,6 +68,9 @@ def models() -> dict[str, type[Frozen]]:
         "notes-output": Notes,
         "rebuild-output": RebuildOutput,
         "mirror-output": MirrorReport,
+        "runs-output": RunsOutput,
+        "run-output": RunShown,
+        "runs-diff-output": RunsDiff,
     }
 
 
