@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relforge.cancel import CancelToken
 from relforge.cli.common import (
@@ -21,7 +22,6 @@ from relforge.cli.common import (
     with_keys,
     workplace,
 )
-from relforge.cli.delivering import send
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evidence.record import NotStarted, names_of, write_record
 from relforge.evidence.record import summary as release_json
@@ -35,7 +35,6 @@ from relforge.patching.keys import load_identities, passphrase_from
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.publishing.choosing import choose, release_place
-from relforge.publishing.delivering import SentOutput, SentReleasesOutput, TargetOutcome
 from relforge.publishing.target import Step, Target
 from relforge.running.choosing import executor_of
 from relforge.running.limits import Limits
@@ -46,6 +45,9 @@ from relforge.stages.preflight import PreflightInputs
 from relforge.ui import summary
 from relforge.ui.console import make_listener
 from relforge.ui.text import error as error_text
+
+if TYPE_CHECKING:
+    from relforge.publishing.delivering import TargetOutcome
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def run_until(
     if not asked.releases:
         to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
         if as_json:
+            from relforge.publishing.delivering import SentReleasesOutput
+
             print_json(SentReleasesOutput(releases=()).model_dump(mode="json"))
         return 0
     # As it was typed: with its project, site, keys and registry it can be typed again.
@@ -270,6 +274,8 @@ class _Execution:
                 sys.stderr.write(summary.text(walk.outcome(run_id), walk.plan))
             if not self.targets:
                 return None
+            from relforge.cli.delivering import send
+
             report = send(
                 place, place.dist / walk.name, self.targets, _steps(self.asked), cancel=cancel
             )
@@ -287,6 +293,8 @@ class _Execution:
     def _print_json(
         self, outcomes: Sequence[Outcome], not_planned: Mapping[str, RelforgeError]
     ) -> None:
+        from relforge.publishing.delivering import SentOutput, SentReleasesOutput
+
         shown = tuple(
             SentOutput(
                 **release_json(o.run_id, o.entry, o.results, self.place.dist).model_dump(),

@@ -9,8 +9,8 @@
       <release>/logs/         one log for each stage, and those of servers and builds
       <release>/results/      what each stage gave
 
-``run.json`` is written when the run begins, when a release ends, and at the end. Of a run that was
-killed the events tell the rest.
+``run.json`` is written when the run begins, now and then when releases end, and at the end. Of a
+run that is at work, or was killed, the events tell the rest.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class RunFolder:
                 return  # a job that was given up on has a last word
             self._events.write(line)
             self._events.flush()
-            if isinstance(event, (StageFinished, ReleaseFinished)):
+            if _counts(event):
                 os.fdatasync(self._events.fileno())
         if isinstance(event, StageLine):
             path = self.log_path(event.release, event.stage)
@@ -210,6 +210,13 @@ class RunFolder:
         with self._writing:
             self._events.close()
         os.close(self._lock)
+
+
+def _counts(event: Event) -> bool:
+    """Whether it tells of work that was done; what was reused or skipped can be told again."""
+    if isinstance(event, StageFinished):
+        return event.status in ("ran", "failed")
+    return isinstance(event, ReleaseFinished) and event.state != "done"
 
 
 def log_path(folder: Path, release: str, stage: str) -> Path:
@@ -265,7 +272,9 @@ def read_run(folder: Path) -> Run | None:
     """The run of a folder as it is now; None where there is no readable ``run.json``."""
     path = folder / "run.json"
     run = _read(path)
-    if run is not None and run.state == "running" and owner_gone(folder):
+    if run is not None and run.state == "running" and not owner_gone(folder):
+        run = as_told(run, folder)[0]
+    elif run is not None and run.state == "running":
         # Read again: it may have written its end just before it went.
         run = _read(path)
         if run is not None and run.state == "running":

@@ -26,6 +26,9 @@ from relforge.running.scheduler import AfterRelease, Scheduler
 from relforge.running.walk import Outcome, Walk
 from relforge.stage import Stage, StageEnv
 
+_WRITE_EVERY_S = 1.0
+"""A run of thousands of releases has a record of megabytes."""
+
 
 class Runner:
     """Executes plans against one home."""
@@ -212,27 +215,36 @@ class Runner:
 
 
 class _Record:
-    """``run.json``, written whenever a release ends."""
+    """``run.json``, written when releases end; the events have it all before."""
 
     def __init__(self, run: Run, folder: RunFolder) -> None:
-        self.run = run
+        self._run = run
+        self._entries = {one.release: one for one in run.releases}
         self._folder = folder
+        self._written_s = 0.0
+
+    @property
+    def run(self) -> Run:
+        return self._run.model_copy(update={"releases": tuple(self._entries.values())})
 
     def note(self, entry: ReleaseRun) -> None:
-        if self.run.release(entry.release) != entry:
-            self.run = self.run.with_release(entry)
+        if self._entries[entry.release] == entry:
+            return
+        self._entries[entry.release] = entry
+        if time.monotonic() - self._written_s > _WRITE_EVERY_S:
             self._folder.write(self.run)
+            self._written_s = time.monotonic()
 
     def close(self, state: ReleaseState, code: int) -> None:
-        failed = [one for one in self.run.releases if one.error is not None]
+        run = self.run
+        failed = [one for one in run.releases if one.error is not None]
         error = None
-        if len(self.run.releases) == 1 and failed:
+        if len(run.releases) == 1 and failed:
             error = failed[0].error
         elif failed:
-            error = f"{len(failed)} of {len(self.run.releases)} releases did not come to their end"
+            error = f"{len(failed)} of {len(run.releases)} releases did not come to their end"
         update = {"state": state, "exit_code": code, "error": error, "ended_s": time.time()}
-        self.run = self.run.model_copy(update=update)
-        self._folder.write(self.run)
+        self._folder.write(run.model_copy(update=update))
 
 
 def _whole(run: Run, *, stopped: bool) -> tuple[ReleaseState, int]:
