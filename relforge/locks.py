@@ -237,3 +237,21 @@ def _user() -> str:
 @functools.lru_cache(maxsize=4)
 def _own(pid: int) -> str:  # noqa: ARG001 (a fork is another process)
     return owner.current().text
+
+
+@contextlib.contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Whether the existing file is held by nobody; if so, it is held here while this is open.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield _is_there(descriptor, path)
+    finally:
+        os.close(descriptor)

@@ -96,6 +96,10 @@ class Asked(Frozen):
     jobs: int | None = None
     executor: str = "local"
     fail_fast: bool = False
+    root: str | None = None
+    """The folder of the project in force."""
+    dist: str | None = None
+    """Where releases are published."""
     keys: Mapping[str, Mapping[str, str]] = {}
     """Of each release, its stages' keys when the run began."""
 

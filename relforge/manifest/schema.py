@@ -16,6 +16,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.benching.output import BenchComparisonOutput
     from relforge.card.output import CardsOutput
     from relforge.checking import CheckReport
+    from relforge.collecting.model import GcOutput
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
     from relforge.history.comparing import RunsDiff
@@ -71,6 +72,7 @@ def models() -> dict[str, type[Frozen]]:
         "runs-output": RunsOutput,
         "run-output": RunShown,
         "runs-diff-output": RunsDiff,
+        "gc-output": GcOutput,
     }
 
 
