@@ -34,7 +34,7 @@ COMMANDS = {
     "weights": "pin the weights of a model as a hub has them",
     "doctor": "look at this host: engine, disk, keys, and what a device needs",
     "board": "a page of what is released, stale, failing and not run",
-    "runs": "list earlier runs, or show one",
+    "runs": "earlier runs: list, show, logs, diff; collect garbage",
     "keys": "make, show and convert keys for sealed patch sets",
     "patch": "write, seal, open, check and rebase patch sets",
     "schema": "print the JSON schema of a manifest or of --json output",

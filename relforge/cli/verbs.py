@@ -20,6 +20,7 @@ from relforge.cli.common import (
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, run_until
+from relforge.cli.holding import refuse_to_wait
 from relforge.publishing.target import Step
 
 JobsOption = Annotated[
@@ -31,6 +32,13 @@ FailFastOption = Annotated[
     typer.Option(
         "--fail-fast/--keep-going",
         help="Stop everything when one release fails, or go on with the others (the default).",
+    ),
+]
+NoWaitOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait",
+        help="Fail, and say who it is, where another relforge holds what is needed.",
     ),
 ]
 ChangedSinceOption = Annotated[
@@ -59,6 +67,7 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         jobs: JobsOption = None,
         executor: ExecutorOption = "local",
         fail_fast: FailFastOption = False,
+        no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
         target: TargetOption = None,
@@ -67,6 +76,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         project: ProjectOption = None,
         site: SiteOption = None,
     ) -> None:
+        if no_wait:
+            refuse_to_wait()
         code = run_until(
             until,
             project=project,
@@ -93,6 +104,7 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         jobs: JobsOption = None,
         executor: ExecutorOption = "local",
         fail_fast: FailFastOption = False,
+        no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
         json_: JsonOption = False,
@@ -108,6 +120,7 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             jobs,
             executor,
             fail_fast,
+            no_wait,
             key_path,
             key_passphrase_file,
             None,
