@@ -32,6 +32,7 @@ COMMANDS = {
     "render": "print the Dockerfile that a release is built from",
     "devices": "list the known devices",
     "weights": "pin the weights of a model as a hub has them",
+    "worker": "join a Ray cluster, and run jobs of releases on this host",
     "doctor": "look at this host: engine, disk, keys, and what a device needs",
     "runs": "list earlier runs, or show one",
     "keys": "make, show and convert keys for sealed patch sets",
