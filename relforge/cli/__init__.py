@@ -32,6 +32,7 @@ COMMANDS = {
     "render": "print the Dockerfile that a release is built from",
     "devices": "list the known devices",
     "weights": "pin the weights of a model as a hub has them",
+    "worker": "join a Ray cluster, and run jobs of releases on this host",
     "doctor": "look at this host: engine, disk, keys, and what a device needs",
     "board": "a page of what is released, stale, failing and not run",
     "runs": "earlier runs: list, show, logs, diff; collect garbage",

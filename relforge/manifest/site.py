@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, PrivateAttr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from relforge.addresses import (
     HUB_LOGINS,
@@ -39,6 +39,9 @@ class EngineSite(Frozen):
     docker: Path | None = None
     host: Annotated[str, AfterValidator(plain_address(_ENGINE_LOGINS, user=True))] | None = None
     config_dir: Path | None = None
+    builder: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
+    """The buildx builder that builds images; ``default`` is the engine's own BuildKit. Another one
+    does not see the engine's images: bases then come from registries."""
 
 
 class Mirror(Frozen):
@@ -139,11 +142,43 @@ class ProxySite(Frozen):
         return self
 
 
+_CACHE_REFERENCE = (
+    r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/[a-z0-9._/-]+(:[A-Za-z0-9._-]+)?$"
+)
+CacheReference = Annotated[str, StringConstraints(pattern=_CACHE_REFERENCE)]
+"""Registry, name and tag. Logins belong into the engine's own settings (``docker login``)."""
+
+
+class CacheSite(Frozen):
+    """Where build steps are shared with other builders; never those of sealed sources."""
+
+    to: CacheReference | None = None
+    """Where this host's steps go after a build, intermediate stages too (``mode=max``)."""
+    from_: tuple[CacheReference, ...] = Field(default=(), alias="from")
+    """Where steps that were done elsewhere are looked for."""
+
+
 class BuildSite(Frozen):
     """How builds use this host; no part of any key."""
 
     max_jobs: PositiveInt | None = None
     """Compile jobs at once; without it, what ``relforge/engine/jobs.py`` says."""
+    cache: CacheSite = CacheSite()
+
+
+class RaySite(Frozen):
+    """The cluster that ``--executor ray`` and ``relforge worker`` use (docs/ray.md)."""
+
+    address: Annotated[str, StringConstraints(pattern=r"^[^\s/@]+:[0-9]+$")] | None = None
+    """``HOST:PORT`` of the head."""
+    wait_for_host_s: Annotated[float, Field(ge=0)] = 3600.0
+    """How long a job waits for a host that has what it needs, before it fails."""
+    lost_hosts: Annotated[int, Field(ge=0)] = 3
+    """How often a job begins anew on another host, because its host or process was lost."""
+    object_store_bytes: Annotated[int, Field(ge=80_000_000)] = 1_000_000_000
+    """Shared memory of a worker for what is on its way; more than this waits on disk."""
+    largest_weights_bytes: PositiveInt = 32_000_000_000
+    """Weights above this are not sent: a worker's site names its own folder for them."""
 
 
 class LimitsSite(Frozen):
@@ -209,6 +244,7 @@ class Site(Frozen):
     """Certificates in PEM form that count beside the usual ones."""
     build: BuildSite = BuildSite()
     limits: LimitsSite = LimitsSite()
+    ray: RaySite = RaySite()
     min_free_disk_bytes: int | None = None
     hubs: HubsSite = HubsSite()
     weights: dict[Name, Path] = {}
