@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from typing import Annotated
 
@@ -26,7 +24,7 @@ from relforge.cli.common import (
 )
 from relforge.errors import RelforgeError
 from relforge.evidence.store import Store
-from relforge.executor.forked import in_slices
+from relforge.executor.forked import in_slices, rare_collections
 from relforge.explaining import Explanation
 from relforge.pipeline import STAGES
 from relforge.plan import NotPlanned, PlannedRelease, make_plan, subject
@@ -101,7 +99,7 @@ def _several(
 
     # What the first one loads, templates among it, the processes of the others share.
     first = work(names[:1])
-    with _rare_collections():
+    with rare_collections():
         for shown, not_planned in chain([first], in_slices(names[1:], work)):
             failed += not_planned
             yield from shown
@@ -112,20 +110,6 @@ def _plan(place: Workplace, store: Store, name: str, explain: bool, json_: bool)
     found = subject(place.project, place.project.release(name), place.site)
     planned = make_plan(found, STAGES, store, explain=explain).output
     return planned.model_dump_json(indent=2) if json_ else _text(planned)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Plans hold no cycles to speak of; looking for them takes a third of the time."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _print_json(releases: Iterator[str], failed: _Failed) -> None:

@@ -14,6 +14,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
     from relforge.benching.output import BenchComparisonOutput
+    from relforge.board.output import BoardOutput
     from relforge.card.output import CardsOutput
     from relforge.checking import CheckReport
     from relforge.collecting.model import GcOutput
@@ -69,6 +70,7 @@ def models() -> dict[str, type[Frozen]]:
         "notes-output": Notes,
         "rebuild-output": RebuildOutput,
         "mirror-output": MirrorReport,
+        "board-output": BoardOutput,
         "runs-output": RunsOutput,
         "run-output": RunShown,
         "runs-diff-output": RunsDiff,
