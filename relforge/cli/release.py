@@ -8,6 +8,7 @@ import typer
 
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     KeyPassphraseFileOption,
@@ -19,7 +20,8 @@ from relforge.cli.common import (
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, resume, run_until
-from relforge.cli.verbs import ChangedSinceOption, ExecutorOption, FailFastOption, JobsOption
+from relforge.cli.reporting import JunitOption, SummaryOption
+from relforge.cli.verbs import ExecutorOption, FailFastOption, JobsOption
 from relforge.errors import ExitCode, RelforgeError
 from relforge.publishing.target import Step
 
@@ -60,6 +62,8 @@ def release(
     key_passphrase_file: KeyPassphraseFileOption = None,
     target: TargetOption = None,
     registry: RegistryOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -77,7 +81,8 @@ def release(
                 code=ExitCode.USAGE,
                 hint="leave out everything that names releases, stages or targets",
             )
-        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_))
+        how = How(junit=junit, summary=summary)
+        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_, how=how))
     raise typer.Exit(
         run_until(
             until,
@@ -94,7 +99,7 @@ def release(
             as_json=json_,
             how=How(
                 since=since, jobs=jobs, executor=executor, fail_fast=fail_fast,
-                changed_since=changed_since,
+                changed_since=changed_since, junit=junit, summary=summary,
             ),
         )
     )  # fmt: skip

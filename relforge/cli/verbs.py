@@ -9,6 +9,7 @@ import typer
 
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     KeyPassphraseFileOption,
@@ -20,6 +21,7 @@ from relforge.cli.common import (
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, run_until
+from relforge.cli.reporting import JunitOption, SummaryOption
 from relforge.publishing.target import Step
 
 JobsOption = Annotated[
@@ -31,14 +33,6 @@ FailFastOption = Annotated[
     typer.Option(
         "--fail-fast/--keep-going",
         help="Stop everything when one release fails, or go on with the others (the default).",
-    ),
-]
-ChangedSinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--changed-since",
-        help="Only releases that are not what they were at this commit of the project.",
-        metavar="REV",
     ),
 ]
 ExecutorOption = Annotated[
@@ -63,6 +57,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         key_passphrase_file: KeyPassphraseFileOption = None,
         target: TargetOption = None,
         registry: RegistryOption = None,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
         site: SiteOption = None,
@@ -80,7 +76,14 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             to=named(target, registry),
             steps=steps,
             as_json=json_,
-            how=How(jobs=jobs, executor=executor, fail_fast=fail_fast, changed_since=changed_since),
+            how=How(
+                jobs=jobs,
+                executor=executor,
+                fail_fast=fail_fast,
+                changed_since=changed_since,
+                junit=junit,
+                summary=summary,
+            ),
         )
         raise typer.Exit(code)
 
@@ -95,6 +98,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         fail_fast: FailFastOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
         site: SiteOption = None,
@@ -112,6 +117,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             key_passphrase_file,
             None,
             None,
+            junit,
+            summary,
             json_,
             project,
             site,

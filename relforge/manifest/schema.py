@@ -16,6 +16,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.benching.output import BenchComparisonOutput
     from relforge.card.output import CardsOutput
     from relforge.checking import CheckReport
+    from relforge.ci.matrix import CiMatrix
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
     from relforge.lock import Lock
@@ -52,6 +53,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": SentReleasesOutput,
         "deliveries-output": DeliveriesOutput,
         "plan-output": PlanOutput,
+        "plan-matrix": CiMatrix,
         "check-output": CheckReport,
         "compare-output": ComparisonOutput,
         "bench-compare-output": BenchComparisonOutput,

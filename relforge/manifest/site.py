@@ -25,6 +25,7 @@ from relforge.addresses import (
     plain_address,
 )
 from relforge.frozen import Frozen
+from relforge.manifest.ci import CiSite
 from relforge.manifest.common import Line, Name, PositiveInt
 from relforge.manifest.facts import ImageReference
 from relforge.manifest.publishing import PublishSite, TrustedKey
@@ -219,6 +220,7 @@ class Site(Frozen):
     """Archives (of ``docker save``) of images on request, and tars or layout folders of images of
     ``build.also`` whose registry is out of reach; by the reference in the manifest."""
     publish: PublishSite = PublishSite()
+    ci: CiSite = CiSite()
 
     _file: Path | None = PrivateAttr(None)
 
