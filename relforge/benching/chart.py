@@ -11,22 +11,23 @@ from relforge.errors import ExitCode, RelforgeError
 
 # Told apart also without colour, by marker; the colours are those of Okabe and Ito (2008), which
 # people with any common kind of colour blindness tell apart.
-_STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", ":"))
-_INK = "#24292f"
-_GRID = "#d0d7de"
+STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", ":"))
+INK = "#24292f"
+GRID = "#d0d7de"
 # Text as outlines, so that it looks the same where a font is missing; no date and a fixed salt for
 # the ids, so that the same figures give the same bytes. The ground is opaque: dark ink on a dark
 # page would not be read.
-_SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
+    "text.parse_math": False,  # a name with two dollar signs in it is no formula
     "svg.fonttype": "path",
     "svg.hashsalt": "relforge",
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
@@ -37,10 +38,10 @@ def svg(report: BenchReport, title: str) -> bytes:
 
     Raises RelforgeError (ENVIRONMENT) where Matplotlib is not installed.
     """
-    matplotlib = _library("matplotlib")
-    figure_class = _library("matplotlib.figure").Figure
+    matplotlib = library("matplotlib")
+    figure_class = library("matplotlib.figure").Figure
     figures = [level.figures for level in report.levels]
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = figure_class(figsize=(10.5, 3.6), layout="constrained", facecolor="white")
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
         figure.suptitle(title, fontsize=10)
@@ -50,24 +51,28 @@ def svg(report: BenchReport, title: str) -> bytes:
         rate.plot(
             [level.concurrency for level in figures],
             [level.output_tokens_per_s for level in figures],
-            color=_STYLES[0][0],
-            marker=_STYLES[0][1],
+            color=STYLES[0][0],
+            marker=STYLES[0][1],
         )
         rate.set_ylabel("output tokens/s")
         for panel in (first, gaps, rate):
             _axes(panel, figures)
         for panel in (first, gaps):
             panel.legend(frameon=False)
-        written = io.BytesIO()
-        about = {"Title": title, "Date": None, "Creator": None}
-        figure.savefig(written, format="svg", metadata=about)
-    return written.getvalue()
+        return written(figure, title)
+
+
+def written(figure: Any, title: str) -> bytes:
+    """A figure as SVG, within the settings above."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Title": title, "Date": None, "Creator": None})
+    return file.getvalue()
 
 
 def _latency(panel: Any, figures: list[LevelFigures], latencies: list[Latency], label: str) -> None:
     loads = [level.concurrency for level in figures]
     for number, percentile in enumerate(latencies[0].percentiles):
-        colour, marker, line = _STYLES[number % len(_STYLES)]
+        colour, marker, line = STYLES[number % len(STYLES)]
         panel.plot(
             loads,
             [latency.at(percentile.p) for latency in latencies],
@@ -87,11 +92,12 @@ def _axes(panel: Any, figures: list[LevelFigures]) -> None:
     panel.minorticks_off()
     panel.set_xlabel("concurrent requests")
     panel.set_ylim(bottom=0)
-    panel.grid(visible=True, color=_GRID, linewidth=0.6)
+    panel.grid(visible=True, color=GRID, linewidth=0.6)
     panel.set_axisbelow(True)
 
 
-def _library(module: str) -> Any:
+def library(module: str) -> Any:
+    """A module of Matplotlib. Raises RelforgeError (ENVIRONMENT) where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -16,6 +16,7 @@ import typer
 
 from relforge import redact
 from relforge.cancel import CancelToken
+from relforge.cli import holding
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import (
     Project,
@@ -102,6 +103,7 @@ def workplace(project: Path | None, site: Path | None) -> Workplace:
     home = home_folder(loaded)
     if found.root == builtin_root() and not Path.cwd().is_relative_to(found.root):
         to_stderr(f"no project here: using the built-in one at {found.root}")
+    holding.use(home, to_stderr)
     for area in sweep(home):
         # Whatever a killed run had decrypted goes before anything else happens.
         to_stderr(f"removed {area}, left by a run that was killed")

@@ -20,8 +20,9 @@ from relforge.cli.common import (
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, resume, run_until
+from relforge.cli.holding import refuse_to_wait
 from relforge.cli.reporting import JunitOption, SummaryOption
-from relforge.cli.verbs import ExecutorOption, FailFastOption, JobsOption
+from relforge.cli.verbs import ExecutorOption, FailFastOption, JobsOption, NoWaitOption
 from relforge.errors import ExitCode, RelforgeError
 from relforge.publishing.target import Step
 
@@ -58,6 +59,7 @@ def release(
     jobs: JobsOption = None,
     executor: ExecutorOption = "local",
     fail_fast: FailFastOption = False,
+    no_wait: NoWaitOption = False,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
     target: TargetOption = None,
@@ -73,6 +75,8 @@ def release(
     With --target or --registry they are also sent and promoted there. One that fails stops no
     other.
     """
+    if no_wait:
+        refuse_to_wait()
     if resume_ is not None:
         given = (device, release, model, changed_since, until, since, target, registry)
         if all_ or any(given):

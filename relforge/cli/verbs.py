@@ -21,6 +21,7 @@ from relforge.cli.common import (
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, run_until
+from relforge.cli.holding import refuse_to_wait
 from relforge.cli.reporting import JunitOption, SummaryOption
 from relforge.publishing.target import Step
 
@@ -33,6 +34,13 @@ FailFastOption = Annotated[
     typer.Option(
         "--fail-fast/--keep-going",
         help="Stop everything when one release fails, or go on with the others (the default).",
+    ),
+]
+NoWaitOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait",
+        help="Fail, and say who it is, where another relforge holds what is needed.",
     ),
 ]
 ExecutorOption = Annotated[
@@ -53,6 +61,7 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         jobs: JobsOption = None,
         executor: ExecutorOption = "local",
         fail_fast: FailFastOption = False,
+        no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
         target: TargetOption = None,
@@ -63,6 +72,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         project: ProjectOption = None,
         site: SiteOption = None,
     ) -> None:
+        if no_wait:
+            refuse_to_wait()
         code = run_until(
             until,
             project=project,
@@ -96,6 +107,7 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         jobs: JobsOption = None,
         executor: ExecutorOption = "local",
         fail_fast: FailFastOption = False,
+        no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
         junit: JunitOption = None,
@@ -113,6 +125,7 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             jobs,
             executor,
             fail_fast,
+            no_wait,
             key_path,
             key_passphrase_file,
             None,

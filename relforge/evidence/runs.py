@@ -16,6 +16,7 @@ run that is at work, or was killed, the events tell the rest.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import secrets
@@ -95,6 +96,10 @@ class Asked(Frozen):
     jobs: int | None = None
     executor: str = "local"
     fail_fast: bool = False
+    root: str | None = None
+    """The folder of the project in force."""
+    dist: str | None = None
+    """Where releases are published."""
     keys: Mapping[str, Mapping[str, str]] = {}
     """Of each release, its stages' keys when the run began."""
 
@@ -226,6 +231,13 @@ def log_path(folder: Path, release: str, stage: str) -> Path:
     return older if older.exists() else path
 
 
+def result_path(folder: Path, release: str, stage: str) -> Path:
+    """What a stage gave, in a run's folder; likewise."""
+    path = folder / release / "results" / f"{stage}.json"
+    older = folder / "results" / path.name
+    return older if older.exists() else path
+
+
 def _cut_off(events: Path) -> bool:
     """Whether a kill left the last line without its end."""
     try:
@@ -347,13 +359,22 @@ def entry_of(event: StageFinished) -> StageEntry:
 def load_run(home: Path, run_id: str) -> Run:
     """One run by its id or a unique beginning of it. Raises RelforgeError (USAGE)."""
     folders = sorted((home / "runs").glob(f"{_plain(run_id)}*/run.json"))
-    matches = [run for path in folders if (run := read_run(path.parent)) is not None]
+    exact = [path for path in folders if path.parent.name == run_id]
+    matches = [run for path in exact or folders if (run := read_run(path.parent)) is not None]
     if len(matches) == 1:
         return matches[0]
+    known = [path.parent.name for path in sorted((home / "runs").glob("*/run.json"))]
+    # The newest run of several that are as near is most often the one that is meant.
+    near = [run.id for run in matches] or difflib.get_close_matches(
+        run_id, known[::-1], n=3, cutoff=0.6
+    )
     raise RelforgeError(
         f"{'no run' if not matches else 'more than one run'} begins with {run_id!r}",
         code=ExitCode.USAGE,
         where=str(home / "runs"),
+        why=f"{'near it are' if not matches else 'these do'}: {', '.join(near[:5])}"
+        if near
+        else None,
         hint="list them: relforge runs",
     )
 

@@ -34,6 +34,7 @@ class CiSecret(Frozen):
     """A secret of the CI's own store, and the file that a job writes it to."""
 
     name: SecretName
+    """As the CI's store has it."""
     file: RelativePath
     """Beside the site configuration, which names it by this path."""
     jobs: tuple[Work, ...] = ("publish", "promote")
@@ -71,6 +72,7 @@ class CiSite(Frozen):
     timeout_minutes: PositiveInt = 360
     """Of one job that builds, publishes or promotes."""
     secrets: tuple[CiSecret, ...] = ()
+    """What jobs get from the CI's own store."""
     actions: dict[Action, Label] = {}
     """Other versions of GitHub's own actions: a tag, or a commit."""
 

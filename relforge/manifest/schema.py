@@ -14,11 +14,16 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def models() -> dict[str, type[Frozen]]:
     """Schema names and the models behind them: manifests, the lock, and stable outputs."""
     from relforge.benching.output import BenchComparisonOutput
+    from relforge.board.output import BoardOutput
     from relforge.card.output import CardsOutput
     from relforge.checking import CheckReport
     from relforge.ci.matrix import CiMatrix
+    from relforge.collecting.model import GcOutput
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
+    from relforge.history.comparing import RunsDiff
+    from relforge.history.listing import RunsOutput
+    from relforge.history.showing import RunShown
     from relforge.lock import Lock
     from relforge.locking import LockOutput
     from relforge.manifest.device import Device
@@ -67,6 +72,11 @@ def models() -> dict[str, type[Frozen]]:
         "notes-output": Notes,
         "rebuild-output": RebuildOutput,
         "mirror-output": MirrorReport,
+        "board-output": BoardOutput,
+        "runs-output": RunsOutput,
+        "run-output": RunShown,
+        "runs-diff-output": RunsDiff,
+        "gc-output": GcOutput,
     }
 
 

@@ -151,7 +151,13 @@ class Runner:
             command=resumed.command if resumed else command,
             started_s=resumed.started_s if resumed else time.time(),
             attempt=resumed.attempt + 1 if resumed else 1,
-            asked=asked.model_copy(update={"keys": {**asked.keys, **keys}}),
+            asked=asked.model_copy(
+                update={
+                    "keys": {**asked.keys, **keys},
+                    "root": _root(plans) or asked.root,
+                    "dist": str(self.dist),
+                }
+            ),
             releases=tuple(entries),
         )
 
@@ -257,6 +263,12 @@ def _whole(run: Run, *, stopped: bool) -> tuple[ReleaseState, int]:
     if any(one.state != "done" for one in run.releases):
         return "interrupted", int(ExitCode.INTERRUPTED)
     return "done", int(ExitCode.DONE)
+
+
+def _root(plans: Sequence[ReleasePlan]) -> str | None:
+    """The project that the plans are of: one for all."""
+    roots = plans[0].subject.project.roots if plans else ()
+    return str(roots[0]) if roots else None
 
 
 def _not_planned(release: str, error: RelforgeError) -> ReleaseFinished:

@@ -1,0 +1,1 @@
+"""The board: what is released, what is stale and why, as a page made from records and runs."""
