@@ -66,14 +66,24 @@ class Telling:
         sent: Mapping[str, Sequence[TargetOutcome]],
     ) -> None:
         """The releases of a run."""
-        if not self.wanted or run is None:
+        if not self.wanted:
             return
         from relforge.ci.report import of_release
+        from relforge.evidence.runs import ReleaseRun
         from relforge.pipeline import STAGES
+
+        entries = (
+            run.releases
+            if run is not None
+            else [
+                ReleaseRun(release=name, state="failed", exit_code=int(one.code), error=str(one))
+                for name, one in not_planned.items()
+            ]
+        )
 
         stages = [stage.name for stage in STAGES]
         by_name = {one.release: one for one in outcomes}
-        for entry in run.releases:
+        for entry in entries:
             outcome = by_name.get(entry.release)
             error = outcome.error if outcome else not_planned.get(entry.release)
             build = outcome.results.get("build") if outcome else None

@@ -58,7 +58,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": SentReleasesOutput,
         "deliveries-output": DeliveriesOutput,
         "plan-output": PlanOutput,
-        "plan-matrix": CiMatrix,
+        "matrix-output": CiMatrix,
         "check-output": CheckReport,
         "compare-output": ComparisonOutput,
         "bench-compare-output": BenchComparisonOutput,
