@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from relforge.ci.shell import FOLDER
 from relforge.errors import RelforgeError
 from relforge.evidence.store import Store
 from relforge.executor.forked import in_slices, rare_collections
@@ -124,6 +125,8 @@ class _Touch:
                 return self._of_device(file.stem)
             case ("manifests", "schema", *_) | (".github", *_) | (".gitlab-ci.yml",):
                 return frozenset()
+            case (folder, *_) if folder == FOLDER:
+                return frozenset()  # what a job of a CI has just written
             case ("manifests" | "dockerfiles", *_):
                 return self.names
         if file.suffix == ".md":

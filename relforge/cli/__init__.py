@@ -28,6 +28,7 @@ COMMANDS = {
     "plan": "what would run, and why",
     "lock": "resolve every moving part and write the lock beside the manifest",
     "init": "write the manifests of a new release, by asking",
+    "ci": "write workflows for GitHub Actions and GitLab CI",
     "check": "validate manifests, locks and templates",
     "render": "print the Dockerfile that a release is built from",
     "devices": "list the known devices",

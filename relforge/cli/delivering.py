@@ -41,6 +41,14 @@ PolicyOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
 ]
+PublishedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--published",
+        help="What relforge publish --json printed: promote that, and nothing else.",
+        metavar="FILE",
+    ),
+]
 RollbackOption = Annotated[
     bool, typer.Option("--rollback", help="If one target fails, take back what this run did.")
 ]
@@ -114,15 +122,22 @@ def send(
     dry_run: bool = False,
     rollback: bool = False,
     reason: str = "",
+    digest: str | None = None,
 ) -> DeliveryReport:
-    """Sends one published folder to targets and says on stderr what came of it."""
+    """Sends one published folder to targets and says on stderr what came of it.
+
+    Raises RelforgeError (PUBLISH) where ``digest`` is named and its image is another one.
+    """
     from relforge.publishing.delivering import Delivering, deliver, preview
     from relforge.publishing.gate import Gate
+    from relforge.publishing.handing import another_image
     from relforge.publishing.journal import Journal
     from relforge.publishing.snapshot import snapshot
     from relforge.publishing.target import Doing
 
     with snapshot(folder, place.home) as kept:
+        if digest is not None and kept.published.image_digest != digest:
+            raise another_image(folder, digest, kept.published.image_digest)
         gate = Gate(
             kept,
             place.site,

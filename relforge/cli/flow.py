@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from relforge.cancel import CancelToken
 from relforge.cli.common import (
     Workplace,
-    all_alone,
+    chosen_names,
     interruptible,
     print_json,
-    select,
     to_stderr,
     with_keys,
     workplace,
 )
+from relforge.cli.reporting import Telling, telling
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.evidence.record import NotStarted, names_of, write_record
 from relforge.evidence.record import summary as release_json
@@ -59,6 +59,8 @@ class How:
     executor: str = "local"
     fail_fast: bool = False
     changed_since: str | None = None
+    junit: Path | None = None
+    summary: Path | None = None
 
 
 class NotSentError(RelforgeError):
@@ -93,33 +95,51 @@ def run_until(
     or cannot even be read, does not stop the others; the code is that of the first of them.
     """
     how = how or How()
-    place = with_keys(workplace(project, site), key_path, key_passphrase_file)
-    asked = Asked(
-        releases=tuple(_chosen(place, devices, releases, models, everything, how.changed_since)),
-        until=until,
-        since=how.since,
-        targets=tuple(to),
-        steps=tuple(steps),
-        project=_absolute(project),
-        site=_absolute(site),
-        key_path=_absolute(key_path),
-        key_passphrase_file=_absolute(key_passphrase_file),
-        jobs=how.jobs,
-        executor=how.executor,
-        fail_fast=how.fail_fast,
-    )
-    if not asked.releases:
-        to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
-        if as_json:
-            from relforge.publishing.delivering import SentReleasesOutput
+    with telling(f"relforge {until or 'release'}", how.junit, how.summary) as told:
+        place = with_keys(workplace(project, site), key_path, key_passphrase_file)
+        told.at(place)
+        asked = Asked(
+            releases=tuple(
+                chosen_names(
+                    place,
+                    devices=devices,
+                    releases=releases,
+                    models=models,
+                    everything=everything,
+                    changed_since=how.changed_since,
+                )
+            ),
+            until=until,
+            since=how.since,
+            targets=tuple(to),
+            steps=tuple(steps),
+            project=_absolute(project),
+            site=_absolute(site),
+            key_path=_absolute(key_path),
+            key_passphrase_file=_absolute(key_passphrase_file),
+            jobs=how.jobs,
+            executor=how.executor,
+            fail_fast=how.fail_fast,
+        )
+        if not asked.releases:
+            to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
+            if as_json:
+                from relforge.publishing.delivering import SentReleasesOutput
 
-            print_json(SentReleasesOutput(releases=()).model_dump(mode="json"))
-        return 0
-    # As it was typed: with its project, site, keys and registry it can be typed again.
-    return _Execution(place, asked, shlex.join(["relforge", *sys.argv[1:]])).run(as_json)
+                print_json(SentReleasesOutput(releases=()).model_dump(mode="json"))
+            return 0
+        # As it was typed: with its project, site, keys and registry it can be typed again.
+        return _Execution(place, asked, shlex.join(["relforge", *sys.argv[1:]])).run(as_json, told)
 
 
-def resume(run_id: str, *, project: Path | None, site: Path | None, as_json: bool = False) -> int:
+def resume(
+    run_id: str,
+    *,
+    project: Path | None,
+    site: Path | None,
+    as_json: bool = False,
+    how: How | None = None,
+) -> int:
     """Goes on with a run: the releases of it that did not come to their end."""
     run = load_run(workplace(project, site).home, run_id)
     if run.state == "running":
@@ -146,7 +166,10 @@ def resume(run_id: str, *, project: Path | None, site: Path | None, as_json: boo
     if not left:
         to_stderr(f"run {run.id} is done: nothing is left to do")
         return 0
-    return _Execution(place, asked, run.command, resumed=run).run(as_json)
+    how = how or How()
+    with telling("relforge release", how.junit, how.summary) as told:
+        told.at(place)
+        return _Execution(place, asked, run.command, resumed=run).run(as_json, told)
 
 
 class _Execution:
@@ -166,7 +189,7 @@ class _Execution:
         """One release: it is told in full, and its errors are the command's."""
         return len(self.asked.releases) == 1
 
-    def run(self, as_json: bool) -> int:
+    def run(self, as_json: bool, told: Telling) -> int:
         planned = self._planned()
         with interruptible() as cancel:
             try:
@@ -182,8 +205,9 @@ class _Execution:
             if error is not None and not isinstance(error, NotSentError):
                 before = "" if self.alone else f"{name}\n"
                 sys.stderr.write(before + error_text(error) + "\n")
+        run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
+        told.run(run, outcomes, planned.not_planned, self.sent)
         if not self.alone:
-            run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
             sys.stderr.write(summary.table(self.names, outcomes, planned.not_planned, run))
         if as_json:
             self._print_json(outcomes, planned.not_planned)
@@ -341,27 +365,6 @@ def _plan(
     registry = release_place(place.site, targets, names)
     planned = subject(place.project, release, place.site, registry=registry, dist=place.dist)
     return make_plan(planned, STAGES, Store(place.home), until=until, since=since)
-
-
-def _chosen(
-    place: Workplace,
-    devices: list[str] | None,
-    releases: list[str] | None,
-    models: list[str] | None,
-    everything: bool,
-    changed_since: str | None,
-) -> list[str]:
-    if everything or (changed_since is not None and not (devices or releases or models)):
-        all_alone(devices, releases, models)
-        names = list(place.project.own_releases)
-    else:
-        found = select(place.project, devices=devices, releases=releases, models=models)
-        names = [release.name for release in found]
-    if changed_since is None:
-        return names
-    from relforge.changed import changed_releases
-
-    return changed_releases(place.project, place.site, names, changed_since, line=to_stderr)
 
 
 def _steps(asked: Asked) -> tuple[Step, ...]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from relforge import redact
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     ModelOption,
@@ -18,10 +21,11 @@ from relforge.cli.common import (
     ReleaseOption,
     SiteOption,
     Workplace,
-    all_alone,
-    select,
+    chosen_names,
+    to_stderr,
     workplace,
 )
+from relforge.cli.reporting import SummaryOption
 from relforge.errors import RelforgeError
 from relforge.evidence.store import Store
 from relforge.executor.forked import in_slices, rare_collections
@@ -34,6 +38,9 @@ from relforge.ui.text import size
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _MARKS = {"run": ">", "reuse": "=", "skip": "·"}
 
+MatrixOption = Annotated[
+    bool, typer.Option("--matrix", help="Only the jobs of a CI and their runners, as one line.")
+]
 ExplainOption = Annotated[
     bool,
     typer.Option("--explain", help="Also what each stage does, needs, and what changed for it."),
@@ -46,8 +53,11 @@ def plan(
     release: ReleaseOption = None,
     model: ModelOption = None,
     all_: AllOption = False,
+    changed_since: ChangedSinceOption = None,
+    matrix: MatrixOption = False,
     explain: ExplainOption = False,
     json_: JsonOption = False,
+    summary: SummaryOption = None,
     project: ProjectOption = None,
     site: SiteOption = None,
 ) -> None:
@@ -57,12 +67,17 @@ def plan(
     of the first such one.
     """
     place = workplace(project, site)
-    if all_:
-        all_alone(device, release, model)
-        names = list(place.project.own_releases)
-    else:
-        chosen = select(place.project, devices=device, releases=release, models=model)
-        names = [one.name for one in chosen]
+    names = chosen_names(
+        place,
+        devices=device,
+        releases=release,
+        models=model,
+        everything=all_,
+        changed_since=changed_since,
+    )
+    if matrix:
+        _matrix(place, names, summary)
+        return
     failed: _Failed = []
     if len(names) == 1:
         shown = iter([_plan(place, Store(place.home), names[0], explain, json_)])
@@ -74,6 +89,21 @@ def plan(
         sys.stdout.writelines(shown)
     for _name, error in failed:
         sys.stderr.write(error_text(error) + "\n")
+    if failed:
+        raise typer.Exit(int(failed[0][1].code))
+
+
+def _matrix(place: Workplace, names: Sequence[str], summary: Path | None) -> None:
+    from relforge.ci.matrix import matrix_of
+    from relforge.cli.reporting import write_summary
+
+    found, failed = matrix_of(place.project, place.site, names)
+    for one in found.left_out:
+        to_stderr(f"{one.release}: no job: {one.reason}")
+    for _name, error in failed:
+        sys.stderr.write(error_text(error) + "\n")
+    write_summary(found, summary)
+    sys.stdout.write(redact.text(found.model_dump_json()) + "\n")
     if failed:
         raise typer.Exit(int(failed[0][1].code))
 

@@ -8,6 +8,7 @@ import typer
 
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     KeyPassphraseFileOption,
@@ -20,13 +21,8 @@ from relforge.cli.common import (
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, resume, run_until
 from relforge.cli.holding import refuse_to_wait
-from relforge.cli.verbs import (
-    ChangedSinceOption,
-    ExecutorOption,
-    FailFastOption,
-    JobsOption,
-    NoWaitOption,
-)
+from relforge.cli.reporting import JunitOption, SummaryOption
+from relforge.cli.verbs import ExecutorOption, FailFastOption, JobsOption, NoWaitOption
 from relforge.errors import ExitCode, RelforgeError
 from relforge.publishing.target import Step
 
@@ -68,6 +64,8 @@ def release(
     key_passphrase_file: KeyPassphraseFileOption = None,
     target: TargetOption = None,
     registry: RegistryOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -87,7 +85,8 @@ def release(
                 code=ExitCode.USAGE,
                 hint="leave out everything that names releases, stages or targets",
             )
-        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_))
+        how = How(junit=junit, summary=summary)
+        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_, how=how))
     raise typer.Exit(
         run_until(
             until,
@@ -104,7 +103,7 @@ def release(
             as_json=json_,
             how=How(
                 since=since, jobs=jobs, executor=executor, fail_fast=fail_fast,
-                changed_since=changed_since,
+                changed_since=changed_since, junit=junit, summary=summary,
             ),
         )
     )  # fmt: skip

@@ -9,6 +9,7 @@ import typer
 
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     KeyPassphraseFileOption,
@@ -21,6 +22,7 @@ from relforge.cli.common import (
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, run_until
 from relforge.cli.holding import refuse_to_wait
+from relforge.cli.reporting import JunitOption, SummaryOption
 from relforge.publishing.target import Step
 
 JobsOption = Annotated[
@@ -39,14 +41,6 @@ NoWaitOption = Annotated[
     typer.Option(
         "--no-wait",
         help="Fail, and say who it is, where another relforge holds what is needed.",
-    ),
-]
-ChangedSinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--changed-since",
-        help="Only releases that are not what they were at this commit of the project.",
-        metavar="REV",
     ),
 ]
 ExecutorOption = Annotated[
@@ -72,6 +66,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         key_passphrase_file: KeyPassphraseFileOption = None,
         target: TargetOption = None,
         registry: RegistryOption = None,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
         site: SiteOption = None,
@@ -91,7 +87,14 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             to=named(target, registry),
             steps=steps,
             as_json=json_,
-            how=How(jobs=jobs, executor=executor, fail_fast=fail_fast, changed_since=changed_since),
+            how=How(
+                jobs=jobs,
+                executor=executor,
+                fail_fast=fail_fast,
+                changed_since=changed_since,
+                junit=junit,
+                summary=summary,
+            ),
         )
         raise typer.Exit(code)
 
@@ -107,6 +110,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
         site: SiteOption = None,
@@ -125,6 +130,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             key_passphrase_file,
             None,
             None,
+            junit,
+            summary,
             json_,
             project,
             site,

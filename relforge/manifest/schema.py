@@ -17,6 +17,7 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.board.output import BoardOutput
     from relforge.card.output import CardsOutput
     from relforge.checking import CheckReport
+    from relforge.ci.matrix import CiMatrix
     from relforge.collecting.model import GcOutput
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
@@ -57,6 +58,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": SentReleasesOutput,
         "deliveries-output": DeliveriesOutput,
         "plan-output": PlanOutput,
+        "matrix-output": CiMatrix,
         "check-output": CheckReport,
         "compare-output": ComparisonOutput,
         "bench-compare-output": BenchComparisonOutput,

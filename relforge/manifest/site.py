@@ -25,6 +25,7 @@ from relforge.addresses import (
     plain_address,
 )
 from relforge.frozen import Frozen
+from relforge.manifest.ci import CiSite
 from relforge.manifest.common import Line, Name, PositiveInt
 from relforge.manifest.facts import ImageReference
 from relforge.manifest.publishing import PublishSite, TrustedKey
@@ -292,6 +293,8 @@ class Site(Frozen):
     ``build.also`` whose registry is out of reach; by the reference in the manifest."""
     publish: PublishSite = PublishSite()
     """Where releases go, who signs them, and what they must have."""
+    ci: CiSite = CiSite()
+    """How workflows run relforge (docs/ci.md)."""
 
     _file: Path | None = PrivateAttr(None)
 
