@@ -60,7 +60,10 @@ def give_back(
 
 
 def _written(run_dir: Path) -> Iterator[Path]:
-    """Regular files of the run folder, but for what is too large to be a log."""
-    for path in sorted(run_dir.rglob("*")):
+    """Logs, and what lies right in the run folder; work files of programs stay where they are.
+
+    Nothing that is too large for a log.
+    """
+    for path in sorted({*run_dir.glob("*"), *(run_dir / "logs").rglob("*")}):
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST_LOG_BYTES:
             yield path
