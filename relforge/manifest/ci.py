@@ -11,6 +11,7 @@ from relforge.frozen import Frozen
 from relforge.manifest.common import Line, PositiveInt, RelativePath
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
+"""Of a runner."""
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./*-]*$", max_length=128)]
 """A branch or tag; ``*`` stands for anything but a slash, ``**`` for anything."""
 
@@ -25,7 +26,9 @@ def _free(name: str) -> str:
 SecretName = Annotated[
     str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=128), AfterValidator(_free)
 ]
+"""The name of a secret in the CI's own store; also that of a variable."""
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.][^\x00-\x1f\x7f]*$")]
+"""As pip takes it."""
 Work = Literal["build", "publish", "promote"]
 Action = Literal["checkout", "setup-python", "cache", "upload-artifact", "download-artifact"]
 

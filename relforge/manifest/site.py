@@ -179,6 +179,7 @@ class BuildSite(Frozen):
     max_jobs: PositiveInt | None = None
     """Compile jobs at once; without it, what ``relforge/engine/jobs.py`` says."""
     cache: CacheSite = CacheSite()
+    """Caches of BuildKit that several hosts share."""
 
 
 class RaySite(Frozen):

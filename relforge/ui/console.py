@@ -116,10 +116,10 @@ class PlainListener:
 class LiveListener:
     """What runs shows a spinner and, of one release, its last log lines, which then vanish."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: RichConsole | None = None) -> None:
         from rich.console import Console
 
-        self._console: RichConsole = Console(stderr=True, highlight=False)
+        self._console: RichConsole = console or Console(stderr=True, highlight=False)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._live: Live | None = None
         self._several = _Several()

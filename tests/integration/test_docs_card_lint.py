@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from relforge.card.lint.check import lint
 from relforge.card.lint.document import parse, read
 from relforge.card.lint.fixing import REPAIRS
 from tests.support.card_lint_docs import PAGE, ROOT, page
+from tests.support.doc_blocks import Shell, marked
 
 CLEAN = ROOT / "tests" / "cards" / "clean" / "gpu.md"
 OWN = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -36,28 +34,13 @@ def test_the_table_of_repairs_is_whole() -> None:
 
 
 def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
-    (commands,) = (block.text for block in read(PAGE).blocks if block.language == "bash")
-    program = tmp_path / "bin" / "relforge"
-    program.parent.mkdir()
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from relforge.cli import main\nmain()\n"
-    )
-    program.chmod(0o755)
+    (block,) = marked("docs/card-lint.md", __file__)
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/other.md"):
         (tmp_path / name).write_text(CLEAN.read_text())
-    done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", commands],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("nothing found") == commands.count("README.md"), done.stderr
-    assert "flow-image (error)" in done.stdout
+    said = Shell(tmp_path).type(block)
+    assert said.stderr.count("nothing found") == block.text.count("README.md"), said.stderr
+    assert "flow-image (error)" in said.stdout
     assert (tmp_path / "card-lint.sarif").exists()
 
 

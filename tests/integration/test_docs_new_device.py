@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.support.doc_blocks import ROOT, Shell, marked
+
 LONGEST_TEMPLATE = 40
 
 
 @pytest.mark.timeout(300)
 def test_the_guide(tmp_path: Path) -> None:
     project = tmp_path / "project"
-    shutil.copytree(CHECKOUT / "examples" / "hello", project)
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env.pop("RELFORGE_SITE", None)
-    said = []
-    for block in BLOCK.findall((CHECKOUT / "docs" / "new-device.md").read_text()):
-        argv = ["bash", "-euc", block]
-        done = subprocess.run(
-            argv, cwd=project, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
-        said.append(done.stdout)
+    shutil.copytree(ROOT / "examples" / "hello", project)
+    shell = Shell(project)
+    said = [shell.type(block).stdout for block in marked("docs/new-device.md", __file__)]
     _source, _schemas, shown, _template, made = said
     assert "communication: unknown" in shown
     assert "- stacks/toykit3/flagtree" in shown.partition("unknown:\n")[2]

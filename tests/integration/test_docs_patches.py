@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from relforge.card.lint.document import read
+from tests.support.doc_blocks import ROOT, Shell, marked
 from tests.support.patching import Repository, write_patch_set
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATCHED = "hello_server/__init__.py"
 
 
@@ -22,12 +20,12 @@ PATCHED = "hello_server/__init__.py"
 def project(tmp_path: Path) -> Path:
     """The hello project with one plain patch, and its lock."""
     project = tmp_path / "project"
-    shutil.copytree(CHECKOUT / "examples" / "hello", project)
+    shutil.copytree(ROOT / "examples" / "hello", project)
     served = tmp_path / "git" / "hello.git"
     served.parent.mkdir()
     make: list[str | Path] = [
         sys.executable,
-        CHECKOUT / "examples" / "hello" / "make_repo.py",
+        ROOT / "examples" / "hello" / "make_repo.py",
         served,
     ]
     subprocess.run(make, check=True, capture_output=True)
@@ -49,30 +47,19 @@ def project(tmp_path: Path) -> Path:
         f"kind: site\nhome: home\n"
         f"git_mirrors: [{{prefix: 'https://git.example/', to: 'file://{served.parent}/'}}]\n"
     )
-    assert run(project, "relforge lock --release hello-cpu_x86")[0] == 0
+    Shell(project).type("relforge lock --release hello-cpu_x86")
     return project
-
-
-def run(project: Path, script: str) -> tuple[int, str]:
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env.pop("RELFORGE_SITE", None)
-    done = subprocess.run(
-        ["bash", "-euc", script], cwd=project, env=env, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.timeout(300)
 def test_the_guide(project: Path) -> None:
-    said = ""
-    for kind, block in BLOCK.findall((CHECKOUT / "docs" / "patches.md").read_text()):
-        if kind == "yaml":
+    (settings,) = (b.text for b in read(ROOT / "docs/patches.md").blocks if b.language == "yaml")
+    shell, said = Shell(project), ""
+    for number, block in enumerate(marked("docs/patches.md", __file__)):
+        if number == 1:  # they stand behind the first block
             with (project / ".relforge" / "site.yaml").open("a") as site:
-                site.write(block)
-            continue
-        code, output = run(project, block)
-        assert code == 0, f"{block}\n{output}"
-        said += output
+                site.write(settings)
+        said += shell.type(block).both
     assert "signed by vendor, ciphertext unaltered" in said
     # The folder was taken back to the base; what was edited stands behind the vendor's patch.
     assert "PATCHED" not in (project / "build/cpu_x86/hello" / PATCHED).read_text()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,27 +11,13 @@ import pytest
 from relforge.oci.copying import copy
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.tar_store import TarStore
+from tests.support.doc_blocks import Shell, marked
 from tests.support.verify_scene import Scene
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "verify.md"
-BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def run(folder: Path, script: str, image: str) -> tuple[int, str]:
-    env = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "IMAGE": image,
-        "HOME": str(folder),
-    }
-    env.pop("RELFORGE_SITE", None)
-    # The tests' registry has no TLS, which oras has to be told.
-    whole = f'oras() {{ command oras "$@" --plain-http; }}\n{script}'
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", whole],
-        cwd=folder, env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+POLICY = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# The tests' registry has no TLS, which oras has to be told.
+PLAIN_HTTP = 'oras() { command oras "$@" --plain-http; }'
 
 
 @pytest.mark.timeout(300)
@@ -48,16 +31,18 @@ def test_the_page(scene: Scene) -> None:
     digest = source.roots()[0][1].digest
     copy(source, TarStore(folder / "tiny-adder.tar"), digest, tag="relforge/tiny-adder:1")
     image = str(scene.placed("registry"))
-    said = []
-    for kind, block in BLOCK.findall(PAGE.read_text()):
-        if kind == "yaml":
-            (folder / "policy.yaml").write_text(block)
-            continue
-        code, output = run(folder, block, image)
-        assert code == 0, f"{block}\n{output}"
-        said.append(output)
+    (policy,) = POLICY.findall(PAGE.read_text())
+    (folder / "policy.yaml").write_text(policy)
+    shell = Shell(folder, {"IMAGE": image}, PLAIN_HTTP)
+    said = [shell.type(block).both for block in marked("docs/verify.md", __file__)]
     assert "pass: it is whole, agrees with itself, and is signed by maker.pub.pem" in said[0]
     assert "policy.licenses" in "".join(said)
+
+
+def test_a_card_is_checked_by_the_command_that_its_page_shows(scene: Scene) -> None:
+    (block,) = marked("docs/cards.md", __file__)
+    assert "every word of the cards" in PAGE.read_text()
+    assert "ok   card" in Shell(scene.root).type(block).both
 
 
 def test_the_report_that_the_page_shows_is_one(scene: Scene) -> None:

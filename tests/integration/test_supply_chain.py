@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,21 +22,17 @@ from relforge.attesting.attachments import (
 from relforge.attesting.reading import read_attachments
 from relforge.engine.layout import describe
 from relforge.evidence import dsse
-from relforge.manifest.project import builtin_root
 from relforge.manifest.site import Site
 from relforge.oci.copying import copy
 from relforge.oci.layout_store import LayoutStore
 from relforge.oci.opening import open_store
 from relforge.oci.store import ImageStore
+from tests.support.doc_blocks import marked
 from tests.support.registries import RealRegistry, docker_registry
 from tests.support.signed import Maker
 
-TEXT = (builtin_root() / "docs" / "supply-chain.md").read_text()
-BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FOLDER, REGISTRY = (
-    BLOCK.findall(part)
-    for part in TEXT[TEXT.index("### With the folder alone") :].split("### In a registry")
-)
+SHOWN = [block.text for block in marked("docs/supply-chain.md", __file__)]
+FOLDER, REGISTRY = SHOWN[:3], SHOWN[3:]
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,13 @@ from relforge.card.blocks import NAMES, free_texts
 from relforge.cli.dispatch import dispatch
 from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.translations import Translations
+from tests.support.doc_blocks import marked
 
 TEXT = (builtin_root() / "docs" / "cards.md").read_text()
 COMMANDS = [
-    line.partition("  #")[0].strip() for line in re.findall(r"^relforge card .*$", TEXT, re.M)
+    line.partition("  #")[0].strip()
+    for block in marked("docs/cards.md", __file__)
+    for line in block.text.splitlines()
 ]
 
 

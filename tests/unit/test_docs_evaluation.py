@@ -19,6 +19,7 @@ from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.reference import ReferenceFigure
 from relforge.manifest.weights import Reported
 from tests.support.chances import of_pairs, of_shares, of_two_samples
+from tests.support.doc_blocks import marked
 
 TEXT = (builtin_root() / "docs" / "evaluation.md").read_text()
 COMMAND = r"^```bash\n(relforge eval compare [^\n]*)\n```\n\n"
@@ -46,6 +47,11 @@ def test_each_command_prints_what_stands_below_it(
     assert words[:2] == ["relforge", "eval"]
     assert dispatch("eval", words[2:]) == 6
     assert capsys.readouterr().out == sentence + rows
+
+
+def test_the_commands_are_all_that_the_page_shows() -> None:
+    commands = [block.text.strip() for block in marked("docs/evaluation.md", __file__)]
+    assert commands == [command for command, _, _ in SHOWN]
 
 
 def test_all_eighteen_rows_of_the_seed_cards_are_shown() -> None:

@@ -11,6 +11,7 @@ import pytest
 from relforge.cli.dispatch import dispatch
 from relforge.manifest.project import builtin_root
 from relforge.manifest.schema import models
+from tests.support.doc_blocks import marked
 from tests.support.records import NEWER, record, write_record
 
 TEXT = (builtin_root() / "docs" / "release-notes.md").read_text()
@@ -24,7 +25,7 @@ def test_the_example_is_what_the_program_prints(
     write_record(tmp_path / "old" / "hello-gpu", record(), before)
     write_record(tmp_path / "new" / "hello-gpu", record(*NEWER), after)
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
+    (block,) = (one.text for one in marked("docs/release-notes.md", __file__))
     outputs = []
     for line in block.splitlines():
         words = shlex.split(line.partition("  #")[0])

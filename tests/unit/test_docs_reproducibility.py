@@ -24,7 +24,7 @@ def test_every_kind_of_difference_is_explained() -> None:
 
 
 def test_the_commands_shown_have_options_that_there_are() -> None:
-    (shown,) = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+    shown = "".join(re.findall(r"```(?:bash|text)\n(relforge .*?)```", TEXT, re.DOTALL))
     known = {name for param in get_command(app).params for name in param.opts}
     used = set(re.findall(r" (--[a-z-]+)", shown))
     assert used >= {"--check", "--against", "--compare", "--release"}

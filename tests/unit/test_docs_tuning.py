@@ -15,6 +15,7 @@ from relforge.serving.probes import PROBES
 from relforge.tuning.evidence import load_tuning
 from relforge.tuning.record import result_of
 from relforge.tuning.served import JUDGING
+from tests.support.doc_blocks import marked
 
 TEXT = (builtin_root() / "docs" / "tuning.md").read_text()
 SHOWN = re.findall(
@@ -26,7 +27,8 @@ def test_each_command_prints_what_stands_below_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(builtin_root())
-    assert SHOWN
+    commands = [block.text.strip() for block in marked("docs/tuning.md", __file__)]
+    assert commands == [command for command, _ in SHOWN]
     for command, printed in SHOWN:
         assert dispatch("tune", shlex.split(command)[2:]) == 0
         assert capsys.readouterr().out == printed
