@@ -1,25 +1,19 @@
-"""Files that survive a crash: atomic writes, stamps, locks."""
+"""Files that survive a crash: atomic writes, stamps; locks are in ``locks.py``."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import json
-import math
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
+from relforge.locks import held_lock as held_lock
 
 _CHUNK = 1 << 20
-_LOCK_POLL_S = 0.1
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -127,63 +121,3 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
     elif path.exists():
         shutil.rmtree(path)
-
-
-@contextlib.contextmanager
-def held_lock(
-    path: Path,
-    *,
-    purpose: str = "",
-    wait_s: float = math.inf,
-    on_wait: Callable[[str], None] | None = None,
-    cancel: CancelToken | None = None,
-) -> Iterator[None]:
-    """Holds an exclusive lock file; ``on_wait`` is told once who else holds it.
-
-    The kernel frees the lock when its holder dies, however it dies. Works between threads as well,
-    because each call opens the file anew. Raises RelforgeError (ENVIRONMENT) that says who holds
-    it after ``wait_s`` seconds, Cancelled.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
-        deadline = time.monotonic() + wait_s
-        told = on_wait is None
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise _lock_taken(path, purpose) from None
-                if not told and on_wait is not None:
-                    on_wait(f"waiting: {_holder(path)} ({path.name})")
-                    told = True
-                if cancel is None:
-                    time.sleep(_LOCK_POLL_S)
-                else:
-                    cancel.sleep(_LOCK_POLL_S)
-        handle.seek(0)
-        handle.truncate()
-        json.dump({"pid": os.getpid(), "purpose": purpose, "since": time.time()}, handle)
-        handle.flush()
-        yield
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        held_s = max(0, time.time() - holder["since"])
-        purpose = f"{holder['purpose']}, " if holder["purpose"] else ""
-        return f"process {holder['pid']} holds it ({purpose}for {held_s:.0f} s)"
-    except (OSError, ValueError, KeyError):
-        return "another process holds it"
-
-
-def _lock_taken(path: Path, purpose: str) -> RelforgeError:
-    return RelforgeError(
-        f"{purpose}: another relforge works here",
-        code=ExitCode.ENVIRONMENT,
-        where=str(path),
-        why=_holder(path),
-        hint="wait until it has ended, then run the same command again",
-    )

@@ -35,10 +35,15 @@ class LockedSource(Frozen):
     identity: str
     """``package==version`` or ``url@commit``."""
     file_name: str | None = None
+    """Of an archive or wheel."""
     sha256: Sha256 | None = None
+    """Of an archive or wheel."""
     commit: Commit | None = None
+    """Of a git source."""
     tree: TreeHash | None
+    """The git tree hash that it ends in."""
     created_s: int | None = None
+    """Its own date, seconds UTC."""
 
     @property
     def content(self) -> str:
@@ -50,7 +55,9 @@ class LockedPatchSet(Frozen):
     """A patch set with the tree it makes of its base."""
 
     source: Name
+    """What it is applied to."""
     content: Sha256
+    """Of all patches in order, opened where they are sealed and can be."""
     base_tree: TreeHash | None
     """None: the source could not be had when the lock was made."""
     result_tree: TreeHash | None
@@ -64,28 +71,37 @@ class LockedWheel(Frozen):
     """One wheel by exact file and hash."""
 
     name: str
+    """As the index has it."""
     version: str
+    """Exactly this one."""
     file_name: str
+    """It says Python and platform, too."""
     sha256: Sha256
+    """Of the file."""
 
 
 class LockedWheels(Frozen):
     """A complete set of wheels for one Python on one kind of machine, sorted by name."""
 
     python_version: str
+    """As ``3.11``."""
     machine: str
+    """As ``x86_64``."""
     resolved: bool = True
     """False: the packages could not be resolved where the lock was made."""
     index: Line | None = None
     """The vendor's package index that was asked beside the site's places."""
     wheels: tuple[LockedWheel, ...] = ()
+    """Each by exact file."""
 
 
 class LockedImage(Frozen):
     """An image of somebody else's that a release stands on, or is."""
 
     reference: Line
+    """Its name, without digest."""
     digest: Digest | Literal["unresolved"]
+    """Of its manifest."""
 
 
 class Lock(Frozen):
@@ -93,17 +109,23 @@ class Lock(Frozen):
 
     kind: Literal["lock"] = "lock"
     release: Name
+    """Whose lock it is."""
     request: Sha256
     """Content key of the manifest parts that were resolved; tells a stale lock."""
     source_date_epoch: int
+    """The date of files in the image that have none of their own, seconds UTC."""
     sources: dict[Name, LockedSource] = {}
+    """Each source as a tree."""
     patches: dict[Name, LockedPatchSet] = {}
+    """Each patch set with the tree that it makes."""
     image: LockedImage | None = None
     """The image that is taken as it is, or a base whose device manifest has no digest."""
     packages: Sha256 | None = None
     """Content key of what the wheels were resolved from; while it stays, they stay."""
     wheels: LockedWheels
+    """What is installed in the image."""
     build_wheels: LockedWheels
+    """What is needed to build the packages."""
 
     def tree(self, source: str) -> str:
         """The tree hash of a source after its patch sets.

@@ -107,11 +107,13 @@ def make_plan(
     store: Store,
     *,
     until: str | None = None,
+    since: str | None = None,
     explain: bool = False,
 ) -> ReleasePlan:
     """Computes keys and statuses in order; runs nothing and writes nothing.
 
-    ``explain`` adds to each stage what it would do and every difference in its inputs.
+    From the stage ``since`` on everything is done anew, whatever the store has. ``explain`` adds
+    to each stage what it would do and every difference in its inputs.
     """
     last = _position(stages, until)
     asked_for = frozenset(stage.name for stage in stages[: last + 1])
@@ -134,7 +136,12 @@ def make_plan(
         elif not stage.check_only:
             add(stage, so_far)
     before = store.remembered(subject.release.name)
-    reused, because = _decide(subject, stages, store, keys, inputs, before)
+    anew = from_stage(stages, since)
+    if since is not None and since not in asked_for:
+        raise RelforgeError(
+            f"{since} comes after {until}", code=ExitCode.USAGE, hint="name an earlier stage"
+        )
+    reused, because = _decide(subject, stages, store, keys, inputs, before, anew)
     at_work = [(stage, inputs[stage.name]) for stage in stages if stage.name in because]
     planning = Planning(
         subject,
@@ -167,6 +174,7 @@ def _decide(
     keys: Mapping[str, str],
     inputs: Mapping[str, StageInputs],
     before: Mapping[str, str],
+    anew: frozenset[str],
 ) -> tuple[dict[str, StageResult], dict[str, str]]:
     """The results that serve again, and why each other planned stage has to run."""
     reused: dict[str, StageResult] = {}
@@ -176,6 +184,9 @@ def _decide(
             continue
         if not stage.kept:
             because[stage.name] = "done anew each time"
+            continue
+        if stage.name in anew:
+            because[stage.name] = "asked for anew"
             continue
         found = store.lookup(stage.name, keys[stage.name])
         if isinstance(found, Miss):
@@ -218,6 +229,13 @@ def _position(stages: Sequence[Stage[Any, Any]], until: str | None) -> int:
             why=f"stages: {', '.join(names)}",
         )
     return names.index(until)
+
+
+def from_stage(stages: Sequence[Stage[Any, Any]], since: str | None) -> frozenset[str]:
+    """The names of the stages from one on; none without one. Raises RelforgeError (USAGE)."""
+    if since is None:
+        return frozenset()
+    return frozenset(stage.name for stage in stages[_position(stages, since) :])
 
 
 def _reason(

@@ -118,6 +118,8 @@ class Job(Generic[InputsT]):
     inputs: InputsT
     upstream: Mapping[str, StageResult]
     env: StageEnv
+    secrets: tuple[str, ...] = ()
+    """What ``Stage.secrets`` says: fields of the site configuration of the host that runs it."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import typer
 
 from relforge.checking import check_project
 from relforge.cli.common import JsonOption, ProjectOption, SiteOption, print_json, workplace
+from relforge.cli.reporting import JunitOption, SummaryOption, telling
 from relforge.errors import ExitCode
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -15,15 +16,25 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def check(
-    json_: JsonOption = False, project: ProjectOption = None, site: SiteOption = None
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
+    json_: JsonOption = False,
+    project: ProjectOption = None,
+    site: SiteOption = None,
 ) -> None:
     """Validates every manifest, lock and template of the project; exits 2 when one is wrong.
 
     Rendered Dockerfiles are looked at by hadolint and by BuildKit's own check; where these cannot
     be had, a line says `not-run` and why.
     """
-    place = workplace(project, site)
-    report = check_project(place.project, place.site)
+    with telling("relforge check", junit, summary) as told:
+        place = workplace(project, site)
+        told.at(place)
+        report = check_project(place.project, place.site)
+        if told.wanted:
+            from relforge.ci.report import of_check
+
+            told.suites.append(of_check(report))
     if json_:
         print_json(report.model_dump(mode="json"))
     else:

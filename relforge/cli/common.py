@@ -16,6 +16,7 @@ import typer
 
 from relforge import redact
 from relforge.cancel import CancelToken
+from relforge.cli import holding
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.project import (
     Project,
@@ -47,6 +48,14 @@ ModelOption = Annotated[
     typer.Option("--model", "-m", help="Only releases of this model.", metavar="NAME"),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Every release of the project.")]
+ChangedSinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--changed-since",
+        help="Only releases that are not what they were at this commit of the project.",
+        metavar="REV",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 KeyPathOption = Annotated[
     Path | None,
@@ -94,6 +103,7 @@ def workplace(project: Path | None, site: Path | None) -> Workplace:
     home = home_folder(loaded)
     if found.root == builtin_root() and not Path.cwd().is_relative_to(found.root):
         to_stderr(f"no project here: using the built-in one at {found.root}")
+    holding.use(home, to_stderr)
     for area in sweep(home):
         # Whatever a killed run had decrypted goes before anything else happens.
         to_stderr(f"removed {area}, left by a run that was killed")
@@ -168,6 +178,32 @@ def select(
             hint="name one with --device or --release, or all with --all; list: relforge devices",
         )
     return list(chosen.values())
+
+
+def chosen_names(
+    place: Workplace,
+    *,
+    devices: list[str] | None,
+    releases: list[str] | None,
+    models: list[str] | None,
+    everything: bool,
+    changed_since: str | None,
+) -> list[str]:
+    """Names of the releases that the options name; with ``changed_since`` those of them that have
+    changed, of all where none is named. Raises RelforgeError (USAGE) as ``select`` does, and for a
+    commit that git does not know.
+    """
+    if everything or (changed_since is not None and not (devices or releases or models)):
+        all_alone(devices, releases, models)
+        names = list(place.project.own_releases)
+    else:
+        found = select(place.project, devices=devices, releases=releases, models=models)
+        names = [release.name for release in found]
+    if changed_since is None:
+        return names
+    from relforge.changed import changed_releases
+
+    return changed_releases(place.project, place.site, names, changed_since, line=to_stderr)
 
 
 def with_keys(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +13,10 @@ from relforge import redact
 from relforge.cancel import CancelToken
 from relforge.cli.common import Workplace, select, to_stderr
 from relforge.errors import ExitCode, RelforgeError
-from relforge.publishing.choosing import choose
-from relforge.publishing.delivering import Delivering, DeliveryReport, deliver, preview
-from relforge.publishing.gate import Gate
-from relforge.publishing.journal import Journal
-from relforge.publishing.snapshot import snapshot
-from relforge.publishing.target import Doing, Step, Target
-from relforge.ui import deliveries
+from relforge.publishing.target import Step, Target
+
+if TYPE_CHECKING:
+    from relforge.publishing.delivering import DeliveryReport
 
 TargetOption = Annotated[
     list[str] | None,
@@ -43,6 +40,14 @@ PolicyOption = Annotated[
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+]
+PublishedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--published",
+        help="What relforge publish --json printed: promote that, and nothing else.",
+        metavar="FILE",
+    ),
 ]
 RollbackOption = Annotated[
     bool, typer.Option("--rollback", help="If one target fails, take back what this run did.")
@@ -89,6 +94,8 @@ def targets(
     place: Workplace, names: Sequence[str] | None, registry: str | None
 ) -> tuple[Target, ...]:
     """The targets that the options name. Raises RelforgeError (USAGE) for none."""
+    from relforge.publishing.choosing import choose
+
     found = choose(place.site, named(names, registry), home=place.home)
     if not found:
         known = ", ".join(sorted(place.site.publish.targets))
@@ -115,9 +122,22 @@ def send(
     dry_run: bool = False,
     rollback: bool = False,
     reason: str = "",
+    digest: str | None = None,
 ) -> DeliveryReport:
-    """Sends one published folder to targets and says on stderr what came of it."""
+    """Sends one published folder to targets and says on stderr what came of it.
+
+    Raises RelforgeError (PUBLISH) where ``digest`` is named and its image is another one.
+    """
+    from relforge.publishing.delivering import Delivering, deliver, preview
+    from relforge.publishing.gate import Gate
+    from relforge.publishing.handing import another_image
+    from relforge.publishing.journal import Journal
+    from relforge.publishing.snapshot import snapshot
+    from relforge.publishing.target import Doing
+
     with snapshot(folder, place.home) as kept:
+        if digest is not None and kept.published.image_digest != digest:
+            raise another_image(folder, digest, kept.published.image_digest)
         gate = Gate(
             kept,
             place.site,
@@ -140,6 +160,8 @@ def send(
 
 
 def _say(report: DeliveryReport) -> None:
+    from relforge.ui import deliveries
+
     sys.stderr.write(redact.text(deliveries.text(report)))
 
 

@@ -11,7 +11,7 @@ import traceback
 
 from relforge import redact
 from relforge.addresses import hide_credentials
-from relforge.cli import COMMANDS
+from relforge.cli import COMMANDS, holding
 from relforge.cli.spread import spread
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.ui.text import error as error_text
@@ -44,6 +44,7 @@ def dispatch(verb: str, words: list[str]) -> int:
     try:
         from typer.main import get_command
 
+        holding.begin(verb)
         module = importlib.import_module(f"relforge.cli.{verb}")
         args = spread(words, getattr(module, "SEVERAL", ()))
         get_command(module.app).main(args=args, prog_name=f"relforge {verb}")
@@ -64,6 +65,8 @@ def dispatch(verb: str, words: list[str]) -> int:
         sys.stderr.write(redact.text(traceback.format_exc()))
         sys.stderr.write("this is a bug in relforge; please report it with the lines above\n")
         return int(ExitCode.BUG)
+    finally:
+        holding.end()
     return int(ExitCode.DONE)
 
 

@@ -5,44 +5,39 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.cancel import CancelToken
 from relforge.cli.common import (
     Workplace,
-    all_alone,
+    chosen_names,
     interruptible,
     print_json,
-    select,
     to_stderr,
     with_keys,
     workplace,
 )
-from relforge.cli.delivering import send
+from relforge.cli.following import Following, NotSentError
+from relforge.cli.passphrases import ask_for_passphrases
+from relforge.cli.reporting import Telling, telling
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.evidence.record import NotStarted, names_of, write_record
+from relforge.evidence.record import NotStarted, names_of
 from relforge.evidence.record import summary as release_json
 from relforge.evidence.runs import Asked, Run, load_run
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
-from relforge.files import held_lock
+from relforge.locks import held_lock
 from relforge.manifest.release import Release
-from relforge.manifest.site import Site
-from relforge.patching.keys import load_identities, passphrase_from
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
-from relforge.publishing.choosing import choose, release_place
-from relforge.publishing.delivering import SentOutput, SentReleasesOutput, TargetOutcome
-from relforge.publishing.target import Step, Target
+from relforge.publishing.choosing import release_place
+from relforge.publishing.target import Step
 from relforge.running.choosing import executor_of
 from relforge.running.limits import Limits
 from relforge.running.runner import Runner
-from relforge.running.walk import Outcome, Walk
-from relforge.stage import StageResult
-from relforge.stages.preflight import PreflightInputs
+from relforge.running.walk import Outcome
 from relforge.ui import summary
 from relforge.ui.console import make_listener
 from relforge.ui.text import error as error_text
@@ -57,10 +52,8 @@ class How:
     executor: str = "local"
     fail_fast: bool = False
     changed_since: str | None = None
-
-
-class NotSentError(RelforgeError):
-    """Targets that did not get a release; the report was printed when they were tried."""
+    junit: Path | None = None
+    summary: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -91,31 +84,51 @@ def run_until(
     or cannot even be read, does not stop the others; the code is that of the first of them.
     """
     how = how or How()
-    place = with_keys(workplace(project, site), key_path, key_passphrase_file)
-    asked = Asked(
-        releases=tuple(_chosen(place, devices, releases, models, everything, how.changed_since)),
-        until=until,
-        since=how.since,
-        targets=tuple(to),
-        steps=tuple(steps),
-        project=_absolute(project),
-        site=_absolute(site),
-        key_path=_absolute(key_path),
-        key_passphrase_file=_absolute(key_passphrase_file),
-        jobs=how.jobs,
-        executor=how.executor,
-        fail_fast=how.fail_fast,
-    )
-    if not asked.releases:
-        to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
-        if as_json:
-            print_json(SentReleasesOutput(releases=()).model_dump(mode="json"))
-        return 0
-    # As it was typed: with its project, site, keys and registry it can be typed again.
-    return _Execution(place, asked, shlex.join(["relforge", *sys.argv[1:]])).run(as_json)
+    with telling(f"relforge {until or 'release'}", how.junit, how.summary) as told:
+        place = with_keys(workplace(project, site), key_path, key_passphrase_file)
+        told.at(place)
+        asked = Asked(
+            releases=tuple(
+                chosen_names(
+                    place,
+                    devices=devices,
+                    releases=releases,
+                    models=models,
+                    everything=everything,
+                    changed_since=how.changed_since,
+                )
+            ),
+            until=until,
+            since=how.since,
+            targets=tuple(to),
+            steps=tuple(steps),
+            project=_absolute(project),
+            site=_absolute(site),
+            key_path=_absolute(key_path),
+            key_passphrase_file=_absolute(key_passphrase_file),
+            jobs=how.jobs,
+            executor=how.executor,
+            fail_fast=how.fail_fast,
+        )
+        if not asked.releases:
+            to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
+            if as_json:
+                from relforge.publishing.delivering import SentReleasesOutput
+
+                print_json(SentReleasesOutput(releases=()).model_dump(mode="json"))
+            return 0
+        # As it was typed: with its project, site, keys and registry it can be typed again.
+        return _Execution(place, asked, shlex.join(["relforge", *sys.argv[1:]])).run(as_json, told)
 
 
-def resume(run_id: str, *, project: Path | None, site: Path | None, as_json: bool = False) -> int:
+def resume(
+    run_id: str,
+    *,
+    project: Path | None,
+    site: Path | None,
+    as_json: bool = False,
+    how: How | None = None,
+) -> int:
     """Goes on with a run: the releases of it that did not come to their end."""
     run = load_run(workplace(project, site).home, run_id)
     if run.state == "running":
@@ -142,7 +155,12 @@ def resume(run_id: str, *, project: Path | None, site: Path | None, as_json: boo
     if not left:
         to_stderr(f"run {run.id} is done: nothing is left to do")
         return 0
-    return _Execution(place, asked, run.command, resumed=run).run(as_json)
+    how = how or How()
+    # Of two that go on with it at once, one is told who was first.
+    alone = held_lock(place.home / "locks" / f"run-{run.id}", purpose="--resume", wait_s=0)
+    with alone, telling("relforge release", how.junit, how.summary) as told:
+        told.at(place)
+        return _Execution(place, asked, run.command, resumed=run).run(as_json, told)
 
 
 class _Execution:
@@ -152,8 +170,7 @@ class _Execution:
         self, place: Workplace, asked: Asked, command: str, *, resumed: Run | None = None
     ) -> None:
         self.place, self.asked, self.command, self.resumed = place, asked, command, resumed
-        self.targets: tuple[Target, ...] = choose(place.site, asked.targets, home=place.home)
-        self.sent: dict[str, tuple[TargetOutcome, ...]] = {}
+        self.following = Following(place, asked)
         done = {one.release for one in resumed.releases if one.state == "done"} if resumed else ()
         self.names = [name for name in asked.releases if name not in done]
 
@@ -162,7 +179,7 @@ class _Execution:
         """One release: it is told in full, and its errors are the command's."""
         return len(self.asked.releases) == 1
 
-    def run(self, as_json: bool) -> int:
+    def run(self, as_json: bool, told: Telling) -> int:
         planned = self._planned()
         with interruptible() as cancel:
             try:
@@ -178,8 +195,9 @@ class _Execution:
             if error is not None and not isinstance(error, NotSentError):
                 before = "" if self.alone else f"{name}\n"
                 sys.stderr.write(before + error_text(error) + "\n")
+        run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
+        told.run(run, outcomes, planned.not_planned, self.following.sent)
         if not self.alone:
-            run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
             sys.stderr.write(summary.table(self.names, outcomes, planned.not_planned, run))
         if as_json:
             self._print_json(outcomes, planned.not_planned)
@@ -204,7 +222,8 @@ class _Execution:
 
     def _plan(self, name: str) -> ReleasePlan:
         asked = self.asked
-        plan = _plan(self.place, self.place.project.release(name), asked.until, asked.targets)
+        release = self.place.project.release(name)
+        plan = _plan(self.place, release, asked.until, asked.targets, since=asked.since)
         before = asked.keys.get(name)
         now = {stage.name: stage.key for stage in plan.stages if stage.key}
         changed = [stage for stage in before or () if before and now.get(stage) != before[stage]]
@@ -241,7 +260,7 @@ class _Execution:
                     self.command,
                     asked,
                     not_planned=planned.not_planned,
-                    after=self._after(cancel),
+                    after=self.following(cancel),
                     resumed=self.resumed,
                 )
             except Cancelled:
@@ -251,45 +270,15 @@ class _Execution:
             finally:
                 listener.close()
 
-    def _after(self, cancel: CancelToken) -> Callable[[Walk, str], RelforgeError | None]:
-        """Record, signature and targets, when the last stage of a release has passed."""
-        place = self.place
-
-        def after(walk: Walk, run_id: str) -> RelforgeError | None:
-            # Two runs that published the same folder write and sign its record one after the other.
-            lock = place.home / "locks" / f"record-{walk.name}"
-            with held_lock(lock, purpose=f"record of {walk.name}", cancel=cancel):
-                record = write_record(
-                    walk.plan, run_id, walk.entry, walk.results,
-                    dist=place.dist, store=Store(place.home),
-                )  # fmt: skip
-                if record is not None:
-                    _seal(record.parent, walk.results, place.site)
-            if self.alone:
-                sys.stderr.write(summary.text(walk.outcome(run_id), walk.plan))
-            if not self.targets:
-                return None
-            report = send(
-                place, place.dist / walk.name, self.targets, _steps(self.asked), cancel=cancel
-            )
-            self.sent[walk.name] = report.outcomes
-            if not report.exit_code:
-                return None
-            return NotSentError(
-                "it was not sent to every target",
-                code=ExitCode(report.exit_code),
-                hint=f"relforge promote --release {walk.name}",
-            )
-
-        return after
-
     def _print_json(
         self, outcomes: Sequence[Outcome], not_planned: Mapping[str, RelforgeError]
     ) -> None:
+        from relforge.publishing.delivering import SentOutput, SentReleasesOutput
+
         shown = tuple(
             SentOutput(
                 **release_json(o.run_id, o.entry, o.results, self.place.dist).model_dump(),
-                sent=self.sent.get(o.release, ()),
+                sent=self.following.sent.get(o.release, ()),
             )
             for o in outcomes
         )
@@ -321,38 +310,17 @@ def run_one(place: Workplace, release: Release, until: str | None, cancel: Cance
 
 
 def _plan(
-    place: Workplace, release: Release, until: str | None, targets: Sequence[str]
+    place: Workplace,
+    release: Release,
+    until: str | None,
+    targets: Sequence[str],
+    *,
+    since: str | None = None,
 ) -> ReleasePlan:
     names = names_of(release, place.project.device(release.device))
     registry = release_place(place.site, targets, names)
     planned = subject(place.project, release, place.site, registry=registry, dist=place.dist)
-    return make_plan(planned, STAGES, Store(place.home), until=until)
-
-
-def _chosen(
-    place: Workplace,
-    devices: list[str] | None,
-    releases: list[str] | None,
-    models: list[str] | None,
-    everything: bool,
-    changed_since: str | None,
-) -> list[str]:
-    if everything or (changed_since is not None and not (devices or releases or models)):
-        all_alone(devices, releases, models)
-        names = list(place.project.own_releases)
-    else:
-        found = select(place.project, devices=devices, releases=releases, models=models)
-        names = [release.name for release in found]
-    if changed_since is None:
-        return names
-    from relforge.changed import changed_releases
-
-    return changed_releases(place.project, place.site, names, changed_since, line=to_stderr)
-
-
-def _steps(asked: Asked) -> tuple[Step, ...]:
-    known: tuple[Step, ...] = ("candidate", "promote", "withdraw")
-    return tuple(step for step in known if step in asked.steps)
+    return make_plan(planned, STAGES, Store(place.home), until=until, since=since)
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -361,41 +329,3 @@ def _absolute(path: Path | None) -> str | None:
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def _seal(folder: Path, results: Mapping[str, StageResult], site: Site) -> None:
-    """Signs the written record, with the key that signed the rest; asks for its passphrase only
-    where there is something to sign."""
-    from relforge.attesting.sealing import is_sealed, seal_release
-    from relforge.attesting.signing import SigningKey
-    from relforge.patching.keys import load_signer
-    from relforge.stages.attest import AttestResult
-
-    attested = results.get("attest")
-    signed = attested.signed if isinstance(attested, AttestResult) else None
-    public = load_signer("maker", signed.public_pem.encode()).public_key if signed else None
-    if is_sealed(folder, public):
-        return
-    seal_release(
-        folder, SigningKey.load(site, passphrase=passphrase_from(None)) if signed else None
-    )
-
-
-def ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
-    """Before anything runs, and only where it will be needed: later the screen is the stages'."""
-    looks = plan.inputs.get("preflight")
-    if not isinstance(looks, PreflightInputs):
-        return
-    site = place.site
-    if "identities" in looks.secrets:
-        load_identities(site.identities, passphrase=passphrase_from(site.key_passphrase_file))
-    if "signing" in looks.secrets:
-        _ask_for_signing_key(site)
-
-
-def _ask_for_signing_key(site: Site) -> None:
-    from relforge.attesting.signing import SigningKey
-
-    # Of a key that cannot be used for another reason, preflight says so with all else it finds.
-    with suppress(RelforgeError):
-        SigningKey.load(site, passphrase=passphrase_from(None))

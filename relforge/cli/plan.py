@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from relforge import redact
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     ModelOption,
@@ -20,13 +21,14 @@ from relforge.cli.common import (
     ReleaseOption,
     SiteOption,
     Workplace,
-    all_alone,
-    select,
+    chosen_names,
+    to_stderr,
     workplace,
 )
+from relforge.cli.reporting import SummaryOption
 from relforge.errors import RelforgeError
 from relforge.evidence.store import Store
-from relforge.executor.forked import in_slices
+from relforge.executor.forked import in_slices, rare_collections
 from relforge.explaining import Explanation
 from relforge.pipeline import STAGES
 from relforge.plan import NotPlanned, PlannedRelease, make_plan, subject
@@ -36,6 +38,9 @@ from relforge.ui.text import size
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _MARKS = {"run": ">", "reuse": "=", "skip": "·"}
 
+MatrixOption = Annotated[
+    bool, typer.Option("--matrix", help="Only the jobs of a CI and their runners, as one line.")
+]
 ExplainOption = Annotated[
     bool,
     typer.Option("--explain", help="Also what each stage does, needs, and what changed for it."),
@@ -48,8 +53,11 @@ def plan(
     release: ReleaseOption = None,
     model: ModelOption = None,
     all_: AllOption = False,
+    changed_since: ChangedSinceOption = None,
+    matrix: MatrixOption = False,
     explain: ExplainOption = False,
     json_: JsonOption = False,
+    summary: SummaryOption = None,
     project: ProjectOption = None,
     site: SiteOption = None,
 ) -> None:
@@ -59,12 +67,17 @@ def plan(
     of the first such one.
     """
     place = workplace(project, site)
-    if all_:
-        all_alone(device, release, model)
-        names = list(place.project.own_releases)
-    else:
-        chosen = select(place.project, devices=device, releases=release, models=model)
-        names = [one.name for one in chosen]
+    names = chosen_names(
+        place,
+        devices=device,
+        releases=release,
+        models=model,
+        everything=all_,
+        changed_since=changed_since,
+    )
+    if matrix:
+        _matrix(place, names, summary)
+        return
     failed: _Failed = []
     if len(names) == 1:
         shown = iter([_plan(place, Store(place.home), names[0], explain, json_)])
@@ -76,6 +89,21 @@ def plan(
         sys.stdout.writelines(shown)
     for _name, error in failed:
         sys.stderr.write(error_text(error) + "\n")
+    if failed:
+        raise typer.Exit(int(failed[0][1].code))
+
+
+def _matrix(place: Workplace, names: Sequence[str], summary: Path | None) -> None:
+    from relforge.ci.matrix import matrix_of
+    from relforge.cli.reporting import write_summary
+
+    found, failed = matrix_of(place.project, place.site, names)
+    for one in found.left_out:
+        to_stderr(f"{one.release}: no job: {one.reason}")
+    for _name, error in failed:
+        sys.stderr.write(error_text(error) + "\n")
+    write_summary(found, summary)
+    sys.stdout.write(redact.text(found.model_dump_json()) + "\n")
     if failed:
         raise typer.Exit(int(failed[0][1].code))
 
@@ -101,7 +129,7 @@ def _several(
 
     # What the first one loads, templates among it, the processes of the others share.
     first = work(names[:1])
-    with _rare_collections():
+    with rare_collections():
         for shown, not_planned in chain([first], in_slices(names[1:], work)):
             failed += not_planned
             yield from shown
@@ -112,20 +140,6 @@ def _plan(place: Workplace, store: Store, name: str, explain: bool, json_: bool)
     found = subject(place.project, place.project.release(name), place.site)
     planned = make_plan(found, STAGES, store, explain=explain).output
     return planned.model_dump_json(indent=2) if json_ else _text(planned)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Plans hold no cycles to speak of; looking for them takes a third of the time."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _print_json(releases: Iterator[str], failed: _Failed) -> None:

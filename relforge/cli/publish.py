@@ -23,6 +23,7 @@ from relforge.cli.delivering import (
     TargetOption,
     named,
 )
+from relforge.cli.reporting import JunitOption, SummaryOption
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -40,6 +41,8 @@ def publish(
     rollback: RollbackOption = False,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -57,10 +60,10 @@ def publish(
             ("candidate",),
             devices=device, releases=release, models=model, everything=all_, given=folder,
             names=target, registry=registry, policy=None, dry_run=dry_run, rollback=rollback,
-            reason="", as_json=json_, project=project, site=site,
+            reason="", as_json=json_, project=project, site=site, junit=junit, summary=summary,
         )  # fmt: skip
         raise typer.Exit(code)
-    from relforge.cli.flow import run_until
+    from relforge.cli.flow import How, run_until
 
     code = run_until(
         "publish",
@@ -75,5 +78,6 @@ def publish(
         to=named(target, registry),
         steps=("candidate",),
         as_json=json_,
+        how=How(junit=junit, summary=summary),
     )
     raise typer.Exit(code)

@@ -8,6 +8,7 @@ import typer
 
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     KeyPassphraseFileOption,
@@ -19,7 +20,9 @@ from relforge.cli.common import (
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, resume, run_until
-from relforge.cli.verbs import ChangedSinceOption, ExecutorOption, FailFastOption, JobsOption
+from relforge.cli.holding import refuse_to_wait
+from relforge.cli.reporting import JunitOption, SummaryOption
+from relforge.cli.verbs import ExecutorOption, FailFastOption, JobsOption, NoWaitOption
 from relforge.errors import ExitCode, RelforgeError
 from relforge.publishing.target import Step
 
@@ -56,10 +59,13 @@ def release(
     jobs: JobsOption = None,
     executor: ExecutorOption = "local",
     fail_fast: FailFastOption = False,
+    no_wait: NoWaitOption = False,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
     target: TargetOption = None,
     registry: RegistryOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -69,6 +75,8 @@ def release(
     With --target or --registry they are also sent and promoted there. One that fails stops no
     other.
     """
+    if no_wait:
+        refuse_to_wait()
     if resume_ is not None:
         given = (device, release, model, changed_since, until, since, target, registry)
         if all_ or any(given):
@@ -77,7 +85,8 @@ def release(
                 code=ExitCode.USAGE,
                 hint="leave out everything that names releases, stages or targets",
             )
-        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_))
+        how = How(junit=junit, summary=summary)
+        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_, how=how))
     raise typer.Exit(
         run_until(
             until,
@@ -94,7 +103,7 @@ def release(
             as_json=json_,
             how=How(
                 since=since, jobs=jobs, executor=executor, fail_fast=fail_fast,
-                changed_since=changed_since,
+                changed_since=changed_since, junit=junit, summary=summary,
             ),
         )
     )  # fmt: skip

@@ -9,6 +9,7 @@ import typer
 
 from relforge.cli.common import (
     AllOption,
+    ChangedSinceOption,
     DeviceOption,
     JsonOption,
     KeyPassphraseFileOption,
@@ -20,6 +21,8 @@ from relforge.cli.common import (
 )
 from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, run_until
+from relforge.cli.holding import refuse_to_wait
+from relforge.cli.reporting import JunitOption, SummaryOption
 from relforge.publishing.target import Step
 
 JobsOption = Annotated[
@@ -33,12 +36,11 @@ FailFastOption = Annotated[
         help="Stop everything when one release fails, or go on with the others (the default).",
     ),
 ]
-ChangedSinceOption = Annotated[
-    str | None,
+NoWaitOption = Annotated[
+    bool,
     typer.Option(
-        "--changed-since",
-        help="Only releases that are not what they were at this commit of the project.",
-        metavar="REV",
+        "--no-wait",
+        help="Fail, and say who it is, where another relforge holds what is needed.",
     ),
 ]
 ExecutorOption = Annotated[
@@ -59,14 +61,19 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         jobs: JobsOption = None,
         executor: ExecutorOption = "local",
         fail_fast: FailFastOption = False,
+        no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
         target: TargetOption = None,
         registry: RegistryOption = None,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
         site: SiteOption = None,
     ) -> None:
+        if no_wait:
+            refuse_to_wait()
         code = run_until(
             until,
             project=project,
@@ -80,7 +87,14 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             to=named(target, registry),
             steps=steps,
             as_json=json_,
-            how=How(jobs=jobs, executor=executor, fail_fast=fail_fast, changed_since=changed_since),
+            how=How(
+                jobs=jobs,
+                executor=executor,
+                fail_fast=fail_fast,
+                changed_since=changed_since,
+                junit=junit,
+                summary=summary,
+            ),
         )
         raise typer.Exit(code)
 
@@ -93,8 +107,11 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         jobs: JobsOption = None,
         executor: ExecutorOption = "local",
         fail_fast: FailFastOption = False,
+        no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
         json_: JsonOption = False,
         project: ProjectOption = None,
         site: SiteOption = None,
@@ -108,10 +125,13 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
             jobs,
             executor,
             fail_fast,
+            no_wait,
             key_path,
             key_passphrase_file,
             None,
             None,
+            junit,
+            summary,
             json_,
             project,
             site,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relforge.cli.common import JsonOption, ProjectOption, SiteOption, print_json, to_stderr
+from relforge.cli.reporting import JunitOption, SummaryOption, telling
 from relforge.errors import ExitCode, RelforgeError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def verify(
     ] = False,
     project: ProjectOption = None,
     site: SiteOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Checks signatures, attestations, record, card and evidence of a release.
@@ -58,7 +61,12 @@ def verify(
     from relforge.verifying.run import verify as run
     from relforge.verifying.words import lines
 
-    report = run(place, _wanted(key, policy, lock, project, site, full=full))
+    with telling("relforge verify", junit, summary) as told:
+        report = run(place, _wanted(key, policy, lock, project, site, full=full))
+        if told.wanted:
+            from relforge.ci.report import of_verify
+
+            told.suites.append(of_verify(report))
     if json_:
         print_json(report.model_dump(mode="json"))
     else:

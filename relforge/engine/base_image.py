@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from relforge import proc
 from relforge.addresses import shown
 from relforge.cancel import CancelToken
@@ -78,6 +80,24 @@ class _Made(Frozen):
 def base_key(spec: BootstrapBase, architecture: str) -> str:
     """The content key of a bootstrapped base: its specification, not the packages of the day."""
     return content_key({"recipe": _RECIPE, "spec": spec, "architecture": architecture})
+
+
+def base_keys(base: object, architecture: str) -> tuple[str, ...]:
+    """The keys of every base that an image may stand on, of what a build's inputs say of it."""
+    try:
+        named = BaseImage.model_validate(base)
+    except ValidationError:
+        return ()  # of another version of relforge
+    found = []
+    if named.registry is not None:
+        parts = {"recipe": _RECIPE, "registry": named.registry, "architecture": architecture}
+        found.append(content_key(parts))
+    if named.on_request is not None:
+        parts = {"recipe": _RECIPE, "on_request": named.on_request, "architecture": architecture}
+        found.append(content_key(parts))
+    if named.bootstrap is not None:
+        found.append(base_key(named.bootstrap, architecture))
+    return tuple(found)
 
 
 def ensure_base(

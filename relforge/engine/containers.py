@@ -272,14 +272,19 @@ def running(
 
 
 def sweep(client: DockerClient) -> tuple[str, ...]:
-    """Removes the containers whose owner process is gone; returns their names.
+    """Removes the containers whose owner process is gone; returns their names."""
+    return tuple(name for id_, name in left_behind(client) if _remove(client, id_))
+
+
+def left_behind(client: DockerClient) -> tuple[tuple[str, str], ...]:
+    """Id and name of the containers whose owner process is gone.
 
     An owner of another boot or pid namespace may be alive on another host or in another container
-    that shares this engine: what it started is only removed once it no longer runs.
+    that shares this engine: what it started only counts once it no longer runs.
     """
-    removed = []
-    for found in client.api.containers(all=True, filters={"label": LABEL_OWNER}):
-        labels = found.get("Labels") or {}
+    found = []
+    for one in client.api.containers(all=True, filters={"label": LABEL_OWNER}):
+        labels = one.get("Labels") or {}
         holder = owner.Owner.parse(labels.get(LABEL_OWNER, ""))
         if holder is None:
             continue
@@ -287,10 +292,11 @@ def sweep(client: DockerClient) -> tuple[str, ...]:
         if holder.of_this_boot and here:
             gone = not holder.alive
         else:
-            gone = found.get("State") in ("exited", "dead")
-        if gone and _remove(client, found["Id"]):
-            removed.append(found["Names"][0].lstrip("/") if found.get("Names") else found["Id"])
-    return tuple(removed)
+            gone = one.get("State") in ("exited", "dead")
+        if gone:
+            name = one["Names"][0].lstrip("/") if one.get("Names") else one["Id"]
+            found.append((one["Id"], name))
+    return tuple(found)
 
 
 def stop_release(client: DockerClient, release: str, run_prefix: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ such a RUN itself writes outside a tmpfs stays, and is named by the caller with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from relforge import proc
@@ -23,6 +23,8 @@ from relforge.frozen import Frozen
 from relforge.manifest.site import EngineSite
 
 _TIMEOUT_S = 300.0
+_BLOCK = re.compile(r"(?m)^(?=ID:\s)")
+_AFTER = re.compile(r"\n(Usage count|Last used|Type):[ \t]")
 
 
 class PruneResult(Frozen):
@@ -33,10 +35,17 @@ class PruneResult(Frozen):
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
+    """One record of BuildKit's cache. ``text`` is the whole description, of which ``description``
+    is the first line; sizes and times are as buildx words them, ``last_used`` empty for never."""
+
     id: str
     parents: tuple[str, ...]
     description: str
+    text: str = ""
+    size: str = ""
+    last_used: str = ""
+    created: str = ""
 
 
 def prune_source_cache(
@@ -55,10 +64,10 @@ def prune_source_cache(
     names = tuple(contexts)
     marks = tuple(steps)
     cli = find_cli(site)
-    doomed = _doomed(_records(cli, cancel), names, marks)
-    for record in _heirs_first(doomed):
-        _prune(cli, record, cancel)
-    left = _doomed(_records(cli, cancel), names, marks)
+    doomed = _doomed(records(cli, cancel), names, marks)
+    for record in heirs_first(doomed):
+        prune_record(cli, record, cancel)
+    left = _doomed(records(cli, cancel), names, marks)
     return PruneResult(
         removed=len(doomed) - len(left.keys() & doomed.keys()),
         in_use=tuple(sorted(r.description or r.id for r in left.values())),
@@ -74,14 +83,14 @@ def prune_cache_mounts(
     """
     cli = find_cli(site)
 
-    def ours() -> dict[str, _Record]:
+    def ours() -> dict[str, Record]:
         # As BuildKit describes them: cached mount TARGET from exec STEP with id "NAMESPACE/ID".
         mark = f'with id "{namespace}/'
-        return {r.id: r for r in _records(cli, cancel) if mark in r.description}
+        return {r.id: r for r in records(cli, cancel) if mark in r.description}
 
     doomed = ours()
-    for record in _heirs_first(doomed):
-        _prune(cli, record, cancel)
+    for record in heirs_first(doomed):
+        prune_record(cli, record, cancel)
     left = ours()
     return PruneResult(
         removed=len(doomed.keys() - left.keys()),
@@ -90,8 +99,8 @@ def prune_cache_mounts(
 
 
 def _doomed(
-    records: list[_Record], contexts: tuple[str, ...], steps: tuple[str, ...]
-) -> dict[str, _Record]:
+    records: list[Record], contexts: tuple[str, ...], steps: tuple[str, ...]
+) -> dict[str, Record]:
     sources = {f"local source for {name}" for name in contexts}
     names = "|".join(re.escape(c) for c in contexts)
     copies = re.compile(rf"\b(COPY|ADD) .*--from=({names})[ /]") if names else None
@@ -110,7 +119,8 @@ def _doomed(
     return doomed
 
 
-def _records(cli: DockerCli, cancel: CancelToken | None) -> list[_Record]:
+def records(cli: DockerCli, cancel: CancelToken | None) -> list[Record]:
+    """The whole cache. Raises RelforgeError (ENVIRONMENT)."""
     argv = cli.argv("buildx", "du", "--builder", "default", "--verbose")
     done = proc.run(
         argv,
@@ -120,20 +130,7 @@ def _records(cli: DockerCli, cancel: CancelToken | None) -> list[_Record]:
         timeout_s=_TIMEOUT_S,
         cancel=cancel,
     )
-    # Blocks of "Key:<tab>value" lines with an empty line between; the last block is a summary.
-    found = []
-    for block in done.text.split("\n\n"):
-        rows = dict(_row(line) for line in block.splitlines() if ":" in line)
-        if "ID" not in rows:
-            continue
-        parents = rows.get("Parents") or rows.get("Parent") or ""
-        found.append(
-            _Record(
-                id=rows["ID"],
-                parents=tuple(p.strip() for p in parents.split(",") if p.strip()),
-                description=rows.get("Description", ""),
-            )
-        )
+    found = [_record(block) for block in _BLOCK.split(done.text) if block.startswith("ID:")]
     if not found and "Total:" not in done.text:
         raise RelforgeError(
             "the build cache's list has an unknown form",
@@ -145,12 +142,32 @@ def _records(cli: DockerCli, cancel: CancelToken | None) -> list[_Record]:
     return found
 
 
+def _record(block: str) -> Record:
+    """Lines of "Key:<tab>value"; what a RUN describes may have several, also empty ones."""
+    head, _, tail = block.partition("\nDescription:")
+    description, rest = tail, ""
+    if end := _AFTER.search(tail):
+        description, rest = tail[: end.start()], tail[end.start() :]
+    rows = dict(_row(line) for line in f"{head}\n{rest}".splitlines() if ":" in line)
+    parents = rows.get("Parents") or rows.get("Parent") or ""
+    return Record(
+        id=rows["ID"],
+        parents=tuple(p.strip() for p in parents.split(",") if p.strip()),
+        description=description.strip().partition("\n")[0],
+        text=description.strip(),
+        size=rows.get("Size", ""),
+        last_used=rows.get("Last used", ""),
+        created=rows.get("Created at", ""),
+    )
+
+
 def _row(line: str) -> tuple[str, str]:
     key, _, value = line.partition(":")
     return key.strip(), value.strip()
 
 
-def _heirs_first(records: dict[str, _Record]) -> list[str]:
+def heirs_first(records: Mapping[str, Record]) -> list[str]:
+    """Ids in the order in which BuildKit can forget them."""
     # BuildKit keeps a record as long as another one stands on it.
     order: list[str] = []
     left = dict(records)
@@ -163,11 +180,16 @@ def _heirs_first(records: dict[str, _Record]) -> list[str]:
     return order
 
 
-def _prune(cli: DockerCli, record: str, cancel: CancelToken | None) -> None:
+def prune_record(
+    cli: DockerCli, record: str, cancel: CancelToken | None, *, unused_s: float | None = None
+) -> None:
+    """Has BuildKit forget one record, where nothing stands on it; with ``unused_s`` only if it was
+    not used for that long."""
     # buildx takes one id per call.
     argv = cli.argv("buildx", "prune", "--builder", "default", "--force", "--all")
+    until = ("--filter", f"until={int(unused_s)}s") if unused_s else ()
     proc.run(
-        [*argv, "--filter", f"id={record}"],
+        [*argv, "--filter", f"id={record}", *until],
         code=ExitCode.ENVIRONMENT,
         what="the build cache could not be pruned",
         env=cli.environment,

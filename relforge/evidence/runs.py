@@ -9,13 +9,14 @@
       <release>/logs/         one log for each stage, and those of servers and builds
       <release>/results/      what each stage gave
 
-``run.json`` is written when the run begins, when a release ends, and at the end. Of a run that was
-killed the events tell the rest.
+``run.json`` is written when the run begins, now and then when releases end, and at the end. Of a
+run that is at work, or was killed, the events tell the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import secrets
@@ -95,6 +96,10 @@ class Asked(Frozen):
     jobs: int | None = None
     executor: str = "local"
     fail_fast: bool = False
+    root: str | None = None
+    """The folder of the project in force."""
+    dist: str | None = None
+    """Where releases are published."""
     keys: Mapping[str, Mapping[str, str]] = {}
     """Of each release, its stages' keys when the run began."""
 
@@ -188,7 +193,7 @@ class RunFolder:
                 return  # a job that was given up on has a last word
             self._events.write(line)
             self._events.flush()
-            if isinstance(event, (StageFinished, ReleaseFinished)):
+            if _counts(event):
                 os.fdatasync(self._events.fileno())
         if isinstance(event, StageLine):
             path = self.log_path(event.release, event.stage)
@@ -211,11 +216,25 @@ class RunFolder:
         os.close(self._lock)
 
 
+def _counts(event: Event) -> bool:
+    """Whether it tells of work that was done; what was reused or skipped can be told again."""
+    if isinstance(event, StageFinished):
+        return event.status in ("ran", "failed")
+    return isinstance(event, ReleaseFinished) and event.state != "done"
+
+
 def log_path(folder: Path, release: str, stage: str) -> Path:
     """The log of a stage in a run's folder; earlier versions kept those of their one release
     without its name."""
     path = folder / release / "logs" / f"{stage}.log"
     older = folder / "logs" / path.name
+    return older if older.exists() else path
+
+
+def result_path(folder: Path, release: str, stage: str) -> Path:
+    """What a stage gave, in a run's folder; likewise."""
+    path = folder / release / "results" / f"{stage}.json"
+    older = folder / "results" / path.name
     return older if older.exists() else path
 
 
@@ -257,7 +276,9 @@ def read_run(folder: Path) -> Run | None:
     """The run of a folder as it is now; None where there is no readable ``run.json``."""
     path = folder / "run.json"
     run = _read(path)
-    if run is not None and run.state == "running" and owner_gone(folder):
+    if run is not None and run.state == "running" and not owner_gone(folder):
+        run = as_told(run, folder)[0]
+    elif run is not None and run.state == "running":
         # Read again: it may have written its end just before it went.
         run = _read(path)
         if run is not None and run.state == "running":
@@ -338,13 +359,22 @@ def entry_of(event: StageFinished) -> StageEntry:
 def load_run(home: Path, run_id: str) -> Run:
     """One run by its id or a unique beginning of it. Raises RelforgeError (USAGE)."""
     folders = sorted((home / "runs").glob(f"{_plain(run_id)}*/run.json"))
-    matches = [run for path in folders if (run := read_run(path.parent)) is not None]
+    exact = [path for path in folders if path.parent.name == run_id]
+    matches = [run for path in exact or folders if (run := read_run(path.parent)) is not None]
     if len(matches) == 1:
         return matches[0]
+    known = [path.parent.name for path in sorted((home / "runs").glob("*/run.json"))]
+    # The newest run of several that are as near is most often the one that is meant.
+    near = [run.id for run in matches] or difflib.get_close_matches(
+        run_id, known[::-1], n=3, cutoff=0.6
+    )
     raise RelforgeError(
         f"{'no run' if not matches else 'more than one run'} begins with {run_id!r}",
         code=ExitCode.USAGE,
         where=str(home / "runs"),
+        why=f"{'near it are' if not matches else 'these do'}: {', '.join(near[:5])}"
+        if near
+        else None,
         hint="list them: relforge runs",
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import pickle
 import signal
@@ -62,6 +63,20 @@ def in_slices(
     finally:
         for child in children:
             child.end()
+
+
+@contextlib.contextmanager
+def rare_collections() -> Iterator[None]:
+    """Plans hold no cycles to speak of; looking for them takes a third of the time."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 class _Child:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from relforge.stage import Job, Stage, StageContext, StageResult
+from relforge.stage import Job, Stage, StageContext, StageInputs, StageResult
 
 
 class Executor(Protocol):
     """Runs jobs of stages and returns their results; asked from several threads at once."""
 
-    @property
-    def makes_parts(self) -> bool:
-        """Whether what jobs share is made once, here, before them (``Stage.parts``)."""
+    def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:
+        """Whether such jobs go to other hosts: they then take nothing of what this one has, and
+        what they share (``Stage.parts``) is not made here."""
 
     def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
         """Raises what the stage raises."""
@@ -21,7 +21,8 @@ class Executor(Protocol):
 class LocalExecutor:
     """In this process, in the thread that asks."""
 
-    makes_parts = True
+    def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:  # noqa: ARG002
+        return False
 
     def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
         result = stage.run(job, ctx)

@@ -12,6 +12,7 @@ from relforge.frozen import Frozen
 from relforge.manifest.common import PositiveInt, Seconds
 
 Percentile = Annotated[float, Field(gt=0, lt=100)]
+"""Of 100."""
 
 
 class BenchLevel(Frozen):
@@ -21,7 +22,9 @@ class BenchLevel(Frozen):
     """
 
     concurrency: PositiveInt
+    """Requests at a time."""
     prompts: PositiveInt
+    """In all."""
 
     @model_validator(mode="after")
     def _reaches_it(self) -> BenchLevel:
@@ -40,11 +43,15 @@ class Bench(Frozen):
     """
 
     input_tokens: PositiveInt
+    """Of every prompt."""
     output_tokens: Annotated[int, Field(ge=2)]
     """Of every answer: the end-of-sequence token is ignored. With one there are no gaps."""
     levels: Annotated[tuple[BenchLevel, ...], Field(min_length=1)]
+    """In rising order of concurrency."""
     percentiles: Annotated[tuple[Percentile, ...], Field(min_length=1)] = (50, 90, 99)
+    """Of latencies, in rising order."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the first level's prompts."""
     level_timeout_s: Seconds = 1800.0
     """After which a level that is not done has failed."""
 

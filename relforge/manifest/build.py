@@ -20,6 +20,7 @@ from relforge.manifest.facts import ImageReference, RegistryBase, RequestedImage
 
 Argv = Annotated[tuple[Line, ...], Field(min_length=1)]
 BlockName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+"""Of the template."""
 
 
 class Precompiled(Frozen):
@@ -35,9 +36,11 @@ class Compiled(Frozen):
 
     mode: Literal["compiled"]
     reads: tuple[RelativePath, ...]
+    """Files and folders of the tree that it sees; what else changes compiles nothing again."""
     commands: tuple[Argv, ...]
     """argv lists, run in the tree; they leave libraries under ``$OUT`` as laid out in the wheel."""
     env: dict[EnvName, Line] = {}
+    """Variables of the compilation."""
     extra_sources: dict[Name, EnvName] = {}
     """Other sources the compilation reads, and the variable that tells it where they lie."""
 
@@ -54,6 +57,7 @@ class Scripts(Frozen):
     folder: RelativePath = "."
     """Where in the tree they are started."""
     commands: Annotated[tuple[Argv, ...], Field(min_length=1)]
+    """argv lists, in order."""
 
 
 class NoNative(Frozen):
@@ -69,9 +73,13 @@ class PackageBuild(Frozen):
     """How one source becomes a wheel in the image. Order in the manifest is order of building."""
 
     source: Name
+    """The source that it is built of."""
     distribution: Name
+    """The package's name, as pip knows it."""
     native: Native
+    """Where its native code comes from."""
     env: dict[EnvName, Line] = {}
+    """Variables of its build."""
     bytecode_skip: tuple[Name, ...] = ("tests",)
     """Names of folders that are not compiled to bytecode ahead."""
     prebuilt: bool = False
@@ -90,7 +98,9 @@ class PipCheckException(Frozen):
     """A complaint of ``pip check`` that is known and accepted, with the reason."""
 
     complaint: Line
+    """The line as ``pip check`` prints it."""
     reason: Reason
+    """Why it does no harm."""
 
 
 class PythonPackages(Frozen):
@@ -100,14 +110,19 @@ class PythonPackages(Frozen):
     """Also torch and numpy of the device's stack, and this one of its compilers: they stand in each
     other's place."""
     requirements: tuple[Line, ...] = ()
+    """As pip takes them."""
     requirement_files: dict[Name, tuple[RelativePath, ...]] = {}
     """Requirement files inside sources, by source name; read from the tree before patches."""
     constraints: tuple[Line, ...] = ()
+    """Limits on versions, as pip takes them."""
     exclude: tuple[Name, ...] = ()
+    """Packages that are left out, with what only they need."""
     build_requirements: tuple[Line, ...] = ()
+    """For building the packages; none of them is in the image."""
     bytecode_for: tuple[Name, ...] = ()
     """Modules imported once in the build; what they load is compiled to bytecode ahead."""
     pip_check_exceptions: tuple[PipCheckException, ...] = ()
+    """What ``pip check`` says in the image, and nothing else."""
 
 
 class GivenImage(Frozen):
@@ -118,7 +133,9 @@ class GivenImage(Frozen):
     """
 
     registry: RegistryBase | None = None
+    """Pulled by digest."""
     on_request: RequestedImage | None = None
+    """Handed out by its owner."""
     source: Source
     """Where it says that this is the image."""
 
@@ -155,18 +172,24 @@ class OtherImage(Frozen):
     """
 
     architecture: Architecture
+    """Which one it is for."""
     reference: Annotated[ImageReference, AfterValidator(_repository)]
     """``HOST/NAME``, without tag."""
     digest: Digest
+    """Of its manifest."""
 
 
 class Build(Frozen):
     """How sources become an image, or which image of somebody else's is taken as it is."""
 
     image: GivenImage | None = None
+    """An image of somebody else's; then nothing is built."""
     packages: tuple[PackageBuild, ...] = ()
+    """Sources that become packages, in the order in which they are built."""
     python: PythonPackages = PythonPackages()
+    """What else is installed."""
     template: RelativePath | None = None
+    """In place of the device's."""
     blocks: dict[BlockName, str] = {}
     """Jinja2 text that takes the place of a block of the template; ``{{ super() }}`` is what
     stood there."""

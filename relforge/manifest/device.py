@@ -25,10 +25,10 @@ from relforge.manifest.facts import (
     Disagreement,
     FlagGems,
     LaunchProfile,
-    OtherImage,
     Source,
     Stack,
     Unknown,
+    UsedImage,
     VisibleDevices,
     VllmWay,
     fact_at,
@@ -42,9 +42,13 @@ class Vendor(Frozen):
     """Who makes the device and whom to ask."""
 
     name: Line
+    """As it is written in tags and names of repositories."""
     title: Line | None = None
+    """As people write it, where that differs."""
     contact: Line | None = None
+    """Whom to ask for keys, images and facts."""
     public_key: str | None = None
+    """The key itself, in PEM: its signatures on sealed patch sets count."""
 
 
 class Device(Frozen):
@@ -56,30 +60,49 @@ class Device(Frozen):
 
     kind: Literal["device"]
     name: DeviceName
+    """Letters, digits and single underscores, as people write it: ``bi_V150``."""
     title: Line
+    """What cards call it."""
     aliases: tuple[str, ...] = ()
+    """Other ways to write its name; case, hyphens and underscores make no difference."""
     vendor: Vendor
+    """Who makes it and whom to ask."""
     architecture: Architecture | Unknown
+    """Of the host's processor."""
     accelerator: bool
+    """False for a processor."""
     sources: tuple[Source, ...] = ()
     """Where name, vendor and architecture stand."""
     default_release: Name | None = None
+    """The release that ``--device`` alone means."""
     default_stack: Name
+    """The stack of releases that name none."""
     stacks: dict[Name, Stack]
+    """Sets of software that belong together, by name."""
     template: RelativePath = "dockerfiles/base.j2"
+    """The Dockerfile template of its releases."""
     vllm: tuple[VllmWay, ...] = ()
-    other_images: tuple[OtherImage, ...] = ()
+    """The ways in which vLLM is had for it."""
+    other_images: tuple[UsedImage, ...] = ()
+    """Images that others build on for it, beside the stacks' bases."""
     flaggems: FlagGems | Unknown | None = None
+    """What FlagGems calls it; an accelerator says it, or ``unknown``."""
     device_query: DeviceQuery | Unknown | None = None
+    """The program that lists devices; an accelerator says it, or ``unknown``."""
     visible_devices: VisibleDevices | Unknown | None = None
+    """The variables that choose devices; an accelerator says them, or ``unknown``."""
     communication: Communication | Unknown | None = None
+    """The library for collective operations; an accelerator says it, or ``unknown``."""
     launch_profiles: tuple[LaunchProfile, ...] | Unknown
+    """How a container gets the device, least privilege first."""
     memory_bytes: PositiveInt | Unknown | None = None
     """Of one device; None for a processor, which has the host's."""
     accelerators_per_node: PositiveInt | Unknown | None = None
     """In the machine that it is sold or published in; None where nobody says how many."""
     host_prerequisites: tuple[Line, ...] | Unknown = ()
+    """What a host has to have, in words that cards repeat."""
     disagreements: tuple[Disagreement, ...] = ()
+    """Facts of which two sources say different things."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Device:

@@ -10,6 +10,7 @@ from relforge.frozen import Frozen
 from relforge.manifest.common import Commit, Line, Name, PositiveInt, RelativePath, Seconds
 
 Margin = Annotated[float, Field(gt=0, le=100)]
+"""Points of a percent."""
 Endpoint = Literal["completions", "chat"]
 _SHORT = ("task", "questions", "margin_points")
 _PATH: TypeAdapter[str] = TypeAdapter(RelativePath)
@@ -22,7 +23,9 @@ class EvaluationTask(Frozen):
     """An lm-eval task file of the project (``FOLDER/NAME.yaml``), or the name of a task or group
     that lm-eval brings (``gsm8k``)."""
     questions: PositiveInt
+    """How many of the task's questions are asked."""
     margin_points: Margin
+    """The loss, in points of a percent, that is still accepted."""
     seed: int = 0
     """Chooses the questions, and goes to the server."""
     endpoint: Endpoint = "completions"
@@ -59,6 +62,7 @@ class Pace(Frozen):
     """How fast the answers may come. Which ones come does not depend on it."""
 
     concurrency: PositiveInt = 8
+    """Questions that are asked at once."""
     request_timeout_s: Seconds = 60.0
     """How long one answer may take; it is asked for three times."""
     timeout_s: Seconds = 3600.0
@@ -71,9 +75,13 @@ class Evaluation(Pace):
     task: Annotated[Line, Field(min_length=1)] | None = None
     """See ``tasks``."""
     questions: PositiveInt | None = None
+    """See ``tasks``."""
     margin_points: Margin | None = None
+    """See ``tasks``."""
     seed: int = 0
+    """See ``tasks``."""
     tasks: tuple[EvaluationTask, ...] = ()
+    """Several tasks; one alone may stand in the four fields above."""
 
     @model_validator(mode="before")
     @classmethod

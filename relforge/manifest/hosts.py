@@ -45,11 +45,15 @@ def _context(text: str) -> str:
     return text
 
 
-Address = Annotated[str, AfterValidator(_address)]
+NodeAddress = Annotated[str, AfterValidator(_address)]
+"""An IP address or a host name."""
 # IFNAMSIZ of Linux: 15 characters, neither a slash nor a space.
 Interface = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,14}$")]
+"""The name of a network device."""
 DockerContext = Annotated[str, AfterValidator(_context)]
+"""``ssh://[user@]host[:port]``, ``tcp://host:port`` or ``unix:///path``."""
 Purpose = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+"""What ``serve.env`` calls it."""
 
 
 class HostNode(Frozen):
@@ -61,12 +65,19 @@ class HostNode(Frozen):
     """
 
     name: Name
-    address: Address | None = None
+    """In names of containers and in messages."""
+    address: NodeAddress | None = None
+    """On which the other nodes reach it."""
     interface: Interface | None = None
+    """The network device with that address."""
     interfaces: dict[Purpose, Annotated[tuple[Interface, ...], Field(min_length=1)]] = {}
+    """Further ones, by purpose."""
     context: DockerContext | None = None
+    """Where its Docker engine answers; without it this host's own."""
     weights: AbsolutePath | None = None
+    """The folder with the weights here."""
     mounts: dict[Name, AbsolutePath] = {}
+    """Paths of the release's mounts here, by name."""
 
 
 class Nodes(Frozen):
@@ -74,6 +85,7 @@ class Nodes(Frozen):
 
     kind: Literal["nodes"]
     nodes: Annotated[tuple[HostNode, ...], Field(min_length=1)]
+    """In order of rank."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Nodes:

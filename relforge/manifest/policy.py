@@ -41,6 +41,7 @@ class AttestationRule(Frozen):
     """One that must be there; ``signers`` empty: by any of the policy's."""
 
     signers: tuple[SignerName, ...] = ()
+    """Who may have signed it."""
 
 
 class VulnerabilityRule(Frozen):
@@ -79,10 +80,13 @@ class Policy(Frozen):
         "scan": AttestationRule(),
         "release": AttestationRule(),
     }
+    """Those that must be there, signed."""
     sbom: Literal["spdx", "cyclonedx", "any"] | None = "any"
     """A bill of materials in this form; None: none is asked for."""
     vulnerabilities: VulnerabilityRule = VulnerabilityRule()
+    """What a scanner's report may say."""
     licenses: LicensePolicy = LicensePolicy()
+    """Which licences the image may not hold."""
     labels: dict[Line, Line] = {}
     """Labels that the image must have, with the value as a pattern with ``*`` and ``?``."""
     builders: tuple[ReleasePattern, ...] = ()
@@ -90,6 +94,7 @@ class Policy(Frozen):
     not_before: datetime | None = None
     """The record is not older; a time of day without zone is UTC."""
     max_age_days: Annotated[float, Field(gt=0)] | None = None
+    """Of the record."""
     minimum_serial: Annotated[int, Field(ge=1)] | None = None
     """Of the release statement: an older one that is played back has a lower serial."""
     clean_source: bool = False

@@ -38,13 +38,16 @@ def _known_placeholders(text: str) -> str:
 Pattern = Annotated[
     str, StringConstraints(min_length=1, max_length=512), AfterValidator(_known_placeholders)
 ]
+"""It may hold ``{release}``, ``{model}``, ``{device}``, ``{vendor}`` and ``{variant}``."""
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+"""Of an image."""
 Branch = Annotated[
     str,
     StringConstraints(
         pattern=r"^[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.?[A-Za-z0-9_-]+)*)*$"
     ),
 ]
+"""Of a git repository."""
 
 
 def _names_a_repository(text: str) -> str:
@@ -62,18 +65,22 @@ Repository = Annotated[
     AfterValidator(_names_a_repository),
     AfterValidator(plain_address(DOCKER_LOGINS)),
 ]
+"""``HOST/NAME`` with the placeholders of ``Pattern``, without tag, digest and login."""
 HttpUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$"),
     AfterValidator(plain_address(HUB_LOGINS)),
 ]
+"""An address without login."""
 
 
 class TrustedKey(Frozen):
     """A public key whose signature is accepted."""
 
     name: str
+    """What reports and policies call it."""
     public_key: Path
+    """A file in PEM."""
 
 
 class RegistryTarget(Frozen):
@@ -96,6 +103,7 @@ class FolderTarget(Frozen):
 
     kind: Literal["folder"]
     path: Path
+    """It gets one folder for each release."""
 
 
 class TarTarget(Frozen):
@@ -103,6 +111,7 @@ class TarTarget(Frozen):
 
     kind: Literal["tar"]
     path: Path
+    """It gets one tar for each release."""
 
 
 class HubTarget(Frozen):
@@ -116,14 +125,18 @@ class HubTarget(Frozen):
     weights: bool = False
     """Also uploads the model's weights, where the project holds them."""
     private: bool = False
+    """Whether a new repository is private."""
 
 
 class GithubSite(Frozen):
     """A GitHub release on top of a git target."""
 
     repository: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")]
+    """``OWNER/NAME``."""
     token_file: Path
+    """Its first line is the token."""
     api: HttpUrl = "https://api.github.com"
+    """The REST API's address."""
 
 
 class GitTarget(Frozen):
@@ -131,10 +144,13 @@ class GitTarget(Frozen):
 
     kind: Literal["git"]
     url: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
+    """Whatever git understands."""
     branch: Branch = "main"
+    """What people read."""
     path: Pattern = "{release}"
     """The folder in the repository."""
     github: GithubSite | None = None
+    """A GitHub release for each tag."""
 
 
 Target = Annotated[
@@ -146,13 +162,16 @@ class SigningSite(Frozen):
     """The key that signs images and attestations: ECDSA P-256 or Ed25519, PEM or cosign's form."""
 
     key: Path
+    """The private key's file."""
     passphrase_file: Path | None = None
+    """Its first line opens the key; without it the terminal is asked."""
 
 
 class LicensePolicy(Frozen):
     """Which licences an image may not hold, as SPDX identifiers or words of a package's licence."""
 
     forbidden: tuple[Line, ...] = ()
+    """Each refuses the image."""
     allowed_packages: dict[Line, Line] = {}
     """Packages that may have one all the same, each with the reason."""
 
@@ -163,6 +182,7 @@ class ContentPolicy(Frozen):
     deny_hosts: tuple[Line, ...] = ()
     """Host names and domains of the maker's own network; a domain is also everything below it."""
     deny_words: tuple[Line, ...] = ()
+    """Each as a word of its own, whatever the case."""
     allowed: dict[Line, Line] = {}
     """Paths in the image, as ``fnmatch`` patterns, that may hold what looks like a secret, each
     with the reason."""
@@ -172,12 +192,16 @@ class PublishSite(Frozen):
     """Targets by name, the signing key, and what must not be published."""
 
     targets: dict[Name, Target] = {}
+    """Where releases are sent, by name."""
     signing: SigningSite | None = None
+    """The key that signs; without one nothing is signed."""
     trusted_keys: tuple[TrustedKey, ...] = ()
     """Whose signatures on releases count beside the site's own; none: those of the site's
     ``trusted_keys``, whose signatures on bundles count."""
     licenses: LicensePolicy = LicensePolicy()
+    """Which licences an image may not hold."""
     content: ContentPolicy = ContentPolicy()
+    """What must not be in a release."""
     policy: Path | None = None
     """What a release must have before it is promoted (docs/verify.md); None: the built-in one."""
     vulnerability_scanner: Name | None = None

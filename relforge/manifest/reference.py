@@ -16,12 +16,17 @@ class AskedWith(Frozen):
     """The settings that decide a score; None where nobody says them."""
 
     shots: Annotated[int, Field(ge=0)] | None = None
+    """Worked examples in front of each question."""
     temperature: Annotated[float, Field(ge=0)] | None = None
+    """0: the likeliest token each time."""
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of probability that is sampled from."""
     max_tokens: PositiveInt | None = None
+    """The longest answer."""
     repeats: PositiveInt | None = None
     """How many answers to each question the score is a mean of."""
     seed: int | None = None
+    """Of the sampling."""
     prompt: Line | None = None
     """The prompt's template."""
     prompt_hash: Annotated[str, StringConstraints(pattern=r"^[a-z_-]+:\S+$")] | None = None
@@ -50,11 +55,15 @@ class ReferenceFigure(Frozen):
     """One score, in percent."""
 
     task: Line
+    """The task's name."""
     metric: Line
+    """As the tool calls it."""
     value: Annotated[float, Field(ge=0, le=100)]
+    """In percent."""
     n: PositiveInt | None = None
     """How many questions; None where the source does not say."""
     settings: AskedWith = AskedWith()
+    """What it was asked with."""
     evidence: Reference | None = None
     """The answers behind a measured one, question by question."""
 
@@ -69,16 +78,25 @@ class ReferenceFigures(Frozen):
 
     kind: Literal["reference"]
     name: Name
+    """As evaluations name it."""
     model: Name
+    """Whose scores they are."""
     title: Line
+    """What cards call it."""
     status: Literal["measured", "reported"]
+    """Whether the project has the answers."""
     precision: Precision | Unknown
+    """In which the model ran."""
     hardware: Line
     """``unknown`` where the source does not say it; so are ``tool`` and its version."""
     tool: Line
+    """What measured it."""
     tool_version: Line
+    """Of the tool."""
     source: Annotated[Reason | None, Field(validate_default=True)] = None
+    """Where reported figures were published."""
     figures: Annotated[tuple[ReferenceFigure, ...], Field(min_length=1)]
+    """One for each task and metric."""
 
     @field_validator("source")
     @classmethod

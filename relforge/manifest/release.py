@@ -32,13 +32,16 @@ class Deviation(Frozen):
     what: Line
     """As the page has it: an option, a variable, a mount, a value."""
     because: Reason
+    """Why."""
 
 
 class Page(Frozen):
     """Published instructions that a release follows; all of them but for what ``deviates``."""
 
     source: Source
+    """Where it stands."""
     deviates: tuple[Deviation, ...] = ()
+    """What the release does otherwise."""
 
 
 class Release(Frozen):
@@ -46,26 +49,42 @@ class Release(Frozen):
 
     kind: Literal["release"]
     name: Name
+    """``<model>-<device>[-<variant>]``."""
     model: Name
+    """A model of the project."""
     device: DeviceName
+    """A device of the project or a built-in one."""
     stack: Name | None = None
     """Of the device's stacks; without one its default."""
     variant: Name | None = None
+    """Tells apart several releases of one model on one device."""
     engine: Literal["vllm", "flagscale", "sglang", "paddlenlp", "command"]
+    """What serves it."""
     title: Line
+    """What cards call it."""
     sources: dict[Name, SourceSpec] = {}
+    """The trees that it is built of, by name."""
     patches: tuple[PatchSetRef, ...] = ()
+    """Patch sets, one for a source at most."""
     build: Build
+    """How the sources become an image."""
     serve: Serve
+    """How the image is started."""
     smoke: Smoke = Smoke()
+    """What the smoke test asks."""
     evaluation: Evaluation | None = None
+    """The accuracy gate; without one the stage is skipped."""
     bench: Bench | None = None
+    """The load it is measured under; without one the stage is skipped."""
     reported: tuple[Reported, ...] = ()
     """Figures that others published of this deployment. What they are compared with stands in
     ``manifests/references/``."""
     client: Client = Client()
+    """What people type against the server."""
     tuning: Tuning | None = None
+    """How single operators are disabled."""
     page: Page | None = None
+    """Published instructions that it follows."""
     skip: dict[Literal["evaluate", "bench", "coverage", "sbom", "scan", "attest"], Reason] = {}
     """Stages this release goes without, each with the reason that card and record show."""
     limits: dict[LimitedStage, StageLimits] = Field(default={}, exclude=True)

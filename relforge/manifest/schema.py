@@ -17,8 +17,13 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.board.output import BoardOutput
     from relforge.card.output import CardsOutput
     from relforge.checking import CheckReport
+    from relforge.ci.matrix import CiMatrix
+    from relforge.collecting.model import GcOutput
     from relforge.coverage.rows import CoverageOutput
     from relforge.evaluation.output import ComparisonOutput
+    from relforge.history.comparing import RunsDiff
+    from relforge.history.listing import RunsOutput
+    from relforge.history.showing import RunShown
     from relforge.lock import Lock
     from relforge.locking import LockOutput
     from relforge.manifest.device import Device
@@ -53,6 +58,7 @@ def models() -> dict[str, type[Frozen]]:
         "releases-output": SentReleasesOutput,
         "deliveries-output": DeliveriesOutput,
         "plan-output": PlanOutput,
+        "matrix-output": CiMatrix,
         "check-output": CheckReport,
         "compare-output": ComparisonOutput,
         "bench-compare-output": BenchComparisonOutput,
@@ -67,6 +73,10 @@ def models() -> dict[str, type[Frozen]]:
         "rebuild-output": RebuildOutput,
         "mirror-output": MirrorReport,
         "board-output": BoardOutput,
+        "runs-output": RunsOutput,
+        "run-output": RunShown,
+        "runs-diff-output": RunsDiff,
+        "gc-output": GcOutput,
     }
 
 

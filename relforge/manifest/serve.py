@@ -21,10 +21,13 @@ from relforge.manifest.facts import Source
 
 # What `docker run --mount` and `--tmpfs` take: no comma or colon, which separate there.
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^,:\x00-\x1f\x7f]*$", max_length=1024)]
+"""On the host, without comma and colon."""
 Capability = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+"""Of Linux, without ``CAP_``: ``SYS_PTRACE``."""
 DeviceFile = Annotated[
     str, StringConstraints(pattern=r"^/dev/[^,:\s]+(:/dev/[^,:\s]+(:[rwm]{1,3})?)?$")
 ]
+"""On the host; with ``:`` also in the container, and the access that is given."""
 
 
 def _climbs(path: str) -> str:
@@ -34,6 +37,7 @@ def _climbs(path: str) -> str:
 
 
 ContainerPath = Annotated[AbsolutePath, AfterValidator(_climbs)]
+"""In the container; it never climbs with ``..``."""
 
 
 class ServeMount(Frozen):
@@ -44,17 +48,24 @@ class ServeMount(Frozen):
     """
 
     name: Name
+    """As sites and nodes files name it."""
     container: ContainerPath
+    """Where it is mounted."""
     host: AbsolutePath | None = None
+    """The path on every host; without one the site says it."""
     read_only: bool = True
+    """Whether the server can write there."""
     holds: Reason | None = Field(default=None, exclude_if=lambda holds: holds is None)
+    """What belongs there, in words for cards."""
 
 
 class Tmpfs(Frozen):
     """Memory mounted as a folder; never set-user-id, never device files."""
 
     size_bytes: PositiveInt
+    """At most."""
     executable: bool = False
+    """Whether programs in it may be started."""
 
 
 class TreeConfig(Frozen):
@@ -65,7 +76,9 @@ class TreeConfig(Frozen):
     """
 
     folder: ContainerPath
+    """In the image."""
     source: Source
+    """Where it says that it lies there."""
 
 
 class FlagScale(Frozen):
@@ -79,10 +92,13 @@ class FlagScale(Frozen):
     name: Name | None = None
     """Of the two configuration files; without one that of the model."""
     before_start: tuple[Annotated[tuple[Line, ...], Field(min_length=1)], ...] = ()
+    """Commands in the server's shell, before it starts."""
     tree_config: TreeConfig | None = None
     """None: the model's file is written from this manifest."""
     ssh_port: Port = 22
+    """Between nodes."""
     resource: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "gpu"
+    """What Ray calls an accelerator."""
 
 
 LOCAL_MOUNTS = ("paddlenlp", "exported")
@@ -102,14 +118,21 @@ class PaddleLocal(Frozen):
     scripts: RelativePath
     """The folder of both scripts in the checkout."""
     quantization: Line
+    """As ``predictor.py`` names it."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Of what is not quantized."""
     total_max_length: PositiveInt | None = None
+    """Prompt and answer together, in tokens."""
     max_length: PositiveInt | None = None
+    """The answer, in tokens."""
     append_attention: bool = True
+    """Whether that kernel is used."""
     mla_matrix_absorption: bool = False
+    """Whether MLA's matrices are absorbed."""
     mla_tensor_cores: bool | None = None
     """On Hopper only; None for models without MLA."""
     weight_block_size: tuple[PositiveInt, PositiveInt] | None = None
+    """Of block-wise quantization: rows and columns."""
 
 
 class PaddleNLP(Frozen):
@@ -123,8 +146,11 @@ class PaddleNLP(Frozen):
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$")]
         | None
     ) = None
+    """A graph that PaddleNLP built."""
     health_port: Port = 8110
+    """Where it says whether it is ready."""
     local: PaddleLocal | None = None
+    """Inference without a server."""
 
 
 class Group(Frozen):
@@ -134,14 +160,23 @@ class Group(Frozen):
     """
 
     name: Name
+    """In names of containers."""
     role: Literal["prefill", "decode"]
+    """``prefill`` reads prompts, ``decode`` writes answers."""
     port: Port
+    """Of its server."""
     nodes: PositiveInt = 1
+    """How many hosts it has."""
     tensor_parallel: PositiveInt = 1
+    """Of all its nodes together."""
     pipeline_parallel: PositiveInt = 1
+    """Of all its nodes together."""
     data_parallel: PositiveInt = 1
+    """Of all its nodes together."""
     args: dict[str, JsonValue] = {}
+    """Options of its servers alone."""
     env: dict[EnvName, Line] = {}
+    """Variables of its servers alone."""
 
 
 class Proxy(Frozen):
@@ -152,10 +187,13 @@ class Proxy(Frozen):
     """
 
     command: Annotated[tuple[Line, ...], Field(min_length=1)]
+    """The whole argv."""
     health_path: Annotated[str, StringConstraints(pattern=r"^/[\w/.-]*$")]
+    """What answers 200 when it is ready."""
     mount: Line | None = None
     """Of ``serve.mounts``, where the program lies; groups do not get it."""
     source: Source
+    """Where the command stands."""
 
 
 _SHM_BYTES = 64 * 1024 * 1024  # the engine's own
@@ -172,43 +210,65 @@ class Serve(Frozen):
     """
 
     port: Port = 8000
+    """That the server listens on."""
     served_name: Name
+    """What requests call the model."""
     model_path: str = "/models/{model}"
+    """Where the weights are mounted."""
     args: dict[str, JsonValue] = {}
     """Options of the engine's server, without the leading dashes; ``true`` is a bare flag."""
     command: tuple[str, ...] = ()
     """For the engine ``command``: the whole argv, with {model_path}, {port}, {served_name}."""
     env: dict[EnvName, Line] = {}
+    """Variables of the server."""
     shm_bytes: PositiveInt = _SHM_BYTES
+    """Shared memory of the container."""
     memory_bytes: PositiveInt | None = None
+    """The container's limit of memory; without one there is none."""
     ready_timeout_s: Seconds = 600.0
+    """How long it may take until the server answers."""
     profile: Literal["toolkit", "raw", "privileged"] | None = None
+    """The device's launch profile; without one its first, that with the least privilege."""
     tensor_parallel: PositiveInt = 1
+    """Ranks that share each layer, of all nodes together."""
     pipeline_parallel: PositiveInt = 1
+    """Ranks that hold layers one after the other, of all nodes together."""
     data_parallel: PositiveInt = 1
     """Of all nodes together, as the other two are."""
     nodes: PositiveInt = 1
+    """How many hosts share the ranks."""
     rendezvous_port: Port = 29550
     """Of the first node, where the ranks of several nodes find each other."""
     network: Literal["host"] | None = None
+    """``host``: the host's own network."""
     ipc: Literal["host"] | None = None
+    """``host``: shared memory of the host."""
     pid: Literal["host"] | None = None
+    """``host``: processes of the host are seen."""
     uts: Literal["host"] | None = None
+    """``host``: the host's own name."""
     devices: tuple[DeviceFile, ...] = ()
     """Device files beside those of the device's launch profile."""
     cap_add: tuple[Capability, ...] = ()
+    """Capabilities of Linux beside those of the launch profile."""
     security_opt: tuple[Line, ...] = ()
+    """As ``docker run --security-opt`` takes them."""
     ulimits: dict[Name, Annotated[int, Field(ge=-1)]] = {}
     """Soft and hard limit alike; -1 is no limit."""
     tmpfs: dict[ContainerPath, Tmpfs] = {}
     """``/dev/shm`` here takes the place of ``shm_bytes``."""
     mounts: tuple[ServeMount, ...] = ()
+    """Paths of the host, beside the weights."""
     profile_mounts: bool = True
     """False: those of the launch profile are left out, and ``mounts`` are all there are."""
     workdir: ContainerPath | None = None
+    """The folder that the server starts in; without one the image's."""
     flagscale: FlagScale | None = None
+    """For the engine ``flagscale``."""
     paddlenlp: PaddleNLP | None = None
+    """For the engine ``paddlenlp``."""
     proxy: Proxy | None = None
+    """What answers in front of ``groups``."""
     groups: tuple[Group, ...] = ()
     """With ``proxy``: the servers behind it, in the order of their hosts."""
 

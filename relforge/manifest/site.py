@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, PrivateAttr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from relforge.addresses import (
     HUB_LOGINS,
@@ -25,26 +25,35 @@ from relforge.addresses import (
     plain_address,
 )
 from relforge.frozen import Frozen
+from relforge.manifest.ci import CiSite
 from relforge.manifest.common import Line, Name, PositiveInt
 from relforge.manifest.facts import ImageReference
 from relforge.manifest.publishing import PublishSite, TrustedKey
 
 _ENGINE_LOGINS = "an engine is reached with an ssh key, or with certificates (DOCKER_CERT_PATH)"
 AptMirror = Annotated[str, AfterValidator(plain_address(NO_APT_LOGIN))]
+"""An address without login."""
 
 
 class EngineSite(Frozen):
     """Which container engine to talk to; both default to what PATH and the environment say."""
 
     docker: Path | None = None
+    """The program."""
     host: Annotated[str, AfterValidator(plain_address(_ENGINE_LOGINS, user=True))] | None = None
+    """Its address: ``unix://``, ``tcp://`` or ``ssh://``."""
     config_dir: Path | None = None
+    """Docker's own settings, with logins."""
+    builder: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
+    """The buildx builder that builds images; ``default`` is the engine's own BuildKit. Another one
+    does not see the engine's images: bases then come from registries."""
 
 
 class Mirror(Frozen):
     """A URL prefix and what to use in its place."""
 
     prefix: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
+    """The beginning of an address; the longest that matches counts."""
     to: Annotated[str, StringConstraints(min_length=1), AfterValidator(git_address)]
     """Credentials belong into git's credential helpers, or netrc: a URL ends in argument lists."""
 
@@ -53,20 +62,26 @@ class PythonSite(Frozen):
     """Where wheels come from, beside what pip itself is configured with."""
 
     find_links: tuple[Annotated[str, AfterValidator(page_address(PIP_LOGINS))], ...] = ()
+    """Folders and pages that list wheels."""
     torch_cpu_index: Annotated[str, AfterValidator(index_address)] | None = None
+    """The index with PyTorch's builds for processors."""
     index_mirrors: tuple[Mirror, ...] = ()
     """For the indexes that device manifests name; what pip is configured with is the host's own."""
     index_timeout_s: float = 15.0
+    """How long an index may take to answer."""
 
 
 _REGISTRY = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/[a-z0-9._/-]*"
+RegistryPrefix = Annotated[str, StringConstraints(pattern=f"^{_REGISTRY}$")]
+"""The beginning of an image's name, registry first."""
 
 
 class RegistryMirror(Frozen):
     """The beginning of image references, registry first, and what to pull in its place."""
 
-    prefix: Annotated[str, StringConstraints(pattern=f"^{_REGISTRY}$")]
-    to: Annotated[str, StringConstraints(pattern=f"^{_REGISTRY}$")]
+    prefix: RegistryPrefix
+    """The beginning of a reference; the longest that matches counts."""
+    to: RegistryPrefix
     """Logins belong into the engine's own settings (``docker login``)."""
 
     @model_validator(mode="after")
@@ -112,6 +127,7 @@ ProxyUrl = Annotated[
     StringConstraints(pattern=r"^https?://[^\s/]+/?$"),
     AfterValidator(plain_address(_PROXY_LOGINS)),
 ]
+"""An address without login."""
 
 
 class ProxySite(Frozen):
@@ -122,11 +138,13 @@ class ProxySite(Frozen):
     """
 
     http: ProxyUrl | None = None
+    """For addresses that begin with http."""
     https: ProxyUrl | None = None
     """For addresses that begin with https; its own address mostly begins with http."""
     no_proxy: tuple[Annotated[str, AfterValidator(_one_host)], ...] = ()
     """What is reached without it, beside this host itself."""
     user: Line | None = None
+    """Goes with ``password_file``."""
     password_file: Path | None = None
     """A file whose first line is the password: it never stands in a configuration itself."""
 
@@ -139,11 +157,43 @@ class ProxySite(Frozen):
         return self
 
 
+_CACHE_REFERENCE = (
+    r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/[a-z0-9._/-]+(:[A-Za-z0-9._-]+)?$"
+)
+CacheReference = Annotated[str, StringConstraints(pattern=_CACHE_REFERENCE)]
+"""Registry, name and tag. Logins belong into the engine's own settings (``docker login``)."""
+
+
+class CacheSite(Frozen):
+    """Where build steps are shared with other builders; never those of sealed sources."""
+
+    to: CacheReference | None = None
+    """Where this host's steps go after a build, intermediate stages too (``mode=max``)."""
+    from_: tuple[CacheReference, ...] = Field(default=(), alias="from")
+    """Where steps that were done elsewhere are looked for."""
+
+
 class BuildSite(Frozen):
     """How builds use this host; no part of any key."""
 
     max_jobs: PositiveInt | None = None
     """Compile jobs at once; without it, what ``relforge/engine/jobs.py`` says."""
+    cache: CacheSite = CacheSite()
+
+
+class RaySite(Frozen):
+    """The cluster that ``--executor ray`` and ``relforge worker`` use (docs/ray.md)."""
+
+    address: Annotated[str, StringConstraints(pattern=r"^[^\s/@]+:[0-9]+$")] | None = None
+    """``HOST:PORT`` of the head."""
+    wait_for_host_s: Annotated[float, Field(ge=0)] = 3600.0
+    """How long a job waits for a host that has what it needs, before it fails."""
+    lost_hosts: Annotated[int, Field(ge=0)] = 3
+    """How often a job begins anew on another host, because its host or process was lost."""
+    object_store_bytes: Annotated[int, Field(ge=80_000_000)] = 1_000_000_000
+    """Shared memory of a worker for what is on its way; more than this waits on disk."""
+    largest_weights_bytes: PositiveInt = 32_000_000_000
+    """Weights above this are not sent: a worker's site names its own folder for them."""
 
 
 class LimitsSite(Frozen):
@@ -152,7 +202,9 @@ class LimitsSite(Frozen):
     jobs: PositiveInt | None = None
     """At once, where ``--jobs`` does not say; one without it."""
     cpu_cores: PositiveInt | None = None
+    """In all."""
     memory_bytes: PositiveInt | None = None
+    """In all."""
     disk_bytes: PositiveInt | None = None
     """In relforge's home."""
     engine: PositiveInt = 2
@@ -174,6 +226,7 @@ class HubSite(Frozen):
         ]
         | None
     ) = None
+    """Its address, where it is not the public one."""
     token_file: Path | None = None
     """A file whose content is the token: a token itself never stands in a configuration."""
 
@@ -182,7 +235,9 @@ class HubsSite(Frozen):
     """The hubs that weights come from."""
 
     huggingface: HubSite = HubSite()
+    """Hugging Face Hub, or a mirror of it."""
     modelscope: HubSite = HubSite()
+    """ModelScope."""
 
 
 class Site(Frozen):
@@ -190,27 +245,45 @@ class Site(Frozen):
 
     kind: Literal["site"] = "site"
     home: Path | None = None
+    """Store, runs and work areas; without it ``$RELFORGE_HOME``, else the user's data folder."""
     dist: Path | None = None
+    """Where releases are published as folders; without it ``dist`` where the command is typed."""
     engine: EngineSite = EngineSite()
+    """The container engine."""
     base_image: Literal["auto", "registry", "bootstrap"] = "auto"
+    """``auto``: the registry's where it can be reached, else one made here."""
     trusted_keys: tuple[TrustedKey, ...] = ()
+    """Whose signatures on sealed patch sets count."""
     identities: tuple[Path, ...] = ()
+    """Private keys that open sealed patch sets."""
     key_passphrase_file: Path | None = None
     """Its first line opens the protected ones among ``identities``."""
     patch_sets: dict[Name, Path] = {}
+    """Bundles that stand for the patch sets of manifests, by name."""
     python: PythonSite = PythonSite()
+    """Where wheels come from."""
     git_mirrors: tuple[Mirror, ...] = ()
+    """Of git sources."""
     registry_mirrors: tuple[RegistryMirror, ...] = ()
+    """Of images."""
     apt_mirror: AptMirror | None = None
     """Debian's; its security updates are expected beside it, at ``<apt_mirror>-security``."""
     ubuntu_mirror: AptMirror | None = None
+    """The same for images of Ubuntu's."""
     proxy: ProxySite | None = None
+    """Without it the environment's counts."""
     extra_ca: Path | None = None
     """Certificates in PEM form that count beside the usual ones."""
     build: BuildSite = BuildSite()
+    """How builds use this host."""
     limits: LimitsSite = LimitsSite()
+    """What jobs that run at once may take together."""
+    ray: RaySite = RaySite()
+    """Many hosts, by Ray."""
     min_free_disk_bytes: int | None = None
+    """Preflight asks for as much in ``home``."""
     hubs: HubsSite = HubsSite()
+    """Where weights come from, and where hub targets are."""
     weights: dict[Name, Path] = {}
     """Folders that hold a model's weights already, by the model's name."""
     nodes: dict[Name, Path] = {}
@@ -219,6 +292,9 @@ class Site(Frozen):
     """Archives (of ``docker save``) of images on request, and tars or layout folders of images of
     ``build.also`` whose registry is out of reach; by the reference in the manifest."""
     publish: PublishSite = PublishSite()
+    """Where releases go, who signs them, and what they must have."""
+    ci: CiSite = CiSite()
+    """How workflows run relforge (docs/ci.md)."""
 
     _file: Path | None = PrivateAttr(None)
 

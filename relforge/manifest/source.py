@@ -11,6 +11,7 @@ from relforge.frozen import Frozen
 from relforge.manifest.common import Commit, Line, Name, RelativePath, Sha256, TreeHash
 
 PackageVersion = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
+"""As a package index has it."""
 
 
 GitUrl = Annotated[
@@ -18,6 +19,7 @@ GitUrl = Annotated[
     StringConstraints(pattern=r"^(https?|ssh|git|file)://\S+$"),
     AfterValidator(git_address),
 ]
+"""Of a repository, without login."""
 
 
 class GitSource(Frozen):
@@ -25,8 +27,11 @@ class GitSource(Frozen):
 
     kind: Literal["git"]
     url: GitUrl
+    """Where it is cloned from; ``git_mirrors`` of a site replace its beginning."""
     commit: Commit
+    """In full."""
     subdirectory: RelativePath | None = None
+    """The package's folder in the tree."""
 
 
 class ArchiveSource(Frozen):
@@ -34,8 +39,11 @@ class ArchiveSource(Frozen):
 
     kind: Literal["archive"]
     package: Name
+    """Its name in the index."""
     version: PackageVersion
+    """Exactly this one."""
     sha256: Sha256
+    """Of the archive."""
 
 
 class WheelSource(Frozen):
@@ -43,8 +51,11 @@ class WheelSource(Frozen):
 
     kind: Literal["wheel"]
     package: Name
+    """Its name in the index."""
     version: PackageVersion
+    """Exactly this one."""
     sha256: Sha256
+    """Of the wheel."""
 
 
 SourceSpec = Annotated[GitSource | ArchiveSource | WheelSource, Field(discriminator="kind")]
@@ -68,14 +79,19 @@ class PatchSetRef(Frozen):
     """
 
     name: Name
+    """As the site configuration and the commands name it."""
     source: Name
+    """The source it is applied to."""
     path: RelativePath
+    """Folder, bundle or entry."""
     repository: PatchRepository | None = None
+    """The git repository that it lies in, where that is not the project."""
     sha256: Sha256 | None = None
     """Of the one file in ``repository``, where its maker tells it."""
     result_tree: TreeHash | None = None
     """What must come out, where its maker tells it; a lock made with the key finds it itself."""
     ships: Literal["none", "binaries", "python"] = "python"
+    """What of a sealed set the image may hold: nothing, compiled code, or Python too."""
     key_contact: Line | None = None
     """Whom to ask for the key of a sealed set; None: the device's vendor."""
 

@@ -12,4 +12,6 @@ class Translations(Frozen):
 
     kind: Literal["translations"]
     language: Literal["zh"]
+    """``zh``: Chinese."""
     sentences: dict[str, str]
+    """English sentence to translated one."""

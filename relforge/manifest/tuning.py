@@ -11,6 +11,7 @@ from relforge.manifest.common import EnvName, Line, Name, Seconds
 from relforge.manifest.facts import Source
 
 Operator = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*$", max_length=200)]
+"""As FlagGems or the server calls it."""
 
 
 class Tuning(Frozen):
@@ -22,11 +23,17 @@ class Tuning(Frozen):
     """
 
     variable: EnvName | None = None
+    """Of the server's environment."""
     argument: Name | None = None
+    """Of the server's command line, without the dashes."""
     separator: Annotated[str, StringConstraints(pattern=r"^[^\w{}\x00-\x1f\x7f]+$")] = ","
+    """Between two names."""
     operators: tuple[Operator, ...] = ()
+    """All that could be disabled."""
     list_command: tuple[Line, ...] = ()
+    """Prints them, run in the image."""
     list_timeout_s: Seconds = 300.0
+    """How long it may take."""
     suspects: tuple[Operator, ...] = ()
     """Tried first: where disabling them is enough, all others are cleared at once."""
     source: Source

@@ -41,13 +41,16 @@ TagOrCommit = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
     AfterValidator(_stays_put),
 ]
+"""No branch: a branch moves."""
 
 
 class PinnedFile(Frozen):
     """One file of a repository, as the hub's listing shows it."""
 
     sha256: Sha256
+    """Of its content."""
     size_bytes: Annotated[int, Field(ge=0)]
+    """As the hub lists it."""
 
 
 class LocalWeights(Frozen):
@@ -55,7 +58,9 @@ class LocalWeights(Frozen):
 
     kind: Literal["local"]
     path: RelativePath
+    """The folder in the project."""
     files: dict[RelativePath, Sha256]
+    """The SHA-256 of each file."""
 
 
 class _NotInProject(Frozen):
@@ -91,8 +96,11 @@ class _OnHub(_NotInProject):
     """``revision: unresolved``, without files, until somebody has pinned what the hub has."""
 
     repository: RepositoryId
+    """On the hub."""
     revision: str
+    """A full commit, or ``unresolved``."""
     pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={}, validate_default=True)
+    """Each file by hash and size; pinned together with the revision."""
 
     @field_validator("pinned")
     @classmethod
@@ -110,6 +118,7 @@ class HuggingFaceWeights(_OnHub):
 
     kind: Literal["huggingface"]
     revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unresolved)$")]
+    """A full commit; ``unresolved``, without ``files``, until it is pinned."""
 
 
 class ModelScopeWeights(_OnHub):
@@ -117,6 +126,7 @@ class ModelScopeWeights(_OnHub):
 
     kind: Literal["modelscope"]
     revision: TagOrCommit
+    """A commit or a tag; ``unresolved``, without ``files``, until it is pinned."""
 
 
 class OnRequestWeights(_NotInProject):
@@ -128,8 +138,11 @@ class OnRequestWeights(_NotInProject):
 
     kind: Literal["on-request"]
     contact: Reason
+    """Whom to ask."""
     ask_for: Reason
+    """For what, in words that the error repeats."""
     pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={})
+    """Each file by hash and size; empty: nobody can tell whether they are right."""
 
 
 class ServerWeights(_NotInProject):
@@ -141,8 +154,11 @@ class ServerWeights(_NotInProject):
 
     kind: Literal["by-server"]
     what: Reason
+    """What is fetched, in words."""
     source: Reason
+    """Where it says that the server fetches it."""
     pinned: dict[RelativePath, PinnedFile] = Field(alias="files", default={}, max_length=0)
+    """Always empty."""
 
 
 Weights = Annotated[
@@ -155,8 +171,12 @@ class Reported(Frozen):
     """A figure that somebody else published; relforge did not measure it."""
 
     task: Line
+    """The task's name."""
     metric: Line
+    """As its source calls it."""
     value: float
+    """As its source has it, mostly in percent."""
     n: Annotated[int, Field(ge=1)] | None = None
     """How many questions; None where the source does not say."""
     source: Reason
+    """Where it was published."""

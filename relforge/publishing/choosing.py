@@ -9,7 +9,6 @@ from pathlib import Path
 from relforge.manifest.publishing import RegistryTarget
 from relforge.manifest.publishing import Target as Spec
 from relforge.manifest.site import Site
-from relforge.publishing.delivering import require_targets
 from relforge.publishing.target import Target
 
 # Images before the pages that name them. Each module is loaded when a target of its kind is asked
@@ -42,6 +41,8 @@ def choose(site: Site, names: Sequence[str], *, home: Path) -> tuple[Target, ...
             Repository.parse(name)
             wanted[name] = RegistryTarget(kind="registry", release=name)
         else:
+            from relforge.publishing.delivering import require_targets
+
             require_targets([name], list(specs), site.file)
             wanted[name] = specs[name]
     ordered = sorted(wanted.items(), key=lambda item: _ORDER.index(item[1].kind))

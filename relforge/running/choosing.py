@@ -8,18 +8,25 @@ from contextlib import contextmanager
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.local import Executor, LocalExecutor
+from relforge.manifest.project import home_folder
 from relforge.manifest.site import Site
 
 
 @contextmanager
 def executor_of(
     name: str,
-    site: Site,  # noqa: ARG001 (of executors on other hosts)
-    cancel: CancelToken,  # noqa: ARG001
+    site: Site,
+    cancel: CancelToken,  # noqa: ARG001 (each job has its own)
 ) -> Iterator[Executor]:
-    """Raises RelforgeError (USAGE) for an unknown one."""
-    if name != "local":
+    """Raises RelforgeError: USAGE for an unknown one, ENVIRONMENT where a cluster is not there."""
+    if name == "local":
+        yield LocalExecutor()
+    elif name == "ray":
+        from relforge.executor.ray_executor import ray_executor
+
+        with ray_executor(site, home_folder(site)) as executor:
+            yield executor
+    else:
         raise RelforgeError(
-            f"unknown executor {name!r}", code=ExitCode.USAGE, why="known are: local"
+            f"unknown executor {name!r}", code=ExitCode.USAGE, why="known are: local, ray"
         )
-    yield LocalExecutor()

@@ -20,11 +20,14 @@ from relforge.evidence.runs import Asked, ReleaseRun, Run, RunFolder, new_run_id
 from relforge.evidence.store import Store
 from relforge.executor.local import Executor
 from relforge.manifest.site import Site
-from relforge.plan import ReleasePlan
+from relforge.plan import ReleasePlan, from_stage
 from relforge.running.limits import Limits, Taken
 from relforge.running.scheduler import AfterRelease, Scheduler
 from relforge.running.walk import Outcome, Walk
 from relforge.stage import Stage, StageEnv
+
+_WRITE_EVERY_S = 1.0
+"""A run of thousands of releases has a record of megabytes."""
 
 
 class Runner:
@@ -148,7 +151,13 @@ class Runner:
             command=resumed.command if resumed else command,
             started_s=resumed.started_s if resumed else time.time(),
             attempt=resumed.attempt + 1 if resumed else 1,
-            asked=asked.model_copy(update={"keys": {**asked.keys, **keys}}),
+            asked=asked.model_copy(
+                update={
+                    "keys": {**asked.keys, **keys},
+                    "root": _root(plans) or asked.root,
+                    "dist": str(self.dist),
+                }
+            ),
             releases=tuple(entries),
         )
 
@@ -190,7 +199,7 @@ class Runner:
             emit=emit,
             ended=ended,
             after=after,
-            forced=_from(stages, asked.since),
+            forced=from_stage(stages, asked.since),
             fail_fast=self.fail_fast,
         ).run()
 
@@ -212,27 +221,36 @@ class Runner:
 
 
 class _Record:
-    """``run.json``, written whenever a release ends."""
+    """``run.json``, written when releases end; the events have it all before."""
 
     def __init__(self, run: Run, folder: RunFolder) -> None:
-        self.run = run
+        self._run = run
+        self._entries = {one.release: one for one in run.releases}
         self._folder = folder
+        self._written_s = 0.0
+
+    @property
+    def run(self) -> Run:
+        return self._run.model_copy(update={"releases": tuple(self._entries.values())})
 
     def note(self, entry: ReleaseRun) -> None:
-        if self.run.release(entry.release) != entry:
-            self.run = self.run.with_release(entry)
+        if self._entries[entry.release] == entry:
+            return
+        self._entries[entry.release] = entry
+        if time.monotonic() - self._written_s > _WRITE_EVERY_S:
             self._folder.write(self.run)
+            self._written_s = time.monotonic()
 
     def close(self, state: ReleaseState, code: int) -> None:
-        failed = [one for one in self.run.releases if one.error is not None]
+        run = self.run
+        failed = [one for one in run.releases if one.error is not None]
         error = None
-        if len(self.run.releases) == 1 and failed:
+        if len(run.releases) == 1 and failed:
             error = failed[0].error
         elif failed:
-            error = f"{len(failed)} of {len(self.run.releases)} releases did not come to their end"
+            error = f"{len(failed)} of {len(run.releases)} releases did not come to their end"
         update = {"state": state, "exit_code": code, "error": error, "ended_s": time.time()}
-        self.run = self.run.model_copy(update=update)
-        self._folder.write(self.run)
+        self._folder.write(run.model_copy(update=update))
 
 
 def _whole(run: Run, *, stopped: bool) -> tuple[ReleaseState, int]:
@@ -247,26 +265,18 @@ def _whole(run: Run, *, stopped: bool) -> tuple[ReleaseState, int]:
     return "done", int(ExitCode.DONE)
 
 
+def _root(plans: Sequence[ReleasePlan]) -> str | None:
+    """The project that the plans are of: one for all."""
+    roots = plans[0].subject.project.roots if plans else ()
+    return str(roots[0]) if roots else None
+
+
 def _not_planned(release: str, error: RelforgeError) -> ReleaseFinished:
     return ReleaseFinished(
         release=release, state="failed", exit_code=int(error.code), error=str(error),
         next=error.hint,
         seconds=0.0, time_s=time.time(),
     )  # fmt: skip
-
-
-def _from(stages: Sequence[Stage[Any, Any]], since: str | None) -> frozenset[str]:
-    """The names of the stages that are done anew."""
-    if since is None:
-        return frozenset()
-    names = [stage.name for stage in stages]
-    if since not in names:
-        raise RelforgeError(
-            f"unknown stage {since!r}",
-            code=ExitCode.USAGE,
-            why=f"stages: {', '.join(names)}",
-        )
-    return frozenset(names[names.index(since) :])
 
 
 def kept_keys(plan: ReleasePlan, stages: Sequence[Stage[Any, Any]]) -> dict[str, str]:

@@ -133,7 +133,7 @@ class Scheduler:
             planned = walk.planned
             if planned.status == "skip":
                 self._told(walk, "skipped", planned.because, 0.0)
-            elif planned.status == "reuse" and walk.stage.name not in self._forced:
+            elif planned.status == "reuse":
                 walk.begin()
                 reused = walk.plan.reused.get(walk.stage.name)
                 detail = walk.stage.outcome(reused) if reused else planned.because
@@ -177,21 +177,24 @@ class Scheduler:
             _limits(walk),
             forced=stage.name in self._forced,
         )
-        needs = stage.resources(inputs)
-        running = _Running(key, [walk], needs, alone=stage.alone)
+        needs, alone = stage.resources(inputs), stage.alone
+        if self._executor.sends(stage, inputs):
+            needs, alone = Resources(cpu_cores=0), False
+        running = _Running(key, [walk], needs, alone=alone)
 
         def run() -> Done:
             return work.run(self._executor, self._store, self._cancel, self._emit)
 
         started = self._start(running, pool, run)
         # Everybody would else pass in front of what has to run alone.
-        return started or not stage.alone
+        return started or not alone
 
     def _begin_parts(self, walk: Walk, pool: ThreadPoolExecutor) -> bool:
         """Whether all parts of the stage are there; else those that can be are begun."""
         parts = walk.stage.parts(walk.plan.inputs[walk.stage.name])
         parts = tuple(part for part in parts if part.key not in self._made)
-        if len(self._walks) == 1 or not parts or not self._executor.makes_parts:
+        sent = self._executor.sends(walk.stage, walk.plan.inputs[walk.stage.name])
+        if len(self._walks) == 1 or not parts or sent:
             walk.done_parts = True
             return True
         for part in parts:
@@ -370,7 +373,9 @@ class Scheduler:
         stage, planned = walk.stage, walk.planned
         assert planned.key is not None
         upstream = {name: walk.results[name] for name in stage.needs if name in walk.results}
-        return Job(stage.name, planned.key, walk.plan.inputs[stage.name], upstream, self._env(walk))
+        inputs = walk.plan.inputs[stage.name]
+        secrets = stage.secrets(inputs, walk.plan.subject)
+        return Job(stage.name, planned.key, inputs, upstream, self._env(walk), secrets)
 
     def _context(self, walk: Walk) -> StageContext:
         return StageContext(walk.name, walk.stage.name, self._cancel, self._emit)

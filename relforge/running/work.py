@@ -10,7 +10,7 @@ from typing import Any
 
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.events import Event, StageRetried
+from relforge.events import Event, StageRetried, StageWaiting
 from relforge.evidence.store import Miss, Store
 from relforge.executor.local import Executor
 from relforge.files import held_lock
@@ -109,8 +109,18 @@ class StageWork:
             return Done(executor.execute(stage, job, ctx))
         lock = store.root / "locks" / f"{stage.name}-{job.key[:32]}"
         purpose = f"{stage.name} of {job.env.release}"
-        with held_lock(lock, purpose=purpose, on_wait=ctx.line, cancel=cancel):
-            if not self.forced and (known := self._known(store)) is not None:
+
+        def told(text: str) -> None:
+            ctx.line(text)
+            why = f"for {text.removeprefix('waiting: ')}"
+            emit(
+                StageWaiting(
+                    release=job.env.release, stage=stage.name, why=why, time_s=time.time()
+                )
+            )  # fmt: skip
+
+        with held_lock(lock, purpose=purpose, on_wait=told, cancel=cancel):
+            if (known := self._known(store)) is not None:
                 return Done(known, found=True)
             started = time.monotonic()
             result = executor.execute(stage, job, ctx)
@@ -129,6 +139,8 @@ class StageWork:
         found = store.lookup(self.stage.name, self.job.key)
         if isinstance(found, Miss):
             return None
+        if self.forced and found.run_id != self.job.env.run_id:
+            return None  # what this very run has made, before it was stopped, counts
         known = self.stage.result_type.model_validate(found.result)
         assert isinstance(known, StageResult)
         return known if self.stage.unusable(known, self.subject) is None else None

@@ -64,6 +64,8 @@ def fetch_commit(
     with held_lock(locks / "git-fetch.lock", on_wait=ctx_line, cancel=git.cancel):
         if git.has(commit, "commit"):
             return
+        # Nobody else writes that list now: a fetch, or a collector, that was killed left this.
+        (git.git_dir / "shallow.lock").unlink(missing_ok=True)
         _refuse_unreachable(git, url, place, site)
         ctx_line(f"fetching {commit[:12]} from {shown(place)}")
         kept = f"refs/relforge/commits/{commit}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from relforge.building import TOOLS
 from relforge.building.layers import BuiltLayer, built_layers
@@ -18,8 +18,20 @@ from relforge.manifest.facts import BaseImage
 from relforge.manifest.fileversion import known_files
 from relforge.plan import Planning, Subject
 from relforge.rendering import labels
-from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import (
+    Job,
+    Part,
+    Resources,
+    Skip,
+    Stage,
+    StageContext,
+    StageInputs,
+    StageResult,
+)
 from relforge.ui.text import size
+
+if TYPE_CHECKING:
+    from relforge.engine.base_image import BaseResult
 
 _GB = 10**9
 
@@ -235,6 +247,17 @@ class Build(Stage[BuildInputs, BuildResult]):
     def secrets(self, inputs: BuildInputs, subject: Subject) -> tuple[str, ...]:  # noqa: ARG002
         return ("identities",) if inputs.sealed_sources else ()
 
+    def parts(self, inputs: BuildInputs) -> tuple[Part, ...]:
+        """The base image."""
+        if inputs.given:
+            return ()
+        about = {"base": inputs.base, "architecture": inputs.architecture}
+        needs = Resources(disk_bytes=_GB, engine=True)
+        return (Part(key=content_key(about), name="the base image", needs=needs),)
+
+    def run_part(self, part: Part, job: Job[BuildInputs], ctx: StageContext) -> None:  # noqa: ARG002
+        _base(job, ctx)
+
     def run(self, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         from relforge.building.merging import with_others
 
@@ -247,7 +270,6 @@ class Build(Stage[BuildInputs, BuildResult]):
         from relforge.building.contexts import opened, pruned_afterwards
         from relforge.building.report import check_report, read_report
         from relforge.building.request import build_request
-        from relforge.engine.base_image import ensure_base
         from relforge.engine.buildx import build, export_target
         from relforge.engine.images import unpacked_bytes
         from relforge.engine.site_secrets import site_secrets
@@ -258,14 +280,7 @@ class Build(Stage[BuildInputs, BuildResult]):
             from relforge.building.taken import take_image
 
             return take_image(job, ctx)
-        base = ensure_base(
-            BaseImage.model_validate(inputs.base),
-            architecture=inputs.architecture,
-            site=env.site,
-            home=env.home,
-            ctx_line=ctx.line,
-            cancel=ctx.cancel,
-        )
+        base = _base(job, ctx)
         proxy = Proxy.of(env.site)
         with (
             opened(job, ctx) as contexts,
@@ -330,6 +345,20 @@ class Build(Stage[BuildInputs, BuildResult]):
 
     def outcome(self, result: BuildResult) -> str:
         return f"{result.image_digest[:19]}, {size(result.compressed_bytes)}"
+
+
+def _base(job: Job[BuildInputs], ctx: StageContext) -> BaseResult:
+    from relforge.engine.base_image import ensure_base
+
+    inputs, env = job.inputs, job.env
+    return ensure_base(
+        BaseImage.model_validate(inputs.base),
+        architecture=inputs.architecture,
+        site=env.site,
+        home=env.home,
+        ctx_line=ctx.line,
+        cancel=ctx.cancel,
+    )
 
 
 def pinned_base(base: BaseImage, lock: Lock) -> BaseImage:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import stamp
-from relforge.frozen import Frozen
+from relforge.frozen import Frozen, content_key
 from relforge.lock import LockedSource, LockedWheels
 from relforge.manifest.source import SourceSpec
 from relforge.patching.stored import Place, StoredPatches, fetch_place
 from relforge.plan import Planning
-from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import (
+    Job,
+    Part,
+    Resources,
+    Skip,
+    Stage,
+    StageContext,
+    StageInputs,
+    StageResult,
+)
+
+if TYPE_CHECKING:
+    from relforge.sources.api import ImportedSource
 
 _GB = 10**9
+_SPEC: TypeAdapter[SourceSpec] = TypeAdapter(SourceSpec)
 
 
 class SourcesInputs(StageInputs):
@@ -71,19 +84,39 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
     def resources(self, inputs: SourcesInputs) -> Resources:  # noqa: ARG002
         return Resources(cpu_cores=2, disk_bytes=3 * _GB)
 
-    def run(self, job: Job[SourcesInputs], ctx: StageContext) -> SourcesResult:
-        from relforge.sources.api import files_of, import_source, store_of
-        from relforge.sources.wheelhouse import download
+    def parts(self, inputs: SourcesInputs) -> tuple[Part, ...]:
+        """Each source, each repository of patch sets, each set of wheels."""
+        one = Resources(disk_bytes=_GB)
+        return (
+            *(_part(f"source {name}", raw, one) for name, raw in inputs.specs.items()),
+            *(_part(f"patch sets of {place}", place, one) for place in inputs.patch_places),
+            *(
+                _part("wheels", wheels, one)
+                for wheels in (inputs.wheels, inputs.build_wheels)
+                if wheels.wheels
+            ),
+        )
 
-        home, site = job.env.home, job.env.site
-        adapter: TypeAdapter[SourceSpec] = TypeAdapter(SourceSpec)
+    def run_part(self, part: Part, job: Job[SourcesInputs], ctx: StageContext) -> None:
+        inputs = job.inputs
+        for name, raw in inputs.specs.items():
+            if _part(f"source {name}", raw).key == part.key:
+                _import(name, raw, job, ctx)
+        for place in inputs.patch_places:
+            if _part(f"patch sets of {place}", place).key == part.key:
+                _fetch(place, job, ctx)
+        for wheels in (inputs.wheels, inputs.build_wheels):
+            if _part("wheels", wheels).key == part.key:
+                _download(wheels, job, ctx)
+
+    def run(self, job: Job[SourcesInputs], ctx: StageContext) -> SourcesResult:
+        from relforge.sources.api import files_of, store_of
+
+        home = job.env.home
         trees = []
         for name, raw in job.inputs.specs.items():
             ctx.cancel.check()
-            spec = adapter.validate_python(raw)
-            imported = import_source(
-                name, spec, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel
-            )
+            imported = _import(name, raw, job, ctx)
             locked = job.inputs.locked[name]
             ctx.line(f"{imported.tree}  {name} ({locked.identity})")
             if imported.tree != locked.tree:
@@ -100,11 +133,10 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
             trees.append(TreeInStore(name=name, tree=imported.tree, file=file))
         for place in job.inputs.patch_places:
             ctx.cancel.check()
-            fetch_place(place, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel)
+            _fetch(place, job, ctx)
             ctx.line(f"{place}: patch set")
         houses = [
-            download(wheels, home=home, site=site, ctx_line=ctx.line, cancel=ctx.cancel)
-            for wheels in (job.inputs.wheels, job.inputs.build_wheels)
+            _download(wheels, job, ctx) for wheels in (job.inputs.wheels, job.inputs.build_wheels)
         ]
         locked_wheels = (*job.inputs.wheels.wheels, *job.inputs.build_wheels.wheels)
         hashes = {wheel.file_name: wheel.sha256 for wheel in locked_wheels}
@@ -126,3 +158,32 @@ class Sources(Stage[SourcesInputs, SourcesResult]):
         houses = (result.wheels, result.build_wheels)
         wheels = sum(o.path.parent in houses and o.path.suffix == ".whl" for o in result.outputs)
         return f"{len(result.trees)} trees, {wheels} wheels"
+
+
+def _part(name: str, made_of: Any, needs: Resources = Resources()) -> Part:  # noqa: B008 (frozen)
+    return Part(key=content_key({"stage": "sources", "of": made_of}), name=name, needs=needs)
+
+
+def _import(name: str, raw: Any, job: Job[SourcesInputs], ctx: StageContext) -> ImportedSource:
+    from relforge.sources.api import import_source
+
+    return import_source(
+        name,
+        _SPEC.validate_python(raw),
+        home=job.env.home,
+        site=job.env.site,
+        ctx_line=ctx.line,
+        cancel=ctx.cancel,
+    )
+
+
+def _fetch(place: Place, job: Job[SourcesInputs], ctx: StageContext) -> None:
+    env = job.env
+    fetch_place(place, home=env.home, site=env.site, ctx_line=ctx.line, cancel=ctx.cancel)
+
+
+def _download(wheels: LockedWheels, job: Job[SourcesInputs], ctx: StageContext) -> Path:
+    from relforge.sources.wheelhouse import download
+
+    env = job.env
+    return download(wheels, home=env.home, site=env.site, ctx_line=ctx.line, cancel=ctx.cancel)

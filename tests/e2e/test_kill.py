@@ -19,10 +19,9 @@ import yaml
 from relforge.engine.cli import engine_facts
 from tests.e2e.conftest import Hello, Result, command, containers, relforge
 from tests.support.plaintext import files_holding
+from tests.support.sealed_hello import AT_WORK, seal, write_patch_set
 
 pytestmark = pytest.mark.timeout(600)
-AT_WORK = "the-compile-step-is-at-work"
-PATCHED = ("csrc/_adder.cpp", "setup.py")
 # Engine and BuildKit let go of what was removed a moment later.
 SETTLED_S = 30.0
 
@@ -108,7 +107,7 @@ def sealed(hello: Hello, tmp_path: Path) -> Iterator[Sealed]:
     since = tmp_path / "since"
     since.touch()
     shutil.copytree(hello.project, project)
-    _write_patch_set(tmp_path, project, marker)
+    write_patch_set(tmp_path, tmp_path / "git" / "hello.git", project, marker)
     keys = tmp_path / "keys"
     _must(relforge("keys", "new", "--out", keys, "--name", "vendor"))
     site = hello.other_site(
@@ -118,17 +117,7 @@ def sealed(hello: Hello, tmp_path: Path) -> Iterator[Sealed]:
         identities=[str(keys / "vendor.age.key")],
         patch_sets={},
     )
-    at: list[str | Path] = ["--project", project, "--site", site, "--release", "hello-cpu_x86"]
-    sealing: list[str | Path] = ["--recipient", keys / "vendor.age.pub"]
-    sealing += ["--sign", keys / "vendor.sign.pem"]
-    bundle = project / "patches" / "secret.bundle"
-    _must(relforge("patch", "seal", *at, "--patch-set", "secret", *sealing, "--out", bundle))
-    # From here on the patches are nowhere in the clear.
-    shutil.rmtree(project / "patches" / "secret")
-    shutil.rmtree(tmp_path / "edit")
-    path = project / "manifests" / "releases" / "hello-cpu_x86.yaml"
-    path.write_text(path.read_text().replace("patches/secret", "patches/secret.bundle"))
-    _must(relforge("lock", *at))
+    seal(project, site, keys, lambda *words: _must(relforge(*words)))
     yield Sealed(project, site, hello.home, tmp, dist, marker, since)
     # Every marker gives another image; nobody wants them.
     for path in hello.home.glob("store/results/build/*.json"):
@@ -197,36 +186,4 @@ def _edit(project: Path, **sections: dict[str, Any]) -> None:
     manifest = yaml.safe_load(path.read_text())
     for name, changes in sections.items():
         manifest[name] |= changes
-    path.write_text(yaml.safe_dump(manifest))
-
-
-def _write_patch_set(tmp_path: Path, project: Path, marker: str) -> None:
-    """A patch that adds the marker in comments, and a compile step that takes some seconds."""
-    work = tmp_path / "edit"
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
-
-    git("clone", "-q", str(tmp_path / "git" / "hello.git"), str(work))
-    for name in PATCHED:
-        sign = "//" if name.endswith(".cpp") else "#"
-        with (work / name).open("a") as handle:
-            handle.write(f"{sign} {marker}\n")
-    git("-C", str(work), "commit", "-qam", "Add a comment")
-    patches = project / "patches" / "secret"
-    patches.mkdir(parents=True)
-    (patches / "0001-comment.patch").write_text(
-        git("-C", str(work), "format-patch", "-1", "--stdout")
-    )
-    (patches / "series").write_text("0001-comment.patch\n")
-    path = project / "manifests" / "releases" / "hello-cpu_x86.yaml"
-    manifest = yaml.safe_load(path.read_text())
-    manifest["patches"] = [
-        {"name": "secret", "source": "hello", "path": "patches/secret", "ships": "binaries"}
-    ]
-    native = manifest["build"]["packages"][0]["native"]
-    native["commands"] = [["sh", "-c", f"echo {AT_WORK}; sleep 4"], *native["commands"]]
     path.write_text(yaml.safe_dump(manifest))

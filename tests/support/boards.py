@@ -96,7 +96,7 @@ def varied(
 def put_record(dist: Path, record: dict[str, Any], *, chart: bytes | None = None) -> Path:
     """Writes ``dist/<release>/release.json`` alone, or with the chart of its benchmark as the
     evidence of a published folder."""
-    path: Path = dist / record["release"] / "release.json"
+    path = dist / str(record["release"]) / "release.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1))
     if chart is not None:

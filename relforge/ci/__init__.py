@@ -1,0 +1,1 @@
+"""Continuous integration: workflows that run relforge, and what their jobs report."""

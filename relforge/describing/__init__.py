@@ -1,0 +1,1 @@
+"""The reference of all manifests, made of the models that read them."""

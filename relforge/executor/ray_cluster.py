@@ -1,0 +1,100 @@
+"""The driver's connection to a Ray cluster: no telemetry, our own signals, hosts as they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from relforge.errors import ExitCode, RelforgeError
+from relforge.executor.ray_placement import Host
+from relforge.manifest.site import Site
+
+NAME_LABEL = "relforge-host"
+_FRESH_S = 1.0
+
+
+@contextmanager
+def connected(site: Site) -> Iterator[Any]:
+    """The module ``ray``, connected to the site's cluster.
+
+    Raises RelforgeError: ENVIRONMENT when the extra is not installed or nobody answers, USAGE when
+    the site names no cluster.
+    """
+    address = site.ray.address
+    if address is None:
+        raise RelforgeError(
+            "no Ray cluster is named",
+            code=ExitCode.USAGE,
+            where=str(site.file or "the site configuration"),
+            hint="ray: {address: HOST:PORT} there; relforge worker --head starts one",
+        )
+    ray = imported()
+    # Ray puts its own handler in the place of ours.
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address=address, log_to_driver=False, configure_logging=False, namespace="relforge"
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise RelforgeError(
+            "the Ray cluster does not answer",
+            code=ExitCode.ENVIRONMENT,
+            where=address,
+            why=str(error).splitlines()[0],
+            hint="start the head (relforge worker --head), and a worker on this host, whose Ray "
+            f"node this run goes through: relforge worker --address {address}",
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def imported() -> Any:
+    """Ray, without its reports of use. Raises RelforgeError (ENVIRONMENT)."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError as error:
+        raise RelforgeError(
+            "Ray is not installed",
+            code=ExitCode.ENVIRONMENT,
+            why=str(error),
+            hint="pip install 'relforge[ray]'",
+        ) from error
+    return ray
+
+
+class Hosts:
+    """The nodes of the cluster; asked by many threads, looked up at most once a second."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._lock = threading.Lock()
+        self._at_s = 0.0
+        self._known: tuple[Host, ...] = ()
+
+    def now(self) -> tuple[Host, ...]:
+        """As they were at most a second ago; those that were lost stay, not alive."""
+        with self._lock:
+            if time.monotonic() - self._at_s >= _FRESH_S:
+                self._known = tuple(_host(node) for node in self._ray.nodes())
+                self._at_s = time.monotonic()
+            return self._known
+
+
+def _host(node: dict[str, Any]) -> Host:
+    return Host(
+        node_id=node["NodeID"],
+        name=node.get("Labels", {}).get(NAME_LABEL, node["NodeManagerHostname"]),
+        alive=bool(node["Alive"]),
+        resources={str(k): float(v) for k, v in node.get("Resources", {}).items()},
+    )

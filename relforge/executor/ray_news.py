@@ -1,0 +1,84 @@
+"""What workers tell while jobs run: which host began one, and events, passed on as they come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from relforge.events import EVENT, StageStarted
+from relforge.executor.ray_desk import Begun, Told
+from relforge.stage import StageContext
+
+_ASK_S = 5.0
+
+
+class Listener:
+    """The driver's ear for one job."""
+
+    def __init__(self, ctx: StageContext) -> None:
+        self._ctx = ctx
+        self._lock = threading.Lock()
+        self._begun: Begun | None = None
+
+    @property
+    def host(self) -> Begun | None:
+        """Where the job runs, as far as was told; None: nowhere yet, or no more."""
+        return self._begun
+
+    def begin(self, begun: Begun) -> None:
+        self._begun = begun
+        self._ctx.emit(
+            StageStarted(
+                release=self._ctx.release, stage=self._ctx.stage, time_s=time.time(),
+                host=begun.host,
+            )
+        )  # fmt: skip
+
+    def lost(self) -> None:
+        """Its host is gone."""
+        self._begun = None
+
+    def pass_on(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            self._ctx.emit(EVENT.validate_python(event))
+
+
+class News:
+    """One thread that asks the desk for news and hands them to the jobs' listeners."""
+
+    def __init__(self, ray: Any, desk: Any) -> None:
+        self._ray, self._desk = ray, desk
+        self._listeners: dict[str, Listener] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relforge-news", daemon=True)
+        self._thread.start()
+
+    def listen(self, job: str, ctx: StageContext) -> Listener:
+        listener = self._listeners[job] = Listener(ctx)
+        return listener
+
+    def forget(self, job: str) -> None:
+        self._listeners.pop(job, None)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(_ASK_S + 1)
+
+    def _run(self) -> None:
+        from ray.exceptions import RayError
+
+        while not self._stopped.is_set():
+            try:
+                news: list[Begun | Told] = self._ray.get(self._desk.news.remote(_ASK_S))
+            except RayError:
+                return  # the desk is gone, and every job with it
+            for one in news:
+                listener = self._listeners.get(one.job)
+                if listener is None:
+                    continue
+                if isinstance(one, Begun):
+                    listener.begin(one)
+                else:
+                    listener.pass_on(one.events)

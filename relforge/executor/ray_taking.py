@@ -1,0 +1,63 @@
+"""What came back from a worker, put where it would lie if the job had run here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from relforge.engine.blobs import link_or_copy
+from relforge.errors import ExitCode, RelforgeError
+from relforge.executor.ray_agent import Answer
+from relforge.executor.ray_paths import Places, moved, outputs_in, stamped
+from relforge.files import cannot_write, stamp, sync_folder
+from relforge.stage import StageResult
+
+
+def take_in(answer: Answer, incoming: Path, places: Places) -> Answer:
+    """The answer with this host's paths, its files in their places; ``incoming`` has what came.
+
+    Only now does the driver's home change: an attempt that another one replaced leaves nothing.
+    Raises RelforgeError (ENVIRONMENT) when the disk is full, or a file did not come.
+    """
+    folders = set()
+    for file in answer.files:
+        path = places.here(file.path)
+        if not path.is_relative_to(places.home):
+            raise _did_not_come(answer.host, path, "it does not belong into relforge's home")
+        came = incoming / file.sha256
+        try:
+            if came.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part = path.with_name(f".{file.sha256[:32]}.part")
+                part.unlink(missing_ok=True)
+                link_or_copy(came, part)
+                part.replace(path)
+                folders.add(path.parent)
+            elif not path.is_file():
+                raise _did_not_come(answer.host, path, "the worker did not send it")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    for folder in folders:
+        sync_folder(folder)
+    outcome = answer.outcome
+    if isinstance(outcome, StageResult):
+        hashes = {places.here(file.path): file.sha256 for file in answer.files if file.output}
+        here = moved(outcome, places.here)
+        for output in outputs_in(here):
+            if output.path not in hashes and not output.path.is_file():
+                raise _did_not_come(answer.host, output.path, "the result names it")
+        stamps = {path: stamp(path, sha256=sha256) for path, sha256 in hashes.items()}
+        return replace(answer, outcome=stamped(here, stamps))
+    if isinstance(outcome, RelforgeError) and outcome.log is not None:
+        outcome.log = str(places.here(Path(outcome.log)))
+    return answer
+
+
+def _did_not_come(host: str, path: Path, why: str) -> RelforgeError:
+    return RelforgeError(
+        f"a file of the job did not come from {host}",
+        code=ExitCode.ENVIRONMENT,
+        where=str(path),
+        why=why,
+        hint="run the same command again",
+    )

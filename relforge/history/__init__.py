@@ -1,0 +1,1 @@
+"""What runs on disk tell afterwards: lists, one in full, logs, differences."""

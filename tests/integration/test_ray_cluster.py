@@ -1,0 +1,315 @@
+"""Jobs on a real Ray cluster of several hosts, each a ``relforge worker`` with its own home."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relforge.cancel import CancelToken
+from relforge.errors import Cancelled, ExitCode, RelforgeError
+from relforge.events import Event, StageLine, StageStarted, StageWaiting
+from relforge.evidence.store import Store
+from relforge.executor.ray_executor import RayExecutor, ray_executor
+from relforge.manifest.limits import StageLimits
+from relforge.running.work import StageWork
+from relforge.stage import Job, Resources, StageContext, StageResult
+from tests.support.ray_fleet import Fleet, fleet
+from tests.support.ray_toys import Errand, ErrandResult, device_manifests, errand, gone
+
+pytestmark = pytest.mark.timeout(600)
+CUT_BYTES = 40 << 20
+
+
+class Driver:
+    """A home, an executor on the cluster, and what was told."""
+
+    def __init__(self, home: Path, executor: RayExecutor) -> None:
+        self.home, self.executor = home, executor
+        self.events: list[Event] = []
+        self.cancel = CancelToken()
+
+    def run(self, job: Job[Any]) -> ErrandResult:
+        ctx = StageContext("toy", "errand", self.cancel, self.events.append)
+        found = self.executor.execute(Errand(), job, ctx)
+        assert isinstance(found, ErrandResult)
+        return found
+
+    def job(self, device: str = "dev_a", **words: Any) -> Job[Any]:
+        return errand(self.home, needs=Resources(cpu_cores=0, device=device), **words)
+
+    def start(self, job: Job[Any]) -> Background:
+        return Background(lambda: self.run(job))
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def hosts(self) -> list[str]:
+        return [event.host for event in self.of(StageStarted)]
+
+
+class Background:
+    """Something in a thread, with its result or its error."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+        def run() -> None:
+            try:
+                self.result = work()
+            except BaseException as error:  # noqa: BLE001 (who waits gets it)
+                self.error = error
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout_s: float = 90) -> Any:
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive(), "it does not end"
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def until(true: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := true()):
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """``dev_a`` is on two hosts, ``dev_b`` on one."""
+    folder = tmp_path_factory.mktemp("fleet")
+    project = device_manifests(folder / "project", "dev_a", "dev_b", "dev_late", "dev_tight")
+    with fleet(folder) as found:
+        for name, device in (("one", "dev_a"), ("two", "dev_a"), ("three", "dev_b")):
+            join(found, name, device)
+        assert project.is_dir()
+        yield found
+
+
+def join(cluster: Fleet, name: str, device: str, **words: Any) -> Any:
+    project = ("--project", str(cluster.folder / "project"))
+    return cluster.join(name, "--device", device, *project, **words)
+
+
+@pytest.fixture
+def driver(cluster: Fleet, tmp_path: Path) -> Iterator[Driver]:
+    home = tmp_path / "home"
+    with ray_executor(cluster.site(home), home) as executor:
+        yield Driver(home, executor)
+
+
+def test_files_go_over_by_hash_and_never_twice(driver: Driver, cluster: Fleet) -> None:
+    made = driver.run(driver.job(device="dev_b", makes=CUT_BYTES))
+    assert made.host == "three"
+    assert driver.hosts == ["three"]
+    big, small = made.outputs
+    assert big.path.is_relative_to(driver.home / "store")
+    assert big.path.stat().st_size == CUT_BYTES
+    assert made.folder == big.path.parent
+    assert made.nested["first"] == big, "each mention of a file has this host's stamp"
+    assert big.inode == big.path.stat().st_ino
+    assert (driver.home / "runs/one/toy/own.log").read_text() == "log of three\n"
+    assert [line.text for line in driver.of(StageLine)] == ["at work on three"]
+
+    def sent() -> dict[str, int]:
+        return driver.executor.counts()[0]
+
+    assert sum(sent().values()) == 0
+    # The host that made it has it; the others get it once.
+    again = driver.run(driver.job(device="dev_b", upstream={"x": made}))
+    assert again.read == (big.sha256, small.sha256)
+    assert sent() == {}
+    first = driver.run(driver.job(upstream={"x": made}))
+    assert first.read == (big.sha256, small.sha256)
+    assert sent() == {first.host: CUT_BYTES + len(b"small")}
+    for number in range(4):
+        driver.run(driver.job(upstream={"x": made}, says=f"again {number}"))
+    assert all(count == CUT_BYTES + len(b"small") for count in sent().values())
+    # What comes back is not sent either where it is here already.
+    before = driver.executor.counts()[1]["three"]
+    assert driver.run(driver.job(device="dev_b", makes=CUT_BYTES)).outputs[0].path == big.path
+    came = driver.executor.counts()[1]["three"] - before
+    assert came == len(b"log of three\n"), "its log, which another host's had replaced"
+
+
+def test_a_file_that_was_altered_here_is_not_sent_as_what_it_was(driver: Driver) -> None:
+    made = driver.run(driver.job(device="dev_b", makes=1 << 20))
+    made.outputs[0].path.write_bytes(b"\1" * (1 << 20))
+    with pytest.raises(RelforgeError) as caught:
+        driver.run(driver.job(upstream={"x": made}))
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert "a file came as another one" in caught.value.what
+
+
+def test_what_needs_nothing_runs_here(driver: Driver) -> None:
+    assert driver.run(errand(driver.home, needs=Resources())).host == "driver"
+    assert driver.executor.counts() == ({}, {})
+
+
+def test_an_error_keeps_its_code_and_names_the_host(driver: Driver) -> None:
+    with pytest.raises(RelforgeError) as caught:
+        driver.run(driver.job(device="dev_b", raises=6))
+    assert (caught.value.code, caught.value.where) == (ExitCode.GATE, "three")
+    assert caught.value.log is not None
+    assert Path(caught.value.log).read_text() == "log of three\n"
+    with pytest.raises(RuntimeError, match=r"(?s)on three:.*ZeroDivisionError: a bug"):
+        driver.run(driver.job(device="dev_b", raises="bug"))
+
+
+def test_a_device_serves_one_job_at_a_time(driver: Driver, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    jobs = [
+        driver.start(driver.job(device="dev_b", note=str(note), sleep_s=0.4, says=str(n)))
+        for n in range(3)
+    ]
+    most = 0
+    while any(job.result is None for job in jobs):
+        assert all(job.error is None for job in jobs), [job.error for job in jobs]
+        rows = note.read_text().splitlines() if note.exists() else []
+        most = max(most, len(rows) - sum(job.result is not None for job in jobs))
+        time.sleep(0.02)
+    # One may have ended without having been seen to.
+    assert most <= 2
+    assert len(note.read_text().splitlines()) == 3
+
+
+def test_a_lost_process_begins_anew(driver: Driver, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    found = driver.run(driver.job(device="dev_b", note=str(note), dies=2))
+    assert found.host == "three"
+    assert len(note.read_text().splitlines()) == 3
+    assert driver.hosts == ["three"] * 3
+
+
+def test_a_process_that_always_dies_is_an_error(driver: Driver, tmp_path: Path) -> None:
+    with pytest.raises(RelforgeError) as caught:
+        driver.run(driver.job(device="dev_b", note=str(tmp_path / "note"), dies=99))
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert caught.value.where == "three"
+
+
+def test_cancelled_it_ends_what_it_started(driver: Driver, tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    job = driver.start(driver.job(device="dev_b", child=str(child)))
+    until(lambda: child.exists() and child.read_text().strip(), "the child starts")
+    pid = int(child.read_text())
+    assert not gone(pid)
+    driver.cancel.cancel("the test")
+    with pytest.raises(Cancelled):
+        job.wait(30)
+    assert gone(pid)
+
+
+def test_a_time_limit_holds(driver: Driver, tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    job = driver.job(device="dev_b", child=str(child))
+    work = StageWork(Errand(), job, Any, StageLimits(timeout_s=4))  # type: ignore[arg-type]
+    store = Store(driver.home)
+    with pytest.raises(RelforgeError, match="took longer than its time limit"):
+        work.run(driver.executor, store, CancelToken(), driver.events.append)
+    assert gone(int(child.read_text()))
+
+
+def test_a_device_that_no_host_has_is_waited_for(driver: Driver, cluster: Fleet) -> None:
+    job = driver.start(driver.job(device="dev_late"))
+    waiting = until(lambda: driver.of(StageWaiting), "it is told to wait")
+    assert waiting[0].why == "no host has dev_late now"
+    late = join(cluster, "late", "dev_late")
+    assert job.wait().host == "late"
+    assert len(driver.of(StageWaiting)) == 1, "told once"
+    late.kill()
+
+
+def test_waiting_has_an_end(cluster: Fleet, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with ray_executor(cluster.site(home, wait_for_host_s=1), home) as executor:
+        driver = Driver(home, executor)
+        with pytest.raises(RelforgeError) as caught:
+            driver.run(driver.job(device="dev_unknown"))
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert caught.value.what == "no host has dev_unknown now"
+    assert caught.value.hint is not None
+    assert "relforge worker" in caught.value.hint
+
+
+def test_a_full_disk_sends_the_job_elsewhere(
+    driver: Driver, cluster: Fleet, tmp_path: Path
+) -> None:
+    tight = tmp_path / "tight"
+    tight.mkdir()
+    mounted = os.system(f"mount -t tmpfs -o size=64m tmpfs {tight}")
+    assert mounted == 0, "root is needed"
+    try:
+        host = join(cluster, "tight", "dev_tight", home=str(tight / "home"))
+        with pytest.raises(RelforgeError) as caught:
+            driver.run(driver.job(device="dev_tight", fills=200 << 20))
+        assert caught.value.code is ExitCode.ENVIRONMENT
+        assert caught.value.where is not None
+        assert caught.value.where.startswith("tight")
+        assert "the disk is full" in caught.value.what
+        # Another host with the device has room.
+        roomy = join(cluster, "roomy", "dev_tight")
+        found = [
+            driver.run(driver.job(device="dev_tight", fills=200 << 20, says=str(n))).host
+            for n in range(4)
+        ]
+        assert found == ["roomy"] * 4
+        assert any("goes to another host" in line.text for line in driver.of(StageLine))
+        # What is sent to a full one does not fit either.
+        with (tight / "ballast").open("wb") as file:
+            file.write(bytes(60 << 20))
+        roomy.kill()
+        made = driver.run(driver.job(device="dev_b", makes=CUT_BYTES))
+        with pytest.raises(RelforgeError, match="the disk is full") as caught:
+            driver.run(driver.job(device="dev_tight", upstream={"x": made}))
+        assert (caught.value.where or "").startswith("tight")
+        host.kill()
+    finally:
+        os.system(f"umount --lazy {tight}")
+
+
+def test_a_killed_host_loses_no_job(driver: Driver, cluster: Fleet, tmp_path: Path) -> None:
+    note, child = tmp_path / "note", tmp_path / "child"
+    job = driver.start(driver.job(note=str(note), sleep_s=4, makes=1 << 20))
+    until(note.exists, "the job begins")
+    first = until(lambda: driver.hosts, "it is told where")[0]
+    cluster.workers[first].kill()
+    found = job.wait()
+    other = {"one": "two", "two": "one"}[first]
+    assert found.host == other
+    assert [row.split()[0] for row in note.read_text().splitlines()] == [first, other]
+    until(lambda: driver.hosts == [first, other], "it is told where it went")
+    assert any(f"host {first} was lost" in line.text for line in driver.of(StageLine))
+    assert found.outputs[0].path.is_file()
+    assert not child.exists()
+    # The last one with the device is cut off; one that joins takes over.
+    note.unlink()
+    driver.events.clear()
+    job = driver.start(driver.job(note=str(note), sleep_s=5, makes=1 << 20, says="second"))
+    until(note.exists, "the job begins")
+    cut = cluster.workers[other]
+    cut.freeze()
+    why = until(lambda: driver.of(StageWaiting), "it waits")[0].why
+    assert why == "no host has dev_a now"
+    join(cluster, "spare", "dev_a")
+    assert job.wait().host == "spare"
+    made = job.result.outputs[0]
+    before = made.path.stat().st_mtime_ns
+    # Back again, the first one ends what it did: nobody takes that.
+    cut.freeze(thaw=True)
+    time.sleep(6)
+    assert made.path.stat().st_mtime_ns == before
+    assert not any((driver.home / "ray" / "incoming").glob("*/*"))
+    assert isinstance(job.result, StageResult)
