@@ -1,4 +1,4 @@
-"""``relforge board``: what it writes, what it says, what it refuses; and what docs/board.md shows."""
+"""``relforge board``: what it writes, says and refuses; and the commands of docs/board.md."""
 
 from __future__ import annotations
 
