@@ -202,7 +202,7 @@ def test_a_release_that_was_verified() -> None:
                 check="card",
                 verdict="fail",
                 reason="altered",
-                meaning="do not use it",
+                meaning="do not use",
                 next="get it",
             ),
             Finding(check="policy", verdict="not-run", reason="none was named"),
