@@ -85,7 +85,7 @@ def buildkit(site: Site) -> Finding:
     try:
         cli = find_cli(site.engine)
         done = proc.run(
-            cli.argv("buildx", "inspect", "default"),
+            cli.argv("buildx", "inspect", site.engine.builder),
             code=ExitCode.ENVIRONMENT,
             env=cli.environment,
             timeout_s=_BUILDKIT_TIMEOUT_S,
@@ -97,15 +97,16 @@ def buildkit(site: Site) -> Finding:
         )
     told = dict(re.findall(r"(?m)^(Status|Error): +(.+)$", done.text))
     if told.get("Status") == "running":
-        found = f"the builder `default` runs, through buildx {cli.buildx_version}"
+        found = f"the builder `{site.engine.builder}` runs, through buildx {cli.buildx_version}"
         return Finding(name="BuildKit", state="ok", found=found)
     last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
     return Finding(
         name="BuildKit",
         state="missing",
-        found="the builder `default` does not run: "
+        found=f"the builder `{site.engine.builder}` does not run: "
         + (told.get("Error") or told.get("Status") or " ".join(last) or "it tells no status"),
-        remedy="docker buildx inspect default; scripts/engine up, or start your engine",
+        remedy=f"docker buildx inspect {site.engine.builder}; scripts/engine up, or start your "
+        "engine",
     )
 
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """What a run of many releases costs beside the work itself, as a table with the figures to hold.
 
-    scripts/bench_scale.py [engine] [resume] [shared] [--runs N] [--separate N] [--dir DIR]
+    scripts/bench_scale.py [engine] [ray] [resume] [shared] [--runs N] [--separate N] [--dir DIR]
 
 engine  1,000 results of stages that do nothing, each on the disk before it counts: at most 10 s.
+ray     10,000 jobs that do nothing, on two local nodes (scripts/bench_ray.py): at most 30 ms each, and
+        as much at every size. Wants the extra ray.
 resume  from the start of `relforge release --resume` to its first stage, of a run with 500 jobs
         that was killed half-way: at most 1 s.
 shared  8 releases of examples/hello in one run, against 8 runs of one release each, which have
@@ -51,18 +53,20 @@ _RELFORGE = [sys.executable, "-c", "from relforge.cli import main; main()"]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", nargs="*", choices=["engine", "resume", "shared", []])
+    parser.add_argument("what", nargs="*", choices=["engine", "ray", "resume", "shared", []])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--separate", type=int, default=2, help="of the 8 separate runs")
     parser.add_argument("--jobs", type=int, default=4, help="of the run of 8 releases")
     parser.add_argument("--dir", type=Path, help="where to work (default: a temporary folder)")
     asked = parser.parse_args()
     kept = True
-    for name in asked.what or ["engine", "resume", "shared"]:
+    for name in asked.what or ["engine", "ray", "resume", "shared"]:
         with tempfile.TemporaryDirectory(dir=asked.dir) as folder:
             work = Path(folder)
             if name == "engine":
                 kept &= engine(work, asked.runs)
+            elif name == "ray":
+                kept &= subprocess.run([CHECKOUT / "scripts" / "bench_ray.py"]).returncode == 0
             elif name == "resume":
                 kept &= resume(work, asked.runs)
             else:

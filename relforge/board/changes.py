@@ -76,13 +76,9 @@ def _image(notes: Notes) -> Iterator[ChangeRow]:
         ("compressed size", image.before_bytes, image.after_bytes),
         ("unpacked size", image.unpacked_before_bytes, image.unpacked_after_bytes),
     ):
-        if before != after:
-            yield ChangeRow(
-                group="image",
-                name=name,
-                before=None if before is None else size(before),
-                after=None if after is None else size(after),
-            )
+        told = [None if one is None else size(one) for one in (before, after)]
+        if told[0] != told[1]:
+            yield ChangeRow(group="image", name=name, before=told[0], after=told[1])
     if image.new_layers_bytes:
         yield ChangeRow(
             group="image", name="to fetch", before=None, after=size(image.new_layers_bytes)
@@ -91,12 +87,15 @@ def _image(notes: Notes) -> Iterator[ChangeRow]:
 
 def _measured(notes: Notes) -> Iterator[ChangeRow]:
     for task in notes.accuracy:
-        yield ChangeRow(
-            group="accuracy",
-            name=f"{task.task}, {task.metric}",
-            before=None if task.before_percent is None else f"{task.before_percent:.2f} %",
-            after=None if task.after_percent is None else f"{task.after_percent:.2f} %",
-        )
+        told = [
+            None if one is None else f"{one:.2f} %"
+            for one in (task.before_percent, task.after_percent)
+        ]
+        if told[0] != told[1]:
+            # Whether that is more than chance is what the finding says.
+            found = None if told[1] is None else f"{told[1]}, {task.finding}"
+            name = f"{task.task}, {task.metric}"
+            yield ChangeRow(group="accuracy", name=name, before=told[0], after=found)
     for level in notes.bench.levels if notes.bench else ():
         sides = [
             None if side is None else f"{side.output_tokens_per_s:.0f} tokens/s"

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relforge.engine.base_image import BaseResult
+from relforge.engine.base_layout import base_layout
 from relforge.engine.buildx import BuildRequest
+from relforge.manifest.site import CacheSite
 from relforge.stage import Job
 
 if TYPE_CHECKING:
@@ -23,6 +25,13 @@ def build_request(
 ) -> BuildRequest:
     """The request for the image itself; ``layout`` is where it goes."""
     env = job.env
+    # Decrypted sources leave neither this host nor its engine.
+    sealed = bool(job.inputs.sealed_sources)
+    builder = "default" if sealed else env.site.engine.builder
+    images = {}
+    if builder != "default":
+        layout_of_base = base_layout(base, home=env.home, site=env.site.engine)
+        images[base.reference] = f"oci-layout://{layout_of_base.folder}@{layout_of_base.digest}"
     return BuildRequest(
         dockerfile=job.upstream["render"].outputs[0].path,
         context=env.run_dir / "empty-context",
@@ -34,4 +43,8 @@ def build_request(
         image_name=job.inputs.image_name,
         layout=layout,
         log=env.run_dir / "logs" / "buildkit.log",
+        builder=builder,
+        images=images,
+        cache=CacheSite() if sealed else env.site.build.cache,
+        sealed=sealed,
     )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from relforge.cancel import CancelToken
 from relforge.cli.common import (
@@ -21,33 +19,28 @@ from relforge.cli.common import (
     with_keys,
     workplace,
 )
+from relforge.cli.following import Following, NotSentError
+from relforge.cli.passphrases import ask_for_passphrases
 from relforge.cli.reporting import Telling, telling
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.evidence.record import NotStarted, names_of, write_record
+from relforge.evidence.record import NotStarted, names_of
 from relforge.evidence.record import summary as release_json
 from relforge.evidence.runs import Asked, Run, load_run
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
-from relforge.files import held_lock
+from relforge.locks import held_lock
 from relforge.manifest.release import Release
-from relforge.manifest.site import Site
-from relforge.patching.keys import load_identities, passphrase_from
 from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
-from relforge.publishing.choosing import choose, release_place
-from relforge.publishing.target import Step, Target
+from relforge.publishing.choosing import release_place
+from relforge.publishing.target import Step
 from relforge.running.choosing import executor_of
 from relforge.running.limits import Limits
 from relforge.running.runner import Runner
-from relforge.running.walk import Outcome, Walk
-from relforge.stage import StageResult
-from relforge.stages.preflight import PreflightInputs
+from relforge.running.walk import Outcome
 from relforge.ui import summary
 from relforge.ui.console import make_listener
 from relforge.ui.text import error as error_text
-
-if TYPE_CHECKING:
-    from relforge.publishing.delivering import TargetOutcome
 
 
 @dataclass(frozen=True)
@@ -61,10 +54,6 @@ class How:
     changed_since: str | None = None
     junit: Path | None = None
     summary: Path | None = None
-
-
-class NotSentError(RelforgeError):
-    """Targets that did not get a release; the report was printed when they were tried."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +156,9 @@ def resume(
         to_stderr(f"run {run.id} is done: nothing is left to do")
         return 0
     how = how or How()
-    with telling("relforge release", how.junit, how.summary) as told:
+    # Of two that go on with it at once, one is told who was first.
+    alone = held_lock(place.home / "locks" / f"run-{run.id}", purpose="--resume", wait_s=0)
+    with alone, telling("relforge release", how.junit, how.summary) as told:
         told.at(place)
         return _Execution(place, asked, run.command, resumed=run).run(as_json, told)
 
@@ -179,8 +170,7 @@ class _Execution:
         self, place: Workplace, asked: Asked, command: str, *, resumed: Run | None = None
     ) -> None:
         self.place, self.asked, self.command, self.resumed = place, asked, command, resumed
-        self.targets: tuple[Target, ...] = choose(place.site, asked.targets, home=place.home)
-        self.sent: dict[str, tuple[TargetOutcome, ...]] = {}
+        self.following = Following(place, asked)
         done = {one.release for one in resumed.releases if one.state == "done"} if resumed else ()
         self.names = [name for name in asked.releases if name not in done]
 
@@ -206,7 +196,7 @@ class _Execution:
                 before = "" if self.alone else f"{name}\n"
                 sys.stderr.write(before + error_text(error) + "\n")
         run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
-        told.run(run, outcomes, planned.not_planned, self.sent)
+        told.run(run, outcomes, planned.not_planned, self.following.sent)
         if not self.alone:
             sys.stderr.write(summary.table(self.names, outcomes, planned.not_planned, run))
         if as_json:
@@ -270,7 +260,7 @@ class _Execution:
                     self.command,
                     asked,
                     not_planned=planned.not_planned,
-                    after=self._after(cancel),
+                    after=self.following(cancel),
                     resumed=self.resumed,
                 )
             except Cancelled:
@@ -280,40 +270,6 @@ class _Execution:
             finally:
                 listener.close()
 
-    def _after(self, cancel: CancelToken) -> Callable[[Walk, str], RelforgeError | None]:
-        """Record, signature and targets, when the last stage of a release has passed."""
-        place = self.place
-
-        def after(walk: Walk, run_id: str) -> RelforgeError | None:
-            # Two runs that published the same folder write and sign its record one after the other.
-            lock = place.home / "locks" / f"record-{walk.name}"
-            with held_lock(lock, purpose=f"record of {walk.name}", cancel=cancel):
-                record = write_record(
-                    walk.plan, run_id, walk.entry, walk.results,
-                    dist=place.dist, store=Store(place.home),
-                )  # fmt: skip
-                if record is not None:
-                    _seal(record.parent, walk.results, place.site)
-            if self.alone:
-                sys.stderr.write(summary.text(walk.outcome(run_id), walk.plan))
-            if not self.targets:
-                return None
-            from relforge.cli.delivering import send
-
-            report = send(
-                place, place.dist / walk.name, self.targets, _steps(self.asked), cancel=cancel
-            )
-            self.sent[walk.name] = report.outcomes
-            if not report.exit_code:
-                return None
-            return NotSentError(
-                "it was not sent to every target",
-                code=ExitCode(report.exit_code),
-                hint=f"relforge promote --release {walk.name}",
-            )
-
-        return after
-
     def _print_json(
         self, outcomes: Sequence[Outcome], not_planned: Mapping[str, RelforgeError]
     ) -> None:
@@ -322,7 +278,7 @@ class _Execution:
         shown = tuple(
             SentOutput(
                 **release_json(o.run_id, o.entry, o.results, self.place.dist).model_dump(),
-                sent=self.sent.get(o.release, ()),
+                sent=self.following.sent.get(o.release, ()),
             )
             for o in outcomes
         )
@@ -367,52 +323,9 @@ def _plan(
     return make_plan(planned, STAGES, Store(place.home), until=until, since=since)
 
 
-def _steps(asked: Asked) -> tuple[Step, ...]:
-    known: tuple[Step, ...] = ("candidate", "promote", "withdraw")
-    return tuple(step for step in known if step in asked.steps)
-
-
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def _seal(folder: Path, results: Mapping[str, StageResult], site: Site) -> None:
-    """Signs the written record, with the key that signed the rest; asks for its passphrase only
-    where there is something to sign."""
-    from relforge.attesting.sealing import is_sealed, seal_release
-    from relforge.attesting.signing import SigningKey
-    from relforge.patching.keys import load_signer
-    from relforge.stages.attest import AttestResult
-
-    attested = results.get("attest")
-    signed = attested.signed if isinstance(attested, AttestResult) else None
-    public = load_signer("maker", signed.public_pem.encode()).public_key if signed else None
-    if is_sealed(folder, public):
-        return
-    seal_release(
-        folder, SigningKey.load(site, passphrase=passphrase_from(None)) if signed else None
-    )
-
-
-def ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
-    """Before anything runs, and only where it will be needed: later the screen is the stages'."""
-    looks = plan.inputs.get("preflight")
-    if not isinstance(looks, PreflightInputs):
-        return
-    site = place.site
-    if "identities" in looks.secrets:
-        load_identities(site.identities, passphrase=passphrase_from(site.key_passphrase_file))
-    if "signing" in looks.secrets:
-        _ask_for_signing_key(site)
-
-
-def _ask_for_signing_key(site: Site) -> None:
-    from relforge.attesting.signing import SigningKey
-
-    # Of a key that cannot be used for another reason, preflight says so with all else it finds.
-    with suppress(RelforgeError):
-        SigningKey.load(site, passphrase=passphrase_from(None))

@@ -8,7 +8,7 @@ from typing import cast
 
 from relforge.cancel import CancelToken
 from relforge.cli.common import Workplace, to_stderr
-from relforge.cli.flow import ask_for_passphrases
+from relforge.cli.passphrases import ask_for_passphrases
 from relforge.engine.layout import replace_folder
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Store

@@ -122,6 +122,7 @@ def _engine(site: Site, *, cache: bool) -> OfEngine | None:
 
 
 def _text(output: GcOutput) -> str:
+    from relforge.collecting.model import YOUNGER
     from relforge.ui.history import when
     from relforge.ui.text import size
 
@@ -139,7 +140,11 @@ def _text(output: GcOutput) -> str:
     would = "would go" if output.dry_run else "went"
     lines += [f"{would}: {shown[kind]} x {kind}, {size(sizes[kind])}" for kind in shown]
     lines += [f"kept: {one.count} x {one.kind}, {size(one.bytes)}" for one in output.kept]
-    lines += [f"kept: run {one.id}: {one.why}" for one in output.kept_runs if output.dry_run]
+    lines += [
+        f"kept: run {one.id}: {one.why}"
+        for one in output.kept_runs
+        if output.dry_run and one.why != YOUNGER
+    ]
     lines += [
         f"not touched: {one.what}" + (f", {size(one.bytes)}" if one.bytes else "") + f": {one.why}"
         for one in output.untouched

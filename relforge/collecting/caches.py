@@ -14,6 +14,7 @@ _LOGS: dict[str, Kind] = {"bench": "logs", "serve": "logs", "smoke": "logs"}
 _NEVER = {
     "publications": "the journal of what was sent where",
     "prune": "notes of sealed sources that have to leave BuildKit's cache",
+    "ray": "what jobs that other hosts send work with",
     "locks": "locks",
     "work": "work areas; those whose owner is gone go whenever relforge starts",
 }

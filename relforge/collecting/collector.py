@@ -13,6 +13,7 @@ from relforge.collecting.deciding import chosen
 from relforge.collecting.discarding import Leaving, discard_lock
 from relforge.collecting.measuring import measured, total_bytes
 from relforge.collecting.model import (
+    YOUNGER,
     GcOutput,
     Gone,
     Item,
@@ -155,7 +156,7 @@ class Collector:
 
     def _kept_runs(self, found: Roots, staying: list[Item]) -> tuple[KeptRun, ...]:
         return tuple(
-            KeptRun(id=one.name, why=found.runs.get(one.name, "it is younger"))
+            KeptRun(id=one.name, why=found.runs.get(one.name, YOUNGER))
             for one in staying
             if one.kind == "run"
         )

@@ -13,6 +13,8 @@ Kind = Literal[
     "answers", "dataset", "scan", "logs", "tuning", "upload", "weights", "left-behind",
     "image", "container", "build-cache",
 ]  # fmt: skip
+YOUNGER = "it is younger"
+"""Why most runs stay."""
 RANK: dict[Kind, int] = {"run": 0, "result": 1, "source": 2}
 """Of two things that were last used at one time, what mentions others goes first."""
 

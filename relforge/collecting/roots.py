@@ -172,8 +172,11 @@ def _project(found: Roots, root: Path, home: Path, site: Site, dist: Path) -> No
             plan = make_plan(
                 subject(project, project.release(name), site, dist=dist), STAGES, store
             )
-        except RelforgeError:
-            # What cannot be planned reuses nothing; its lock and its last run still count.
+        except RelforgeError as error:
+            # Its lock and its last run still count.
+            found.warnings.append(
+                f"{name} cannot be planned now, so what it would reuse is not known: {error.what}"
+            )
             continue
         found.keep(_keys(plan.output.stages), f"the plan of {name} reuses it")
 

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import model_validator
+
 from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.engine.cli import DockerCli, EngineFacts, engine_facts, find_cli
@@ -28,7 +30,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, write_atomic
 from relforge.frozen import Frozen
 from relforge.leftovers import owned_folder
-from relforge.manifest.site import EngineSite
+from relforge.manifest.site import CacheSite, EngineSite
 from relforge.network import Proxy
 
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -65,6 +67,20 @@ class BuildRequest(Frozen):
     cache_mounts: str | None = None
     """A namespace for this build's cache mounts. Without one, a build with ``no_cache`` begins with
     empty mounts, too, but leaves them so to everybody (seen with engine 26)."""
+    builder: str = "default"
+    """The buildx builder. Another than ``default`` does not see the engine's images."""
+    images: dict[str, str] = {}
+    """Images that such a builder is handed: by the name after FROM, ``oci-layout://FOLDER@DIGEST``."""
+    cache: CacheSite = CacheSite()
+    """Registries that steps are shared through."""
+    sealed: bool = False
+    """Some contexts were decrypted: nothing of this build leaves the engine's own BuildKit."""
+
+    @model_validator(mode="after")
+    def _sealed_stays(self) -> BuildRequest:
+        if self.sealed and (self.builder != "default" or self.cache != CacheSite()):
+            raise ValueError("a build of sealed sources has no remote builder and no shared cache")
+        return self
 
 
 class BuildResult(Frozen):
@@ -113,7 +129,7 @@ def build(
     request.layout.parent.mkdir(parents=True, exist_ok=True)
     with owned_folder(request.layout.parent, f".{request.layout.name}") as work:
         outputs = _outputs(facts, request, work / "layout")
-        progress = _run(cli, facts, request, outputs, proxy, ctx_line, cancel)
+        progress = _run(cli, facts, request, outputs, proxy, ctx_line, cancel, keeps=True)
         image = normalise(work / "layout")
         try:
             replace_folder(work / "layout", request.layout)
@@ -238,12 +254,16 @@ def rebuild_script(cli: DockerCli, request: BuildRequest, proxy: Proxy | None = 
 def _argv(
     cli: DockerCli, request: BuildRequest, proxy: Proxy | None, *, progress: str
 ) -> list[str]:
-    # The default builder: a user's own choice (docker buildx use) may have no access to the
-    # engine's images, from which the base comes.
-    argv = [*cli.argv("buildx", "build"), "--builder", "default", f"--progress={progress}"]
+    # Named always: a user's own choice (docker buildx use) may have no access to the engine's
+    # images, from which the base comes; to another builder it is handed (``images``).
+    argv = [*cli.argv("buildx", "build"), "--builder", request.builder, f"--progress={progress}"]
     argv += ["--provenance=false", "--sbom=false", "--file", str(request.dockerfile)]
     for name, folder in sorted(request.contexts.items()):
         argv += ["--build-context", f"{name}={folder}"]
+    for name, place in sorted(request.images.items()):
+        argv += ["--build-context", f"{name}={place}"]
+    for reference in request.cache.from_:
+        argv += ["--cache-from", _csv("type=registry", f"ref={reference}")]
     for key, value in sorted(
         {**request.args, "SOURCE_DATE_EPOCH": str(request.source_date_epoch)}.items()
     ):
@@ -289,10 +309,15 @@ def _run(
     proxy: Proxy | None,
     ctx_line: Callable[[str], None],
     cancel: CancelToken | None,
+    *,
+    keeps: bool = False,
 ) -> Progress:
+    """``keeps``: what was done goes to the shared cache."""
     argv = _argv(cli, request, proxy, progress="rawjson")
     for output in outputs:
         argv += ["--output", output]
+    for place in _cache_to(request) if keeps else ():
+        argv += ["--cache-to", place]
     argv.append(str(request.context))
     request.log.parent.mkdir(parents=True, exist_ok=True)
     with request.log.open("w", encoding="utf-8") as log:
@@ -315,6 +340,15 @@ def _run(
     return progress
 
 
+def _cache_to(request: BuildRequest) -> list[str]:
+    """Where the steps of a build go, intermediate ones too; a cache that cannot be written fails no
+    build."""
+    if request.cache.to is None:
+        return []
+    place = f"ref={request.cache.to}"
+    return [_csv("type=registry", place, "mode=max", "oci-mediatypes=true", "ignore-error=true")]
+
+
 def _outputs(facts: EngineFacts, request: BuildRequest, layout: Path) -> list[str]:
     outputs = [_layout_output(request, layout)]
     if _two_outputs(facts, request):
@@ -331,6 +365,8 @@ def _two_outputs(facts: EngineFacts, request: BuildRequest) -> bool:
     # BuildKit takes several exporters since 0.13, which came with engine 26. Its image exporter
     # in the engine always unpacks, which excludes rewriting timestamps. Else the layout is loaded.
     major = facts.server_version.split(".", 1)[0]
+    if request.builder != "default":
+        return False  # what it exports as an image stays where it is
     return not request.rewrite_timestamps and (not major.isdigit() or int(major) >= 26)
 
 

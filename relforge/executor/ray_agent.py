@@ -23,6 +23,7 @@ from relforge.executor.ray_returns import Returned, give_back
 from relforge.executor.ray_sent import Sent
 from relforge.executor.ray_version import own_version
 from relforge.executor.ray_worksite import full_disk, looked_at, receive
+from relforge.in_use import using
 from relforge.manifest.project import load_site
 from relforge.stage import StageContext, StageResult
 
@@ -100,10 +101,18 @@ class Attempt:
         )
         with Teller(calls.tell) as teller:
             try:
-                self.answer = self._run(calls, teller)
+                with self._in_use():
+                    self.answer = self._run(calls, teller)
             except BaseException as error:  # noqa: BLE001 (it is the driver's to judge)
                 self.answer = self._failed(error)
         self.answer = replace(self.answer, events=teller.rest())
+
+    def _in_use(self) -> contextlib.AbstractContextManager[None]:
+        """Nobody collects this host's home while the job works."""
+        if self.place is None:
+            return contextlib.nullcontext()
+        purpose = f"a job of {self.header.job}"
+        return using(self.place.home, purpose, cancel=self.cancel)
 
     def _run(self, calls: DeskCalls, teller: Teller) -> Answer:
         if self.place is None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from relforge.executor.ray_paths import Places
 from relforge.files import sha256_file
 
 CHUNK_BYTES = 16 << 20
@@ -141,10 +142,13 @@ class Desk:
     async def lacks(
         self, job: str, attempt: str, files: Sequence[tuple[Path, str, int]]
     ) -> list[str]:
-        """The hashes of those files (path here, hash, size) that are not here yet."""
+        """The hashes of those files (told path, hash, size) that are not here yet."""
         self._job(job, attempt)
+        # Nothing but relforge's home takes files in.
+        places = Places(self._home, Path("/nowhere"), ())
         found = []
-        for path, sha256, size_bytes in files:
+        for told, sha256, size_bytes in files:
+            path = places.here(told)
             there = path.is_file() and path.stat().st_size == size_bytes
             if not there or await asyncio.to_thread(sha256_file, path) != sha256:
                 found.append(sha256)

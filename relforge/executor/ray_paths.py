@@ -17,6 +17,8 @@ from relforge.frozen import Frozen
 
 T = TypeVar("T")
 _MARK = "@"
+HOME = Path("/@home")
+"""Where a told path begins that lies in relforge's home."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relforge.executor.ray_calls import DeskCalls
-from relforge.executor.ray_paths import Places, outputs_in
+from relforge.executor.ray_paths import HOME, Places, outputs_in
 from relforge.executor.ray_store import WorkerFiles
 from relforge.files import sha256_file
 from relforge.frozen import Frozen
@@ -34,9 +34,11 @@ def give_back(
     files = WorkerFiles(home, calls.cancel)
     found: dict[Path, Returned] = {}
     for output in outputs_in(result):
-        if output.path.is_relative_to(home):
+        told = places.told(output.path)
+        # What came with the project, or lies elsewhere, is where it was.
+        if told.is_relative_to(HOME):
             found[output.path] = Returned(
-                path=places.told(output.path), sha256=output.sha256,
+                path=told, sha256=output.sha256,
                 size_bytes=output.size_bytes, output=True,
             )  # fmt: skip
     for path in _written(job.env.run_dir):
@@ -58,7 +60,10 @@ def give_back(
 
 
 def _written(run_dir: Path) -> Iterator[Path]:
-    """Regular files of the run folder, but for what is too large to be a log."""
-    for path in sorted(run_dir.rglob("*")):
+    """Logs, and what lies right in the run folder; work files of programs stay where they are.
+
+    Nothing that is too large for a log.
+    """
+    for path in sorted({*run_dir.glob("*"), *(run_dir / "logs").rglob("*")}):
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST_LOG_BYTES:
             yield path

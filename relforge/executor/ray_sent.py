@@ -112,11 +112,11 @@ def pack(stage: Stage[Any, Any], job: Job[Any], needs: Resources, project: Proje
 
 
 class ProjectFiles:
-    """Which files of a project a release's jobs read; looked up once for each release."""
+    """Which files of a project a job reads; looked up once for each stage of a release."""
 
     def __init__(self, site: Site) -> None:
         self._secret = {os.path.realpath(path) for path in _named_by(site)}
-        self._known: dict[tuple[str, tuple[Path, ...]], tuple[Path, ...]] = {}
+        self._known: dict[tuple[str, str, tuple[Path, ...]], tuple[Path, ...]] = {}
         self._hashes: dict[Path, tuple[FileVersion, str]] = {}
 
     def sha256(self, path: Path) -> str:
@@ -129,9 +129,14 @@ class ProjectFiles:
 
     def of(self, job: Job[Any]) -> tuple[Path, ...]:
         """Manifests, templates, and whatever files or folders the manifests name."""
-        key = (job.env.release, job.env.project_roots)
+        key = (job.env.release, job.stage, job.env.project_roots)
         if key not in self._known:
-            found = dict.fromkeys(self._found(job))
+            own = (job.env.home, job.env.dist)
+            found = dict.fromkeys(
+                path
+                for path in self._found(job)
+                if not any(path.is_relative_to(place) for place in own)
+            )
             self._known[key] = tuple(path for path in found if not self._is_secret(path))
         return self._known[key]
 
@@ -139,12 +144,17 @@ class ProjectFiles:
         for root in job.env.project_roots:
             for name in _ALWAYS:
                 yield from _below(root / name)
-        named = set(_strings(_manifests(job)))
+        manifests = [*_manifests(job), job.inputs.model_dump(mode="json")]
+        named = sorted(name for name in set(_strings(manifests)) if _is_inside(name))
         for root in job.env.project_roots:
-            for name in sorted(named):
-                path = root / name
-                if _is_inside(name) and path.exists():
-                    yield from _below(path)
+            found = [path for name in named if (path := root / name).exists()]
+            # A file that is named may name others beside it, as a task does its questions.
+            beside = {path.parent for path in found if path.is_file()} - {root}
+            found += [
+                path for top in sorted(beside) for name in named if (path := top / name).exists()
+            ]
+            for path in found:
+                yield from _below(path)
 
     def _is_secret(self, path: Path) -> bool:
         if os.path.realpath(path) in self._secret:

@@ -106,7 +106,7 @@ class WorkerFiles:
                     return
                 path.unlink()
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{file.sha256[:12]}")
+            part = path.with_name(f".{file.sha256[:32]}.part")
             part.unlink(missing_ok=True)
             if file.executable:
                 # Its mode is its own; what is linked elsewhere keeps the other one.

@@ -28,7 +28,7 @@ def take_in(answer: Answer, incoming: Path, places: Places) -> Answer:
         try:
             if came.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f".{path.name}.{file.sha256[:12]}")
+                part = path.with_name(f".{file.sha256[:32]}.part")
                 part.unlink(missing_ok=True)
                 link_or_copy(came, part)
                 part.replace(path)

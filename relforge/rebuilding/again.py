@@ -17,6 +17,7 @@ from relforge.engine.site_secrets import site_secrets
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import content_key
 from relforge.manifest.facts import BaseImage
+from relforge.manifest.site import CacheSite
 from relforge.network import Proxy
 from relforge.pipeline import STAGES
 from relforge.plan import Planning
@@ -98,7 +99,9 @@ class Rebuild(Stage[BuildInputs, RebuildResult]):
                 job, base=base, contexts=contexts, secrets=given, layout=self._layout
             )
             image = build_layout(
-                request.model_copy(update={"no_cache": True, "cache_mounts": namespace}),
+                request.model_copy(
+                    update={"no_cache": True, "cache_mounts": namespace, "cache": CacheSite()}
+                ),
                 site=env.site.engine,
                 proxy=Proxy.of(env.site),
                 ctx_line=ctx.line,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relforge.board import page as board_page
-from tests.support.board_pages import PHONE, go, open_page, overflow, page_of, wait_until
+from tests.support.board_pages import DESK, PHONE, go, open_page, overflow, page_of, wait_until
 from tests.support.boards import (
     SCENE_FAILING,
     SCENE_REAL,
@@ -60,6 +60,8 @@ def state_of(page: Page, release: str) -> str:
 def test_the_matrix_has_every_release_with_its_state(page: Page, address: str) -> None:
     open_page(page, address)
     assert heading(page) == "Releases"
+    assert overflow(page) <= 0
+    assert page.evaluate("document.scrollingElement.scrollWidth") == DESK["width"]
     assert page.locator("#matrix a.release").count() == 12 + 21
     assert state_of(page, SCENE_REAL) == "released"
     assert state_of(page, SCENE_RECORDED) == "released"

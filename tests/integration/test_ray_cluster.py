@@ -14,6 +14,7 @@ import pytest
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.events import Event, StageLine, StageStarted, StageWaiting
+from relforge.evidence.store import Store
 from relforge.executor.ray_executor import RayExecutor, ray_executor
 from relforge.manifest.limits import StageLimits
 from relforge.running.work import StageWork
@@ -63,7 +64,7 @@ class Background:
         def run() -> None:
             try:
                 self.result = work()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (who waits gets it)
                 self.error = error
 
         self._thread = threading.Thread(target=run, daemon=True)
@@ -137,9 +138,10 @@ def test_files_go_over_by_hash_and_never_twice(driver: Driver, cluster: Fleet) -
         driver.run(driver.job(upstream={"x": made}, says=f"again {number}"))
     assert all(count == CUT_BYTES + len(b"small") for count in sent().values())
     # What comes back is not sent either where it is here already.
-    before = driver.executor.counts()[1]
+    before = driver.executor.counts()[1]["three"]
     assert driver.run(driver.job(device="dev_b", makes=CUT_BYTES)).outputs[0].path == big.path
-    assert driver.executor.counts()[1] == before
+    came = driver.executor.counts()[1]["three"] - before
+    assert came == len(b"log of three\n"), "its log, which another host's had replaced"
 
 
 def test_a_file_that_was_altered_here_is_not_sent_as_what_it_was(driver: Driver) -> None:
@@ -214,10 +216,9 @@ def test_a_time_limit_holds(driver: Driver, tmp_path: Path) -> None:
     child = tmp_path / "child"
     job = driver.job(device="dev_b", child=str(child))
     work = StageWork(Errand(), job, Any, StageLimits(timeout_s=4))  # type: ignore[arg-type]
+    store = Store(driver.home)
     with pytest.raises(RelforgeError, match="took longer than its time limit"):
-        from relforge.evidence.store import Store
-
-        work.run(driver.executor, Store(driver.home), CancelToken(), driver.events.append)
+        work.run(driver.executor, store, CancelToken(), driver.events.append)
     assert gone(int(child.read_text()))
 
 

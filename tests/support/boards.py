@@ -95,7 +95,7 @@ def varied(
 
 def put_record(dist: Path, record: dict[str, Any]) -> Path:
     """Writes ``dist/<release>/release.json`` alone: no published folder around it."""
-    path = dist / record["release"] / "release.json"
+    path = dist / str(record["release"]) / "release.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1))
     return path

@@ -45,7 +45,7 @@ class ErrandResult(StageResult):
 class Errand(Stage[ErrandInputs, ErrandResult]):
     """``does``: ``note`` FILE gets a line when it begins; ``sleep_s``; ``child`` FILE gets the id
     of a process that sleeps along; ``makes`` BYTES of a file; ``fills`` BYTES of the home's disk;
-    ``raises``; ``dies`` once for each line that FILE lacks; ``says`` a line."""
+    ``raises``; ``dies`` while FILE has so few lines; ``says`` a line; or it is ``quiet``."""
 
     name = "errand"
     title = "errand"
@@ -64,8 +64,9 @@ class Errand(Stage[ErrandInputs, ErrandResult]):
         if note := does.get("note"):
             with Path(note).open("a") as file:
                 file.write(f"{host} {os.getpid()}\n")
-        ctx.line(does.get("says", f"at work on {host}"))
-        (job.env.run_dir / "own.log").write_text(f"log of {host}\n")
+        if not does.get("quiet"):
+            ctx.line(does.get("says", f"at work on {host}"))
+            (job.env.run_dir / "own.log").write_text(f"log of {host}\n")
         if len(Path(does.get("note", os.devnull)).read_text().splitlines()) <= does.get("dies", -1):
             os.kill(os.getpid(), 9)
         read = tuple(

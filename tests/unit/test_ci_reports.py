@@ -54,7 +54,7 @@ ALLOWED = {
     "skipped": {"message", "type"},
     "system-out": set[str](),
 }
-"""Elements and attributes that Jenkins' schema (junit-10.xsd) has, of those that are written here."""
+"""Elements and attributes that Jenkins' schema (junit-10.xsd) has, those that are written."""
 INNER = {
     "testsuites": {"testsuite"},
     "testsuite": {"properties", "testcase"},

@@ -281,7 +281,7 @@ def test_a_run_asks_before_it_starts_and_only_when_a_stage_will_need_it(
 ) -> None:
     """Later the screen belongs to the stages."""
     from relforge.cli.common import Workplace
-    from relforge.cli.flow import ask_for_passphrases
+    from relforge.cli.passphrases import ask_for_passphrases
     from relforge.plan import ReleasePlan
     from relforge.stage import Resources
     from relforge.stages.preflight import PreflightInputs

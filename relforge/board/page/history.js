@@ -32,7 +32,7 @@ board.history = (() => {
       { "data-run": run.run },
       el("th", { scope: "row" }, open),
       withRelease ? el("td", {}, el("a", { href: board.link.release(run.release) }, run.release)) : null,
-      el("td", {}, when(run.started_s)),
+      el("td", { class: "when" }, when(run.started_s)),
       el("td", {}, el("span", { class: `outcome ${run.state}` }, t(run.state))),
       el("td", { class: "number" }, took(run.seconds)),
       el("td", {}, parts.short(run.digest) ?? "–"),

@@ -131,7 +131,7 @@ board.matrix = (() => {
                 el("span", { class: "name" }, entry.device, entry.variant ? ` · ${entry.variant}` : ""),
                 badge(entry.state, entry.live),
               ),
-              entry.why.length ? el("p", { class: "why" }, say(entry.why[0])) : null,
+              entry.why.length ? el("p", { class: "because" }, say(entry.why[0])) : null,
             ),
           ),
         ),

@@ -38,7 +38,8 @@ board.parts = (() => {
 
   const code = (text) => el("code", {}, text);
 
-  const short = (digest) => (digest ? code(digest.replace(/^sha256:/, "").slice(0, 12)) : null);
+  const short = (digest) => 
+    digest ? el("code", { class: "short", title: digest }, digest.replace(/^sha256:/, "").slice(0, 12)) : null;
 
   const copy = async (text, button) => {
     try {
@@ -146,7 +147,10 @@ board.parts = (() => {
   };
 
   const chart = (file, text) =>
-    file ? el("img", { class: "chart", src: file, alt: text, loading: "lazy", onerror: (e) => e.target.remove() }) : null;
+    file
+      ? el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": text },
+          el("img", { class: "chart", src: file, alt: text, loading: "lazy", onerror: (e) => e.target.parentElement.remove() }))
+      : null;
 
   const reasons = (list) => (list.length ? el("ul", { class: "reasons" }, list.map((said) => el("li", {}, say(said)))) : null);
 

@@ -118,7 +118,7 @@ board.release = (() => {
       : el("p", {}, t("Nothing that notes tell of has changed."));
     return parts.section(
       t("Since the release before"),
-      el("p", {}, t("The release before is of %(created)s, image ", { created: found.created ?? "?" }), parts.short(found.digest)),
+      el("p", {}, t("The release before is of %(created)s, image ", { created: when(Date.parse(found.created) / 1000) }), parts.short(found.digest)),
       shownRows,
       details.older.length > 1
         ? el("details", {}, el("summary", {}, t("Earlier records")), el("ul", {}, details.older.map((one) => el("li", {}, one.name, " ", parts.short(one.value)))))
