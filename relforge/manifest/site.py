@@ -309,7 +309,7 @@ class Site(Frozen):
     def read_from(self, file: Path) -> Site:
         """The same, and it knows its file.
 
-        The paths of ``hubs``, ``weights``, ``nodes``, ``images``, ``publish``, ``ray`` are absolute.
+        Paths of ``hubs``, ``weights``, ``nodes``, ``images``, ``publish``, ``ray`` are absolute.
         """
 
         def at(path: Path) -> Path:

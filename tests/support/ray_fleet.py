@@ -6,6 +6,7 @@ Ray takes them for several hosts.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -94,9 +95,8 @@ class Fleet:
 @contextmanager
 def fleet(folder: Path, *, cpus: int = 2) -> Iterator[Fleet]:
     """A cluster with a head alone; gone when the block is left."""
-    try:
-        import ray  # noqa: F401
-    except ImportError:
+    # Not imported: Ray then keeps for good how it authenticates.
+    if importlib.util.find_spec("ray") is None:
         pytest.fail("Ray is needed: pip install -e .[ray]")
     folder.mkdir(parents=True, exist_ok=True)
     # Of a block of loopback that is this process's own, so that clusters never meet.
