@@ -4,8 +4,8 @@
     scripts/bench_scale.py [engine] [ray] [resume] [shared] [--runs N] [--separate N] [--dir DIR]
 
 engine  1,000 results of stages that do nothing, each on the disk before it counts: at most 10 s.
-ray     10,000 jobs that do nothing, on two local nodes (scripts/bench_ray.py): at most 30 ms each, and
-        as much at every size. Wants the extra ray.
+ray     10,000 jobs that do nothing, on two local nodes (scripts/bench_ray.py): at most 30 ms each,
+        and as much at every size. Wants the extra ray.
 resume  from the start of `relforge release --resume` to its first stage, of a run with 500 jobs
         that was killed half-way: at most 1 s.
 shared  8 releases of examples/hello in one run, against 8 runs of one release each, which have

@@ -82,7 +82,7 @@ def make_board(origin: Origin) -> Board:
     """
     board = Board(origin, find_records(origin.dists, origin.history), read_history(origin.home))
     maker = board._maker(origin.project)
-    names = sorted({*origin.project.release_files, *board.records.by_release})
+    names = sorted(_shown(board))
 
     def work(part: Sequence[str]) -> list[Made]:
         return [maker.make(name) for name in part]
@@ -90,6 +90,14 @@ def make_board(origin: Origin) -> Board:
     for made in in_slices(names, work) if names else ():
         board.made.update((one.entry.release, one) for one in made)
     return board
+
+
+def _shown(board: Board) -> set[str]:
+    """The project's own releases, and of others those that were recorded or run here: those of the
+    built-in project come with the program, and are not everybody's to make."""
+    project = board.origin.project
+    run = {name for name in board.runs if name in project.release_files}
+    return {*project.own_releases, *board.records.by_release, *run}
 
 
 def _devices(project: Project, names: set[str]) -> Iterator[Titled]:

@@ -26,6 +26,7 @@ from relforge.notes.record import Level, Record
 from relforge.publishing.published import CONTENTS, HUB_CARDS, RECORD, SEAL, read_published
 from relforge.ui.text import size
 
+_BENCH_CHART = "evidence/bench.svg"
 _SHOWN = ("evidence/", HUB_CARDS, "README", ".eval_results/")
 """What of a release's folder is linked: all but the image and the weights."""
 
@@ -46,12 +47,13 @@ def recorded(
     """What is shown of a record, and the charts that it needs."""
     results = _dict(raw, "results")
     title = f"{record.release}, {record.image_digest[:19]}"
-    drawn = {
-        "evaluation": evaluation_chart(_dict(results, "evaluate").get("tasks"), title),
-        "bench": bench_chart(_dict(results, "bench").get("report"), title),
-    }
-    charts = {name: chart for name, chart in drawn.items() if chart is not None}
     links = tuple(_links(place))
+    # The benchmark drew its own; it is drawn here where it does not lie beside.
+    beside = next((link.href for link in links if link.name == _BENCH_CHART), None)
+    drawn = {"evaluation": evaluation_chart(_dict(results, "evaluate").get("tasks"), title)}
+    if beside is None:
+        drawn["bench"] = bench_chart(_dict(results, "bench").get("report"), title)
+    charts = {name: chart for name, chart in drawn.items() if chart is not None}
     return Recorded(
         created=record.created,
         run=record.run,
@@ -70,7 +72,10 @@ def recorded(
         ),
         tasks=tuple(task.model_dump(mode="json") for task in record.tasks),
         bench=_bench(record),
-        charts={name: chart.file for name, chart in charts.items()},
+        charts={
+            **({} if beside is None else {"bench": beside}),
+            **{name: chart.file for name, chart in charts.items()},
+        },
         verify=shlex.join(["relforge", "verify", place.shown]),
         cards=tuple(link for link in links if link.name.startswith("README")),
         evidence=tuple(link for link in links if not link.name.startswith("README")),

@@ -13,7 +13,7 @@ from relforge.board.page import INDEX, assets, details_script, html
 from relforge.engine.layout import replace_folder
 from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.forked import in_slices
-from relforge.files import cannot_write
+from relforge.files import cannot_write, sync_folder
 from relforge.frozen import sha256_hex
 from relforge.leftovers import owned_folder
 
@@ -47,11 +47,23 @@ def write_board(
             for name, data in files.items():
                 (work / name).parent.mkdir(exist_ok=True)
                 (work / name).write_bytes(data)
-            os.sync()  # once for a thousand files
+            # Only now: the first one takes most of the others along.
+            for name in files:
+                _sync(work / name)
+            for folder in {(work / name).parent for name in files}:
+                sync_folder(folder)
             replace_folder(work, target)
     except OSError as error:
         raise cannot_write(target, error) from error
     return {name: len(files[name]) for name in sorted(files)}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _known(target: Path) -> Mapping[str, str]:

@@ -177,7 +177,7 @@ class Recorded(Frozen):
     tasks: tuple[dict[str, Any], ...]
     bench: dict[str, Any] | None
     charts: dict[str, str]
-    """By what they show: their files below the board."""
+    """By what they show: their addresses, relative to the page."""
     verify: str
     cards: tuple[Link, ...]
     evidence: tuple[Link, ...]

@@ -83,7 +83,8 @@ def _one(suite: Suite, text: Callable[[str], str], *, alone: bool) -> list[str]:
         if one.details:
             rows += ["", f"**{text(one.name)}**", "", *_block(text(one.details)), ""]
     if alone:
-        return rows
+        image = f": {text(suite.facts['image'])}" if "image" in suite.facts else ""
+        return [f"{text(suite.name)}{image}", "", *rows]
     opened = " open" if bad else ""
     return [f"<details{opened}><summary>{text(suite.name)}</summary>", "", *rows, "</details>", ""]
 

@@ -16,7 +16,8 @@ from relforge.cli.common import (
     ReleaseOption,
     SiteOption,
 )
-from relforge.cli.flow import run_until
+from relforge.cli.flow import How, run_until
+from relforge.cli.reporting import JunitOption, SummaryOption
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True)
 app.command()(compare)
@@ -31,6 +32,8 @@ def bench(
     all_: AllOption = False,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -52,5 +55,6 @@ def bench(
         key_path=key_path,
         key_passphrase_file=key_passphrase_file,
         as_json=json_,
+        how=How(junit=junit, summary=summary),
     )
     raise typer.Exit(code)

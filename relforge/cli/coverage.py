@@ -20,7 +20,8 @@ from relforge.cli.common import (
     SiteOption,
     print_json,
 )
-from relforge.cli.flow import run_until
+from relforge.cli.flow import How, run_until
+from relforge.cli.reporting import JunitOption, SummaryOption
 from relforge.coverage.evidence import load_coverage
 from relforge.coverage.rows import OperatorRow, coverage_output
 from relforge.errors import ExitCode, RelforgeError
@@ -40,6 +41,8 @@ def coverage(
     all_: AllOption = False,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -71,6 +74,7 @@ def coverage(
         key_path=key_path,
         key_passphrase_file=key_passphrase_file,
         as_json=json_,
+        how=How(junit=junit, summary=summary),
     )
     raise typer.Exit(code)
 

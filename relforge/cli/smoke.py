@@ -18,7 +18,8 @@ from relforge.cli.common import (
     ReleaseOption,
     SiteOption,
 )
-from relforge.cli.flow import run_until
+from relforge.cli.flow import How, run_until
+from relforge.cli.reporting import JunitOption, SummaryOption
 from relforge.errors import ExitCode, RelforgeError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -57,6 +58,8 @@ def smoke(
     ] = None,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
     json_: JsonOption = False,
     project: ProjectOption = None,
     site: SiteOption = None,
@@ -80,12 +83,15 @@ def smoke(
             key_path=key_path,
             key_passphrase_file=key_passphrase_file,
             as_json=json_,
+            how=How(junit=junit, summary=summary),
         )
         raise typer.Exit(code)
     if image is not None and url is not None:
         raise _misfit("--image and --url name two things to probe")
-    if all_ or model or key_path or key_passphrase_file:
-        raise _misfit("--all, --model and keys are of the pipeline: they go without --image, --url")
+    if all_ or model or key_path or key_passphrase_file or junit or summary:
+        raise _misfit(
+            "--all, --model, keys and reports are of the pipeline: they go without --image, --url"
+        )
     from relforge.cli import smoke_direct
 
     if url is not None:

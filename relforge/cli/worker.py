@@ -54,6 +54,7 @@ def worker(
 
     The host has its own home, engine, mirrors and keys: those of its own site configuration.
     """
+    from relforge.executor.ray_cluster import shows
     from relforge.executor.ray_node import Node, run_node
     from relforge.executor.ray_version import own_version
 
@@ -72,6 +73,7 @@ def worker(
         resources=_resources(place, device),
         object_store_bytes=place.site.ray.object_store_bytes,
         cpu_cores=cpus,
+        environment=shows(place.site),
     )
     to_stderr(f"{here.name}: relforge {own_version()}, home {here.home}")
     for resource, amount in sorted(node.resources.items()):

@@ -28,6 +28,7 @@ from relforge.manifest.project import load_site
 from relforge.stage import StageContext, StageResult
 
 _TELL_S = 0.1
+_INTERRUPT_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ def run_attempt(header: Header, payload: bytes, desk: Any, node_id: str) -> Answ
 
     thread = threading.Thread(target=work, name="relforge-job")
     thread.start()
-    # Not join(): where an interrupt meets it, it takes the thread for ended.
+    # Not join(): where an interrupt meets it, it takes the thread for ended. Ray's interrupt is no
+    # signal, and is seen only when a wait ends.
     while not done.is_set():
         try:
-            done.wait()
+            done.wait(_INTERRUPT_S)
         except KeyboardInterrupt:
             attempt.cancel.cancel("cancelled")
     assert attempt.answer is not None

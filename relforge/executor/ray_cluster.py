@@ -33,6 +33,7 @@ def connected(site: Site) -> Iterator[Any]:
             where=str(site.file or "the site configuration"),
             hint="ray: {address: HOST:PORT} there; relforge worker --head starts one",
         )
+    os.environ.update(shows(site))
     ray = imported()
     # Ray puts its own handler in the place of ours.
     before = signal.getsignal(signal.SIGTERM)
@@ -56,6 +57,22 @@ def connected(site: Site) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def shows(site: Site) -> dict[str, str]:
+    """What makes Ray show the site's token, and ask others for it; the token itself stays in its
+    file. Raises RelforgeError (SOURCE) when that is not there."""
+    token_file = site.ray.token_file
+    if token_file is None:
+        return {}
+    if not token_file.is_file():
+        raise RelforgeError(
+            "the cluster's token is not there",
+            code=ExitCode.SOURCE,
+            where=str(token_file),
+            hint="copy it from the head, or correct ray.token_file in the site configuration",
+        )
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
 
 
 def imported() -> Any:

@@ -39,6 +39,8 @@ class Node(Frozen):
     resources: dict[str, float]
     object_store_bytes: int
     cpu_cores: int | None = None
+    environment: dict[str, str] = {}
+    """Beside this process's own."""
 
     def argv(self, name: str, folder: Path) -> list[str]:
         """The words of ``ray start``; its folder for sessions, sockets and spilled objects."""
@@ -91,7 +93,7 @@ def _one_node(node: Node, place: WorkerPlace, cancel: CancelToken, ready: Path) 
     with _short(place.home / "ray" / "node") as folder, ready.open("wb") as log:
         child = subprocess.Popen(
             [*proc.dying_with_us(), *node.argv(place.name, folder)],
-            env=worker_environment(place, os.environ),
+            env=worker_environment(place, {**os.environ, **node.environment}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

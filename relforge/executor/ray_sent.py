@@ -166,7 +166,8 @@ class ProjectFiles:
 
 def _named_by(site: Site) -> Iterator[Path]:
     """The site configuration and what it names that is nobody else's."""
-    yield from (path for path in (site.file, site.key_passphrase_file) if path is not None)
+    named = (site.file, site.key_passphrase_file, site.ray.token_file)
+    yield from (path for path in named if path is not None)
     for path in site.identities:
         yield path
         yield from _below(path)

@@ -187,6 +187,9 @@ class RaySite(Frozen):
 
     address: Annotated[str, StringConstraints(pattern=r"^[^\s/@]+:[0-9]+$")] | None = None
     """``HOST:PORT`` of the head."""
+    token_file: Path | None = None
+    """Whose content every process of the cluster shows to the others; of one cluster, the same on
+    all hosts (``ray get-auth-token --generate`` makes one). None: what Ray's environment says."""
     wait_for_host_s: Annotated[float, Field(ge=0)] = 3600.0
     """How long a job waits for a host that has what it needs, before it fails."""
     lost_hosts: Annotated[int, Field(ge=0)] = 3
@@ -307,7 +310,7 @@ class Site(Frozen):
     def read_from(self, file: Path) -> Site:
         """The same, and it knows its file.
 
-        The paths of ``hubs``, ``weights``, ``nodes``, ``images`` and ``publish`` are absolute.
+        Paths of ``hubs``, ``weights``, ``nodes``, ``images``, ``publish``, ``ray`` are absolute.
         """
 
         def at(path: Path) -> Path:
@@ -327,6 +330,9 @@ class Site(Frozen):
                 "nodes": {name: at(path) for name, path in self.nodes.items()},
                 "images": {name: at(path) for name, path in self.images.items()},
                 "publish": self.publish.at(at),
+                "ray": self.ray.model_copy(
+                    update={"token_file": self.ray.token_file and at(self.ray.token_file)}
+                ),
             }
         )
         known._file = file

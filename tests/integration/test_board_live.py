@@ -174,6 +174,7 @@ def test_a_run_is_followed_from_its_first_stage_to_its_end(
         run.begin("smoke")
         now = "document.querySelector('.now').textContent"
         wait_until(page, f"{now}.includes('two trees') && {now}.includes('smoke')")
+        assert "running: smoke" in page.locator(".badges").inner_text()
         keep(page.screenshot(full_page=True), "board-live-release")
         run.end("smoke", failed=True)
         run.fail()

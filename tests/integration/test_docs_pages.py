@@ -1,4 +1,4 @@
-"""docs/runs.md and docs/board.md do what they say, of runs and releases that need no engine."""
+"""docs/runs.md, board.md and ci.md do what they say, with runs and releases that need no engine."""
 
 from __future__ import annotations
 
@@ -49,3 +49,18 @@ def test_the_board(shell: Shell) -> None:
     said = shell.type(block)
     assert "tiny-adder" in (project / "public" / "board" / "index.html").read_text()
     assert json.loads(said.stdout[said.stdout.index("{") : said.stdout.rindex("}") + 1])
+
+
+@pytest.mark.timeout(300)
+def test_workflows(shell: Shell) -> None:
+    shell.type(
+        "printf '.relforge\\n' > .gitignore\ngit init --quiet --initial-branch main\n"
+        "git config user.name Tests\ngit config user.email tests@tests.invalid\n"
+        "git add .\ngit commit --quiet --message 'The release'\n"
+    )
+    written, matrices = (shell.type(block) for block in marked("docs/ci.md", __file__))
+    assert (shell.folder / ".github" / "workflows" / "relforge.yml").is_file()
+    assert ".gitlab-ci.yml" in written.both
+    every, changed = (json.loads(line) for line in matrices.stdout.splitlines())
+    assert [job["releases"] for job in every["include"]] == [["hello-cpu_x86"]]
+    assert changed["include"] == [], "main is what is there"

@@ -93,11 +93,18 @@ def varied(
     return made
 
 
-def put_record(dist: Path, record: dict[str, Any]) -> Path:
-    """Writes ``dist/<release>/release.json`` alone: no published folder around it."""
+def put_record(dist: Path, record: dict[str, Any], *, chart: bytes | None = None) -> Path:
+    """Writes ``dist/<release>/release.json`` alone, or with the chart of its benchmark as the
+    evidence of a published folder."""
     path = dist / str(record["release"]) / "release.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1))
+    if chart is not None:
+        (path.parent / "evidence").mkdir(exist_ok=True)
+        (path.parent / "evidence" / "bench.svg").write_bytes(chart)
+        listed = {"evidence/bench.svg": sha256_hex(chart)}
+        contents = {"image_digest": record["image_digest"], "files": listed}
+        (path.parent / "contents.json").write_text(json.dumps(contents))
     return path
 
 

@@ -6,8 +6,10 @@ Ray takes them for several hosts.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -74,7 +76,8 @@ class Fleet:
         """A driver's site."""
         home.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"driver-{home.name}.yaml"
-        settings = {"address": self.address, **ray}
+        token = str(token_of(self.folder))
+        settings = {"address": self.address, "token_file": token, **ray}
         path.write_text(json.dumps({"home": str(home), "ray": settings}))
         return load_site(path)
 
@@ -92,9 +95,8 @@ class Fleet:
 @contextmanager
 def fleet(folder: Path, *, cpus: int = 2) -> Iterator[Fleet]:
     """A cluster with a head alone; gone when the block is left."""
-    try:
-        import ray  # noqa: F401
-    except ImportError:
+    # Not imported: Ray then keeps for good how it authenticates.
+    if importlib.util.find_spec("ray") is None:
         pytest.fail("Ray is needed: pip install -e .[ray]")
     folder.mkdir(parents=True, exist_ok=True)
     # Of a block of loopback that is this process's own, so that clusters never meet.
@@ -115,7 +117,7 @@ def worker(
     own.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {
         "home": str(own / "home"),
-        "ray": {"object_store_bytes": _OBJECT_STORE_BYTES},
+        "ray": {"object_store_bytes": _OBJECT_STORE_BYTES, "token_file": str(token_of(folder))},
         # No engine is found there, unless the test names one.
         "engine": {"host": f"unix://{own / 'no-engine.sock'}"},
         **site,
@@ -184,6 +186,15 @@ def in_session(leader: int) -> list[int]:
             if int(fields[3]) == leader and fields[0] != "Z":
                 found.append(int(entry.name))
     return found
+
+
+def token_of(folder: Path) -> Path:
+    """The cluster's own token; what lies in the user's home is nothing to it."""
+    path = folder / "token"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path
 
 
 def free_port(ip: str) -> int:

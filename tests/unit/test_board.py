@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relforge.board.building import Board
+from relforge.board.building import Board, make_board
 from relforge.board.model import Entry
 from relforge.card.model import Said
 from relforge.events import StageStarted
 from relforge.evidence.runs import ReleaseRun, Run, RunFolder
 from relforge.manifest.project import Project, builtin_root
-from tests.support.boards import START_S, board_of, put_record, put_run, run_of, stamp, varied
+from tests.support.boards import (
+    START_S,
+    board_of,
+    origin_of,
+    put_record,
+    put_run,
+    run_of,
+    stamp,
+    varied,
+)
 from tests.support.fleet import make_project
 from tests.support.records import record as small_record
 
@@ -44,16 +54,29 @@ def told(reasons: tuple[Said, ...]) -> list[str]:
 
 def test_without_a_record_every_release_is_there_and_not_run(root: Path) -> None:
     board = board_of(root)
-    own = [one for one in board.index.releases if one.release.startswith("model-0-")]
+    own = board.index.releases
     assert [(one.release, one.state) for one in own] == [(RELEASE, "not-run"), (OTHER, "not-run")]
     assert told(own[0].why) == ["rendered, never executed on the device"]
     assert own[0].next == f"relforge release --release {RELEASE}"
-    # The built-in project's releases stand behind the project's own.
-    assert len(board.index.releases) == 2 + len(Project((builtin_root(),)).release_files)
+
+
+def test_of_the_built_in_releases_those_that_were_run_are_there(root: Path) -> None:
+    """They come with the program; in its own project they are all there."""
+    built_in = "tiny-adder-cpu_x86"
+    assert built_in not in board_of(root).made
+    put_run(root / "home", run_of(built_in, 1))
+    put_run(root / "home", run_of("of-another-project", 2))
+    assert set(board_of(root).made) == {RELEASE, OTHER, built_in}
+    own = Project((builtin_root(),))
+    assert set(made_of(root, own).made) == set(own.release_files)
+
+
+def made_of(root: Path, project: Project) -> Board:
+    return make_board(replace(origin_of(root), project=project))
 
 
 def test_what_a_lock_leaves_open_is_said(root: Path) -> None:
-    found = entry(board_of(root), "deepseek-r1-int4-bi_V150")
+    found = entry(made_of(root, Project((builtin_root(),))), "deepseek-r1-int4-bi_V150")
     assert found.state == "not-run"
     assert told(found.why)[0] == "rendered, never executed on the device"
     assert "the lock leaves open: source flagscale" in told(found.why)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,53 @@ def entry(name: str, status: str, verdict: str | None = None, detail: str = "") 
     )
 
 
+ALLOWED = {
+    "testsuites": {"name", "time", "tests", "failures", "errors"},
+    "testsuite": {"name", "tests", "failures", "errors", "skipped", "time"},
+    "properties": set[str](),
+    "property": {"name", "value"},
+    "testcase": {"name", "classname", "time"},
+    "failure": {"message", "type"},
+    "error": {"message", "type"},
+    "skipped": {"message", "type"},
+    "system-out": set[str](),
+}
+"""Elements and attributes that Jenkins' schema (junit-10.xsd) has, those that are written."""
+INNER = {
+    "testsuites": {"testsuite"},
+    "testsuite": {"properties", "testcase"},
+    "properties": {"property"},
+    "testcase": {"failure", "error", "skipped", "system-out"},
+}
+REQUIRED = {"testsuite": {"name", "tests", "failures", "errors"}, "testcase": {"name"}}
+
+
+def fits_the_format(data: bytes) -> None:
+    """Raises AssertionError for what a strict reader refuses."""
+    root = ET.fromstring(data)
+    assert root.tag == "testsuites"
+    for one in root.iter():
+        assert set(one.attrib) <= ALLOWED[one.tag], one.attrib
+        assert set(one.attrib) >= REQUIRED.get(one.tag, set()), one.attrib
+        assert {inner.tag for inner in one} <= INNER.get(one.tag, set())
+        if "time" in one.attrib:
+            assert re.fullmatch(r"[0-9]+(\.[0-9]{0,3})?", one.attrib["time"]), one.attrib
+
+
 def states(suite: Suite) -> dict[str, str]:
     return {one.name: one.state for one in suite.cases}
 
 
 def parsed(*suites: Suite) -> junitparser.JUnitXml:
-    return junitparser.JUnitXml.fromstring(junit_xml(Report(title="t", suites=suites)))
+    data = junit_xml(Report(title="t", suites=suites))
+    fits_the_format(data)
+    return junitparser.JUnitXml.fromstring(data)
+
+
+def test_times_that_do_not_add_up_in_binary_are_written_in_milliseconds() -> None:
+    cases = tuple(Case(name=str(n), state="passed", seconds=0.1) for n in range(3))
+    found = list(parsed(Suite(name="s", cases=cases), Suite(name="t", cases=cases)))
+    assert [one.time for one in found] == [0.3, 0.3]
 
 
 GATE = RelforgeError(
@@ -202,7 +244,7 @@ def test_a_release_that_was_verified() -> None:
                 check="card",
                 verdict="fail",
                 reason="altered",
-                meaning="do not use it",
+                meaning="do not use",
                 next="get it",
             ),
             Finding(check="policy", verdict="not-run", reason="none was named"),
@@ -217,6 +259,7 @@ def test_signs_that_xml_cannot_have_and_markup() -> None:
     text = "\x1b[31mred\x1b[0m <b> & ]]> \ud800 \x00 | `code` **bold** @team"
     case = Case(name=text, state="error", why=text, details=text)
     data = junit_xml(Report(title="t", suites=(Suite(name=text, cases=(case,)),)))
+    fits_the_format(data)
     (suite,) = ET.fromstring(data)
     assert "\N{REPLACEMENT CHARACTER}[31mred" in suite.attrib["name"]
     assert "<b> & ]]>" in suite.attrib["name"]

@@ -65,6 +65,9 @@ board.live = (() => {
     const place = document.getElementById("live-release");
     if (!place) return;
     const found = running().filter((one) => one.release === place.dataset.release);
+    const entry = board.releases.get(place.dataset.release);
+    const badges = document.querySelector("article.release .badges");
+    badges.replaceChildren(...board.matrix.badge(entry.state, entry.live).filter(Boolean));
     place.replaceChildren(...found.map((one) =>
       el("section", { class: "now" },
         el("h2", {}, t("Running now"), " ", parts.code(one.run)),
