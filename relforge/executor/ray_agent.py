@@ -159,7 +159,7 @@ class Attempt:
         outcome: BaseException = error
         if isinstance(error, RelforgeError):
             where = error.where or ""
-            if self.host not in where:
+            if where != self.host and not where.startswith(f"{self.host}: "):
                 where = f"{self.host}: {where}" if where else self.host
             outcome = RelforgeError(
                 error.what, code=ExitCode.ENVIRONMENT if full_disk(error) else error.code,

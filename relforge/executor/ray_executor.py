@@ -27,7 +27,7 @@ from relforge.executor.ray_placement import Placement, chosen, lacking, placemen
 from relforge.executor.ray_sent import Packed, ProjectFiles, pack, places_of
 from relforge.executor.ray_taking import take_in
 from relforge.executor.ray_version import own_version
-from relforge.executor.ray_watch import Watch
+from relforge.executor.ray_watch import HostLost, Watch, too_often
 from relforge.manifest.site import Site
 from relforge.stage import Job, Resources, Stage, StageContext, StageInputs, StageResult
 
@@ -104,8 +104,15 @@ class RayExecutor:
         """One attempt after the other, until a host that is fit for the job has done it."""
         payload = pickle.dumps(packed.sent)
         refused: dict[str, str] = {}
+        lost = 0
         while True:
-            answer = self._attempted(wanted, packed, payload, refused, job, ctx)
+            try:
+                answer = self._attempted(wanted, packed, payload, refused, job, ctx)
+            except HostLost as gone:
+                lost += 1
+                if lost > self._cluster.site.ray.lost_hosts:
+                    raise too_often(str(gone), "its host does not answer any more") from None
+                continue
             if isinstance(answer.outcome, StageResult):
                 return answer.outcome
             error = answer.outcome

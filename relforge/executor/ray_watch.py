@@ -22,8 +22,18 @@ _LOOK_S = 0.2
 _NOWHERE_S = 1.0
 _BUSY_S = 5.0
 """A job that did not begin after so long is told to wait; a process of its own takes seconds."""
+_RESENT_S = 15.0
+"""So long Ray has to begin a job of a lost host anew, where another host is there for it."""
 _ENDING_S = 60.0
 """A cancelled job gets so long to end what it started; then its process is ended."""
+
+
+class HostLost(Exception):
+    """The job's host is gone, another one is there for it, and Ray did not begin it there.
+
+    Ray sees a dead host at once where its connections break; those of a host that was cut off stay
+    open for minutes.
+    """
 
 
 @dataclass
@@ -38,10 +48,12 @@ class Watch:
     ctx: StageContext
     told: str | None = None
     nowhere_since_s: float | None = None
+    lost: str | None = None
+    """The host that it ran on."""
 
     def answer(self, wanted: Placement, refused: Mapping[str, str]) -> Answer:
         """Raises RelforgeError (ENVIRONMENT) when no host took the job in time or too many were
-        lost, Cancelled."""
+        lost, HostLost where it has to be sent again, Cancelled."""
         asked_s = time.monotonic()
         while not self._ready(_LOOK_S):
             if self.ctx.cancel.cancelled:
@@ -52,6 +64,7 @@ class Watch:
                 if any(h.node_id == begun.node_id and not h.alive for h in self.hosts.now()):
                     self.ctx.line(f"host {begun.host} was lost; the job begins anew elsewhere")
                     self.listener.lost()
+                    self.lost = begun.host
                     asked_s = time.monotonic()
                 continue
             if (since_s := time.monotonic() - asked_s) >= _NOWHERE_S:
@@ -71,6 +84,9 @@ class Watch:
         ]
         if fit:
             self.nowhere_since_s = None
+            if self.lost is not None and since_s >= _RESENT_S:
+                self.ray.cancel(self.ref, force=True, recursive=False)
+                raise HostLost(self.lost)
             if since_s >= _BUSY_S:
                 self._tell(f"for a free host: {', '.join(sorted(host.name for host in fit))}")
             return
@@ -117,12 +133,18 @@ class Watch:
             ) from error
         except RayError as error:
             begun = self.listener.host
-            raise RelforgeError(
-                "the job's host or process was lost too often",
-                code=ExitCode.ENVIRONMENT,
-                where=begun.host if begun else None,
-                why=str(error).strip().splitlines()[0],
-                hint="look at the workers (dmesg, their logs), then run the same command again",
-            ) from error
+            why = str(error).strip().splitlines()[0]
+            raise too_often(begun.host if begun else None, why) from error
         assert isinstance(answer, Answer)
         return answer
+
+
+def too_often(host: str | None, why: str) -> RelforgeError:
+    """The error of a job that begins anew no more."""
+    return RelforgeError(
+        "the job's host or process was lost too often",
+        code=ExitCode.ENVIRONMENT,
+        where=host,
+        why=why,
+        hint="look at the workers (dmesg, their logs), then run the same command again",
+    )
