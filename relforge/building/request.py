@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from relforge.engine.base_image import BaseResult
 from relforge.engine.base_layout import base_layout
-from relforge.engine.buildx import BuildRequest
+from relforge.engine.build_words import BuildRequest
 from relforge.manifest.site import CacheSite
 from relforge.stage import Job
 

@@ -18,7 +18,8 @@ from relforge import proc
 from relforge.addresses import shown
 from relforge.cancel import CancelToken
 from relforge.engine import apt, rootfs
-from relforge.engine.buildx import BuildRequest, build, build_into_engine
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import build, build_into_engine
 from relforge.engine.cli import find_cli
 from relforge.engine.contents import contents
 from relforge.engine.given_image import load_requested

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from relforge.engine.buildx import BuildRequest, build
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import build
 from relforge.engine.cli import DockerCli, EngineFacts, engine_facts, find_cli
 from tests.support.registries import free_port as free_port
 from tests.support.registries import running as running

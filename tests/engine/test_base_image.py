@@ -13,7 +13,8 @@ import pytest
 
 from relforge.engine import base_image
 from relforge.engine.base_image import LABEL_KEY, base_key, ensure_base
-from relforge.engine.buildx import BuildRequest, build
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import build
 from relforge.engine.cli import DockerCli
 from relforge.engine.images import find_image
 from relforge.engine.prune import prune_source_cache

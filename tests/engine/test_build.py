@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from relforge.cancel import CancelToken
-from relforge.engine.buildx import BuildRequest, build
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import build
 from relforge.engine.cli import DockerCli, EngineFacts, find_cli
 from relforge.engine.images import find_image, load_into_engine, unpacked_bytes
 from relforge.engine.layout import verify

@@ -18,7 +18,8 @@ import pytest
 
 from relforge.engine.base_image import BaseResult
 from relforge.engine.base_layout import base_layout
-from relforge.engine.buildx import BuildRequest, build
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import build
 from relforge.engine.cli import DockerCli, find_cli
 from relforge.engine.client import engine_host
 from relforge.engine.images import find_image

@@ -20,7 +20,8 @@ from relforge.collecting.model import GcOutput, Gone, Untouched, Wanted
 from relforge.collecting.of_engine import OfEngine
 from relforge.engine import prune
 from relforge.engine.base_image import LABEL_KEY
-from relforge.engine.buildx import BuildRequest, build
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import build
 from relforge.engine.cli import DockerCli
 from relforge.engine.images import find_image
 from relforge.engine.layout import describe

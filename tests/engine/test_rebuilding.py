@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from relforge.engine.buildx import BuildRequest, build, build_layout
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import build, build_layout
 from relforge.engine.images import find_image
 from relforge.engine.prune import prune_cache_mounts
 from relforge.manifest.site import Site

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from relforge.engine.buildx import BuildRequest, BuildResult, build
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import BuildResult, build
 from relforge.engine.cli import DockerCli
 from relforge.engine.images import find_image
 from relforge.errors import ExitCode, RelforgeError

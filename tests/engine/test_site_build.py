@@ -13,7 +13,8 @@ import pytest
 import zstandard
 
 from relforge.engine.apt import System
-from relforge.engine.buildx import BuildRequest, BuildResult, build
+from relforge.engine.build_words import BuildRequest
+from relforge.engine.buildx import BuildResult, build
 from relforge.engine.cli import DockerCli, EngineFacts, engine_facts
 from relforge.engine.contents import contents
 from relforge.engine.jobs import max_jobs
