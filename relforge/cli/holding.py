@@ -22,6 +22,9 @@ LOOKING = frozenset(
     }
 )  # fmt: skip
 
+_WITHOUT = frozenset({"card", "mirror", "patch", "promote", "withdraw"})
+"""May do without a home: one that is not there yet has nothing to keep, and is not made for it."""
+
 
 class _Held:
     verb: str | None = None
@@ -41,6 +44,8 @@ def use(home: Path, on_wait: Callable[[str], None]) -> None:
     """
     verb = _Held.verb
     if verb is None or verb in LOOKING or home in _Held.homes:
+        return
+    if verb in _WITHOUT and not home.exists():
         return
     _Held.stack.enter_context(using(home, f"relforge {verb}", on_wait=on_wait))
     _Held.homes.add(home)
