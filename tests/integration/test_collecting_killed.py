@@ -5,6 +5,7 @@ Where it is killed is one of the system calls that change something, chosen by a
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
