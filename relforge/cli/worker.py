@@ -86,12 +86,14 @@ def worker(
 
 def _here(place: Workplace, name: str | None) -> WorkerPlace:
     from relforge.executor.ray_host import WorkerPlace
+    from relforge.executor.ray_version import own_code
 
     (place.home / "ray").mkdir(parents=True, exist_ok=True)
     return WorkerPlace(
         name=name or socket.gethostname(),
         home=place.home.absolute(),
         site=None if place.site_file is None else Path(place.site_file).absolute(),
+        code=own_code(),
     )
 
 

@@ -21,7 +21,7 @@ from relforge.executor.ray_host import Unfit, WorkerPlace
 from relforge.executor.ray_paths import moved
 from relforge.executor.ray_returns import Returned, give_back
 from relforge.executor.ray_sent import Sent
-from relforge.executor.ray_version import own_version
+from relforge.executor.ray_version import own_code, own_version
 from relforge.executor.ray_worksite import full_disk, looked_at, receive
 from relforge.in_use import using
 from relforge.manifest.project import load_site
@@ -123,6 +123,14 @@ class Attempt:
                 code=ExitCode.ENVIRONMENT,
                 where=self.host,
                 hint="start it with relforge worker",
+            )
+        if own_code() != self.place.code:
+            raise Unfit(
+                f"{self.host} would run another relforge than its own",
+                code=ExitCode.ENVIRONMENT,
+                where=self.host,
+                why=f"it was started with {self.place.code}, the job found {own_code()}",
+                hint="start the run from a folder that holds no relforge",
             )
         if self.header.version != own_version():
             raise Unfit(

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,11 @@ def connected(site: Site) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address=address, log_to_driver=False, configure_logging=False, namespace="relforge"
+            address=address,
+            job_config=_own_code_only(ray),
+            log_to_driver=False,
+            configure_logging=False,
+            namespace="relforge",
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise RelforgeError(
@@ -57,6 +61,21 @@ def connected(site: Site) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+class _NoPaths(list[str]):
+    """Stays empty."""
+
+    def extend(self, _paths: Iterable[str], /) -> None:
+        """Ray adds the driver's folder here, and workers would import relforge from there."""
+
+
+def _own_code_only(ray: Any) -> Any:
+    """A job whose processes have the search path of their own host. Should Ray do it otherwise one
+    day, workers refuse the job (``ray_agent.py``)."""
+    config = ray.job_config.JobConfig()
+    config._py_driver_sys_path = _NoPaths()
+    return config
 
 
 def shows(site: Site) -> dict[str, str]:

@@ -42,6 +42,8 @@ class WorkerPlace(Frozen):
     name: str
     home: Path
     site: Path | None
+    code: Path
+    """The folder of the relforge that it was started with: its jobs run that one and no other."""
 
     @classmethod
     def here(cls) -> WorkerPlace | None:

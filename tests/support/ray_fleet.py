@@ -81,13 +81,16 @@ class Fleet:
         path.write_text(json.dumps({"home": str(home), "ray": settings}))
         return load_site(path)
 
-    def join(self, name: str, *words: str, **site: Any) -> Worker:
-        """A further host; ``words`` are options of ``relforge worker``."""
+    @property
+    def token(self) -> Path:
+        return token_of(self.folder)
+
+    def join(self, name: str, *words: str, code: Path = CHECKOUT, **site: Any) -> Worker:
+        """A further host; ``words`` are options of ``relforge worker``, ``code`` its relforge."""
         number = len(self.workers) + 2
-        host = self.address.rpartition(":")[0].rpartition(".")[0]
-        found = self.stack.enter_context(
-            worker(self.folder, name, ("--address", self.address, *words), f"{host}.{number}", site)
-        )
+        ip = f"{self.address.rpartition(':')[0].rpartition('.')[0]}.{number}"
+        options = ("--address", self.address, *words)
+        found = self.stack.enter_context(worker(self.folder, name, options, ip, site, code))
         self.workers[name] = found
         return found
 
@@ -110,7 +113,12 @@ def fleet(folder: Path, *, cpus: int = 2) -> Iterator[Fleet]:
 
 @contextmanager
 def worker(
-    folder: Path, name: str, words: Sequence[str], ip: str, site: dict[str, Any]
+    folder: Path,
+    name: str,
+    words: Sequence[str],
+    ip: str,
+    site: dict[str, Any],
+    code: Path = CHECKOUT,
 ) -> Iterator[Worker]:
     """``relforge worker`` until the block is left; it then leaves the cluster by Ctrl-C."""
     own = folder / name
@@ -132,7 +140,7 @@ def worker(
     with log.open("wb") as out:
         process = subprocess.Popen(
             argv, cwd=own, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **_PATIENCE},
+            env={**os.environ, "PYTHONPATH": f"{code}:{CHECKOUT}", **_PATIENCE},
         )  # fmt: skip
     home = Path(settings["home"])
     found = Worker(name, home, path, log, process)
