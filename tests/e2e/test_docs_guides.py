@@ -92,7 +92,9 @@ def test_the_guides(scene: Scene, registry: str, tmp_path: Path, no_server: None
     shutil.copytree(project / "dist" / "hello-cpu_x86", scene.shelf / "hello-cpu_x86")
     image = f"{registry}/guide/hello:1"
     scene.shell.type(f"relforge mirror dist/hello-cpu_x86 {image}")
-    shell = Shell(user, {"IMAGE": image})
+    site = tmp_path / "users-site.yaml"
+    site.write_text(f"kind: site\nhome: {tmp_path / 'users-home'}\n")
+    shell = Shell(user, {"IMAGE": image, "RELFORGE_SITE": str(site)})
     *before, last = marked("docs/guide-user.md", __file__)
     said = [shell.type(block, {SHELF: str(scene.shelf)}).both for block in before]
     # In the place of the server that runs comes one that does not start.

@@ -25,7 +25,8 @@ def test_its_commands(tmp_path: Path) -> None:
     image(tmp_path / "build-arm64", b"arm", architecture="arm64")
     # The tests' registries have no TLS, which skopeo has to be told; relforge knows loopback.
     skopeo = 'skopeo() { command skopeo "$1" --dest-tls-verify=false "${@:2}"; }'
-    shell = Shell(tmp_path, {"XDG_DATA_HOME": str(tmp_path / "data")}, skopeo)
+    (tmp_path / "site.yaml").write_text(f"kind: site\nhome: {tmp_path / 'home'}\n")
+    shell = Shell(tmp_path, {"RELFORGE_SITE": str(tmp_path / "site.yaml")}, skopeo)
     with docker_registry(tmp_path / "one") as one, docker_registry(tmp_path / "two") as two:
         instead = {
             "registry.example.org": one.host,

@@ -42,7 +42,13 @@ def test_the_page(scene: Scene) -> None:
 def test_a_card_is_checked_by_the_command_that_its_page_shows(scene: Scene) -> None:
     (block,) = marked("docs/cards.md", __file__)
     assert "every word of the cards" in PAGE.read_text()
-    assert "ok   card" in Shell(scene.root).type(block).both
+    site = scene.root / "site.yaml"
+    site.write_text(
+        f"kind: site\ntrusted_keys: [{{name: maker, public_key: '{scene.made.key}'}}]\n"
+    )
+    said = Shell(scene.root, {"RELFORGE_SITE": str(site)}).type(block).both
+    assert "ok   card" in said
+    assert "signed by maker" in said
 
 
 def test_the_report_that_the_page_shows_is_one(scene: Scene) -> None:
