@@ -117,4 +117,7 @@ class Walk:
         )
 
     def outcome(self, run_id: str) -> Outcome:
-        return Outcome(run_id, self.entry, self.run_dir, self.results, self.error, self.bug)
+        entry = self.entry
+        if not self.ended:
+            entry = entry.model_copy(update={"seconds": round(self.seconds, 3)})
+        return Outcome(run_id, entry, self.run_dir, self.results, self.error, self.bug)

@@ -336,6 +336,7 @@ def test_stopped_by_a_signal_it_goes_on_later(scene: Scene) -> None:
 def test_what_follows_a_release_may_fail_it(scene: Scene) -> None:
     def after(walk: Walk, run_id: str) -> RelforgeError | None:
         note(scene.home, f"after {walk.name}")
+        assert walk.outcome(run_id).entry.seconds > 0
         assert run_id == scene.stored.id
         return RelforgeError("no registry", code=ExitCode.PUBLISH) if walk.name == "toy1" else None
 
