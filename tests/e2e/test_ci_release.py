@@ -56,7 +56,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     place = program(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
     kept = ("PATH", "DOCKER_", "PIP_", "SSL_", "HTTP", "http", "REQUESTS_")
-    return {k: v for k, v in os.environ.items() if k.startswith(kept)} | {"HOME": str(home)}
+    env = {k: v for k, v in os.environ.items() if k.startswith(kept)} | {"HOME": str(home)}
+    # Where pip looks may be settings of the person who runs the tests.
+    own = Path.home() / ".config" / "pip" / "pip.conf"
+    return {"PIP_CONFIG_FILE": str(own), **env} if own.is_file() else env
 
 
 def test_github_builds_a_change_and_releases_a_tag(

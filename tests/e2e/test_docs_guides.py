@@ -47,8 +47,14 @@ def scene(hello: Hello, tmp_path: Path) -> Scene:
     project, shelf = hello.project, tmp_path / "shelf"
     assert relforge("keys", "new", "--out", project / "keys", "--name", "maker").code == 0
     (project / ".relforge").mkdir()
+    # A home of its own: the guide withdraws its release, and collects garbage.
+    home = tmp_path / "guides-home"
+    home.mkdir()
+    if (hello.home / "base").exists():
+        (home / "base").symlink_to((hello.home / "base").resolve())
     hello.other_site(
         project / ".relforge" / "site.yaml",
+        home=str(home),
         dist=str(project / "dist"),
         publish={
             "signing": {"key": "../keys/maker.sign.pem"},
