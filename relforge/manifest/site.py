@@ -13,7 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    model_validator,
+)
 
 from relforge.addresses import (
     HUB_LOGINS,
@@ -166,6 +173,8 @@ CacheReference = Annotated[str, StringConstraints(pattern=_CACHE_REFERENCE)]
 
 class CacheSite(Frozen):
     """Where build steps are shared with other builders; never those of sealed sources."""
+
+    model_config = ConfigDict(populate_by_name=True)  # what was dumped can be read again
 
     to: CacheReference | None = None
     """Where this host's steps go after a build, intermediate stages too (``mode=max``)."""

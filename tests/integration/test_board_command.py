@@ -161,11 +161,9 @@ def test_a_port_that_is_taken(root: Path) -> None:
 
 
 def test_the_commands_of_the_documentation(root: Path) -> None:
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 4
     for command in COMMANDS:
         _, *words = shlex.split(command, comments=True)
-        if "--serve" in words:
-            continue  # which would not end; tests/integration/test_board_live.py does
         (root / "other-dist").mkdir(exist_ok=True)
         done = relforge(root, *words)
         assert done.returncode == 0, done.stderr

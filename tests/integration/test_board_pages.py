@@ -163,9 +163,10 @@ def test_the_history_of_a_pair_grows_on_demand(page: Page, address: str) -> None
     assert page.locator("button.more").is_hidden()
     first = rows.first
     first.locator("summary").click()
+    first.locator(".timeline li").nth(14).wait_for()
     assert first.locator(".timeline li").count() == 15
     rows.nth(59).locator("summary").click()
-    assert "relforge runs show" in rows.nth(59).inner_text()
+    rows.nth(59).get_by_text("relforge runs show").wait_for()
     keep(page.screenshot(full_page=True), "board-history")
 
 
