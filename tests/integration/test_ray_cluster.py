@@ -245,7 +245,9 @@ def test_waiting_has_an_end(cluster: Fleet, tmp_path: Path) -> None:
     assert "relforge worker" in caught.value.hint
 
 
-@pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes, on a quiet machine: RELFORGE_LONG=1")
+@pytest.mark.skipif(
+    "RELFORGE_LONG" not in os.environ, reason="minutes, on a quiet machine: RELFORGE_LONG=1"
+)
 def test_a_full_disk_sends_the_job_elsewhere(
     driver: Driver, cluster: Fleet, tmp_path: Path
 ) -> None:
@@ -282,7 +284,9 @@ def test_a_full_disk_sends_the_job_elsewhere(
         os.system(f"umount --lazy {tight}")
 
 
-@pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes, on a quiet machine: RELFORGE_LONG=1")
+@pytest.mark.skipif(
+    "RELFORGE_LONG" not in os.environ, reason="minutes, on a quiet machine: RELFORGE_LONG=1"
+)
 def test_a_killed_host_loses_no_job(driver: Driver, cluster: Fleet, tmp_path: Path) -> None:
     note, child = tmp_path / "note", tmp_path / "child"
     job = driver.start(driver.job(note=str(note), sleep_s=4, makes=1 << 20))

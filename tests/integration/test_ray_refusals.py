@@ -21,7 +21,9 @@ pytestmark = pytest.mark.timeout(600)
 MARKS = {name: f"MARKED-{name}-{'q' * 24}" for name in ("identity", "passphrase", "token", "far")}
 
 
-@pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes, on a quiet machine: RELFORGE_LONG=1")
+@pytest.mark.skipif(
+    "RELFORGE_LONG" not in os.environ, reason="minutes, on a quiet machine: RELFORGE_LONG=1"
+)
 def test_another_relforge_is_refused_and_no_secret_is_left_with_ray(tmp_path: Path) -> None:
     project = device_manifests(tmp_path / "project", "dev_a", "dev_b")
     other = tmp_path / "other"
