@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
 
+from relforge import redact
 from relforge.frozen import Frozen
+
+Said = Annotated[str, AfterValidator(redact.text), PlainSerializer(redact.text)]
+"""What a person reads, of whatever a stage or a fault said: without secrets, also where a copy was
+made without the checks of the model."""
 
 Verdict = Literal["pass", "fail", "inconclusive", "not-run"]
 StageStatus = Literal["ran", "reused", "skipped", "failed"]
@@ -45,7 +50,7 @@ class StageWaiting(Frozen):
     type: Literal["stage-waiting"] = "stage-waiting"
     release: str
     stage: str
-    why: str
+    why: Said
     time_s: float
 
 
@@ -55,7 +60,7 @@ class StageLine(Frozen):
     type: Literal["stage-line"] = "stage-line"
     release: str
     stage: str
-    text: str
+    text: Said
     time_s: float
 
 
@@ -67,7 +72,7 @@ class StageRetried(Frozen):
     stage: str
     attempt: int
     of: int
-    why: str
+    why: Said
     time_s: float
 
 
@@ -79,7 +84,7 @@ class StageFinished(Frozen):
     stage: str
     status: StageStatus
     verdict: Verdict | None
-    detail: str
+    detail: Said
     seconds: float
     time_s: float
     key: str | None = None
@@ -94,7 +99,7 @@ class ReleaseFinished(Frozen):
     release: str
     state: ReleaseState
     exit_code: int
-    error: str | None
+    error: Said | None
     next: str | None
     seconds: float
     time_s: float

@@ -35,6 +35,7 @@ from relforge.events import (
     Event,
     ReleaseFinished,
     ReleaseState,
+    Said,
     StageFinished,
     StageLine,
     StageStarted,
@@ -57,7 +58,7 @@ class StageEntry(Frozen):
     seconds: float
     verdict: Verdict | None = None
     key: str | None = None
-    detail: str = ""
+    detail: Said = ""
     shared_with: str | None = None
     """The release whose job gave this result, too."""
 
@@ -68,7 +69,7 @@ class ReleaseRun(Frozen):
     release: str
     state: ReleaseState = "waiting"
     exit_code: int | None = None
-    error: str | None = None
+    error: Said | None = None
     next: str | None = None
     """The command that goes on from a failure."""
     seconds: float = 0.0
@@ -113,7 +114,7 @@ class Run(Frozen):
     ended_s: float | None = None
     state: ReleaseState = "running"
     exit_code: int | None = None
-    error: str | None = None
+    error: Said | None = None
     attempt: int = 1
     """How often it was begun; more than once where it was resumed."""
     asked: Asked = Asked()

@@ -82,8 +82,8 @@ class Toy(Stage[ToyInputs, ToyResult]):
     """A stage with a name of its own.
 
     ``does``: ``sleep_s``; ``fails`` N times (with exit ``code``) and then not; ``verdict``;
-    ``parts``: names of parts; ``raises``: it has a bug. What it did is one line in
-    ``<home>/done.txt``.
+    ``parts``: names of parts; ``raises``: it has a bug, and that is its text; ``says`` a line.
+    What it did is one line in ``<home>/done.txt``.
     """
 
     name = "toy"
@@ -134,11 +134,15 @@ class Toy(Stage[ToyInputs, ToyResult]):
         note(job.env.home, f"begin {self.name} {job.env.release}")
         ctx.line(f"{self.name} works")
         ctx.cancel.sleep(does.get("sleep_s", 0))
-        if does.get("raises"):
-            raise ZeroDivisionError("a bug")
+        if "says" in does:
+            ctx.line(does["says"])
+        if "raises" in does:
+            raise ZeroDivisionError(does["raises"])
         if does.get("fails", 0) > _tries(job.env.home, f"{self.name} {job.env.release}"):
             raise RelforgeError(
-                f"{self.name} has no luck", code=ExitCode(does.get("code", 5)), why="it is a toy"
+                f"{self.name} has no luck",
+                code=ExitCode(does.get("code", 5)),
+                why=does.get("why", "it is a toy"),
             )
         upstream = (job.upstream[name] for name in self.needs if name in job.upstream)
         before = "+".join(one.said for one in upstream if isinstance(one, ToyResult))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from relforge import redact
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.events import (
@@ -19,6 +20,7 @@ from relforge.events import (
     ReleaseFinished,
     RunFinished,
     StageFinished,
+    StageLine,
     StageRetried,
     StageStarted,
     StageWaiting,
@@ -31,6 +33,7 @@ from relforge.running.limits import Limits, Taken
 from relforge.running.runner import Runner
 from relforge.running.walk import Outcome, Walk
 from relforge.stage import Resources, Stage
+from tests.support.plaintext import files_holding
 from tests.support.toys import PIPELINE, Toy, ToyRelease, note, noted, plan_of
 
 _PLENTY = {"cpu_cores": 8, "memory_bytes": 99, "disk_bytes": 99, "engine": 8}
@@ -121,10 +124,30 @@ def test_what_releases_share_is_done_once(scene: Scene) -> None:
     assert scene.stored.state == "done"
 
 
+def test_no_secret_of_a_fault_is_told_or_kept(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redact, "_secrets", set())
+    word = "a-word-of-a-proxy"
+    redact.register(word)
+    scene.run(
+        ToyRelease("bug", does={"make": {"raises": f"http://me:{word}@h"}}),
+        ToyRelease("bad", does={"make": {"fails": 1, "why": f"the proxy refused {word}"}}),
+        ToyRelease("line", does={"make": {"says": f"with {word}"}}),
+    )
+    stored = scene.stored
+    assert stored.release("bug").error == "ZeroDivisionError: http://me:[redacted]@h"
+    assert "refused [redacted]" in (stored.release("bad").error or "")
+    told = [event for event in scene.events if "[redacted]" in event.model_dump_json()]
+    assert {type(event) for event in told} == {ReleaseFinished, StageLine}
+    assert word not in repr(scene.events), "what listens gets it as it is kept"
+    assert files_holding(word.encode(), scene.home / "runs") == []
+
+
 def test_one_that_fails_stops_no_other(scene: Scene) -> None:
     bad = ToyRelease("bad", does={"make": {"fails": 9, "code": 5}})
     gate = ToyRelease("gate", does={"make": {"verdict": "inconclusive"}})
-    bug = ToyRelease("bug", does={"make": {"raises": True}})
+    bug = ToyRelease("bug", does={"make": {"raises": "a bug"}})
     unread = RelforgeError("the manifest is no manifest", code=ExitCode.USAGE, hint="mend it")
     outcomes = scene.run(bad, gate, bug, *toys(3), not_planned={"unread": unread})
     assert states(outcomes) == {
