@@ -43,6 +43,8 @@ class Resources(Frozen):
     engine_disk_bytes: int = 0
     engine: bool = False
     device: str | None = None
+    shared_device: bool = False
+    """Whether jobs use the device side by side, as a processor: within cores and memory."""
     registry: bool = False
     """A connection to registries, hubs or other places that releases are sent to."""
 
@@ -69,6 +71,7 @@ def in_turn(needs: Iterable[Resources]) -> Resources:
         engine_disk_bytes=sum(one.engine_disk_bytes for one in every),
         engine=any(one.engine for one in every),
         device=next((one.device for one in every if one.device), None),
+        shared_device=any(one.shared_device for one in every),
     )
 
 

@@ -43,7 +43,9 @@ def take_image(job: Job[BuildInputs], ctx: StageContext) -> BuildResult:
         image_digest=image.digest,
         config_digest=image.config_digest,
         compressed_bytes=image.size_bytes,
-        unpacked_bytes=unpacked_bytes(taken.engine_image_id, image, site=env.site.engine),
+        unpacked_bytes=unpacked_bytes(
+            inputs.image_name, taken.engine_image_id, image, site=env.site.engine
+        ),
         architecture=image.architecture,
         created=image.created or "unknown",
         labels=image.labels,

@@ -51,6 +51,8 @@ def of_caches(home: Path, mentions: Mentions) -> Iterator[Item]:
             "scan", path.stem[:12], [path],
             at_least_s=mentions.used.get(path.stem, 0.0), needed=mentions.kept.get(path.stem),
         )  # fmt: skip
+    for path in sorted((home / "scan" / "packages").glob("*.json.gz")):
+        yield item("scan", path.name[:12], [path])
     for name, kind in _LOGS.items():
         for path in _folders(home / name):
             yield item(kind, path.name, [path])

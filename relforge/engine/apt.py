@@ -7,8 +7,10 @@ over ``/etc/apt/sources.list`` as a BuildKit secret (``site_secrets``).
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 from relforge import proc
@@ -19,7 +21,7 @@ from relforge.manifest.site import Site
 
 # Documented in apt's own doc/acquire-additional-files; in the order of the source files.
 _TARGETS = (
-    *("apt-get", "indextargets", "--no-release-info", "--format"),
+    *("indextargets", "--no-release-info", "--format"),
     *("$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"),
 )
 _DEFAULT = re.compile(r'^\s*DEF_MIRROR="?(?P<uri>[a-z]+://[^"\s]+)"?', re.MULTILINE)
@@ -77,10 +79,15 @@ def host_sources() -> dict[str, str]:
     Other vendors' repositories bear the names of suites, too: the first that has a ``main`` counts.
     Empty without apt.
     """
-    if shutil.which("apt-get") is None:
-        return {}
+    program = shutil.which("apt-get")
+    return dict(_sources_of(program, os.environ.get("APT_CONFIG"))) if program else {}
+
+
+@lru_cache(maxsize=8)
+def _sources_of(program: str, _config: str | None) -> dict[str, str]:
+    """Asked once a process: apt takes half a second, and every build wants to know."""
     done = proc.run(
-        _TARGETS,
+        (program, *_TARGETS),
         code=ExitCode.ENVIRONMENT,
         env={"LC_ALL": "C.UTF-8"},
         timeout_s=20,

@@ -95,24 +95,30 @@ def load_into_engine(
     return loaded.model_copy(update={"loaded": True})
 
 
-def unpacked_bytes(image_id: str, facts: ImageFacts, *, site: EngineSite | None = None) -> int:
+def unpacked_bytes(
+    name: str, image_id: str, facts: ImageFacts, *, site: EngineSite | None = None
+) -> int:
     """How much disk the unpacked root file system takes, as the engine accounts for it.
 
     containerd's store lists an image with content and snapshots together, so the compressed
-    blobs are taken off. Raises RelforgeError (ENVIRONMENT) when the engine lacks the image.
+    blobs are taken off; it adds them up for every image that it lists, so only that name is asked
+    for. Raises RelforgeError (ENVIRONMENT) when the engine lacks the image.
     """
     from relforge.engine.client import connect
 
     client = connect(site)
     try:
-        for image in client.api.images(all=True):
+        for image in client.api.images(name=name):
             if image["Id"] == image_id:
                 size = int(image["Size"])
                 return size - facts.size_bytes if image_id == facts.digest else size
     finally:
         client.close()
     raise RelforgeError(
-        "the engine does not have the image", code=ExitCode.ENVIRONMENT, where=image_id
+        "the engine does not have the image",
+        code=ExitCode.ENVIRONMENT,
+        where=name,
+        why=f"it has nothing of that name with the id {image_id}",
     )
 
 

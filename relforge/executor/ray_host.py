@@ -15,6 +15,7 @@ from relforge.executor.ray_placement import (
     DISK,
     DOCKER,
     IDENTITIES,
+    MANY_JOBS,
     SLOTS,
     jobs_resource,
     key_resource,
@@ -57,6 +58,7 @@ class DeviceHere(Frozen):
 
     name: str
     count: PositiveInt
+    accelerator: bool = True
 
 
 def devices_named(options: Sequence[str], project: Project) -> tuple[DeviceHere, ...]:
@@ -85,8 +87,12 @@ def devices_named(options: Sequence[str], project: Project) -> tuple[DeviceHere,
                 why="its query program does not answer, and accelerators_per_node is not known",
                 hint=f"say it: --device {device.name}=8",
             )
-        found.append(DeviceHere(name=device.name, count=count))
+        found.append(_here(device, count))
     return tuple(found)
+
+
+def _here(device: Device, count: int) -> DeviceHere:
+    return DeviceHere(name=device.name, count=count, accelerator=device.accelerator)
 
 
 def devices_found(project: Project) -> tuple[DeviceHere, ...]:
@@ -98,7 +104,7 @@ def devices_found(project: Project) -> tuple[DeviceHere, ...]:
         else:
             count = _counted(device)
         if count:
-            found.append(DeviceHere(name=device.name, count=count))
+            found.append(_here(device, count))
     return tuple(found)
 
 
@@ -112,7 +118,9 @@ def host_resources(
         resources[DOCKER] = site.limits.engine
     for device in devices:
         resources[device.name] = device.count
-        resources[jobs_resource(device.name)] = site.limits.devices.get(device.name, 1)
+        resources[jobs_resource(device.name)] = site.limits.devices.get(
+            device.name, 1 if device.accelerator else MANY_JOBS
+        )
     keys = own_keys(site)
     if keys:
         resources[IDENTITIES] = 1

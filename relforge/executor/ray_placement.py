@@ -55,6 +55,10 @@ def key_resource(fingerprint: str) -> str:
     return f"key_{fingerprint[:_FINGERPRINT_DIGITS]}"
 
 
+MANY_JOBS = 1000
+"""On a processor: cores and memory are the limits."""
+
+
 def jobs_resource(device: str) -> str:
     """Of which each job on the device takes one."""
     return f"{device}_jobs"

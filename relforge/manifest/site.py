@@ -215,7 +215,8 @@ class LimitsSite(Frozen):
     jobs: PositiveInt | None = None
     """At once, where ``--jobs`` does not say; one without it."""
     cpu_cores: PositiveInt | None = None
-    """In all."""
+    """In all, as jobs claim them; by default twice the host's, as no job uses all of its own all
+    the time."""
     memory_bytes: PositiveInt | None = None
     """In all."""
     disk_bytes: PositiveInt | None = None
@@ -225,7 +226,8 @@ class LimitsSite(Frozen):
     registry: PositiveInt = 2
     """Jobs that send to registries, hubs and the like."""
     devices: dict[Name, PositiveInt] = {}
-    """Jobs on a device by its name; one where it is not named."""
+    """Jobs on a device by its name; where it is not named one on an accelerator, and on a processor
+    as many as cores and memory allow."""
 
 
 class HubSite(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections import Counter
@@ -19,7 +20,8 @@ class Limits(Frozen):
     """``jobs`` at once; the sum of what they need stays within the rest. Sizes are bytes.
 
     ``engine`` is how many jobs may use the container engine at once, ``registry`` how many may send
-    to registries and hubs. A device that is not named serves one job at a time.
+    to registries and hubs. An accelerator that is not named serves one job at a time; a processor
+    as many as there are cores and memory for.
     """
 
     jobs: int = 1
@@ -32,8 +34,13 @@ class Limits(Frozen):
 
     @classmethod
     def of(cls, site: LimitsSite, home: Path, *, jobs: int | None = None) -> Limits:
-        """What the site says, else what this host has now."""
-        cores = site.cpu_cores or len(os.sched_getaffinity(0))
+        """What the site says, else what this host has now; of cores, twice what it has.
+
+        A job that may use two cores waits for disk, engine and its own processes about half of the
+        time: of two cores, jobs one after another used 0.8 (scripts/bench_scale.py shared). What
+        measures time runs alone.
+        """
+        cores = site.cpu_cores or 2 * len(os.sched_getaffinity(0))
         return cls(
             jobs=jobs or site.jobs or 1,
             cpu_cores=cores,
@@ -72,7 +79,8 @@ class Taken:
         if alone:
             return "for the other jobs to end: it measures, and runs alone"
         device = needs.device
-        if device and self._devices[device] >= limits.devices.get(device, 1):
+        most = limits.devices.get(device or "", math.inf if needs.shared_device else 1)
+        if device and self._devices[device] >= most:
             return f"for the device {device}"
         if needs.engine and self._engine >= limits.engine:
             return f"for the container engine, which {self._engine} jobs use"

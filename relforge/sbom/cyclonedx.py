@@ -43,9 +43,18 @@ def cyclonedx_document(syft: _Json, facts: Facts) -> bytes:
             "tools": {"components": [*tools, {"type": "application", "name": "relforge"}]},
             "component": {
                 **metadata["component"],
+                "name": facts.release,
+                "version": facts.image_digest,
                 "purl": facts.purl,
                 "hashes": [_hash(facts.image_digest.removeprefix("sha256:"))],
             },
+            "properties": [
+                *metadata.get("properties", ()),
+                *(
+                    {"name": f"relforge:label:{name}", "value": value}
+                    for name, value in sorted(facts.labels.items())
+                ),
+            ],
         },
         "components": sorted(components, key=lambda one: str(one["bom-ref"])),
         "dependencies": sorted(

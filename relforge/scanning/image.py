@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from relforge.cancel import CancelToken
 from relforge.engine.blobs import blob_path
 from relforge.engine.layout import ImageFacts, LayerFacts, describe
 from relforge.errors import ExitCode
 from relforge.files import write_atomic
+from relforge.locks import held_lock
 from relforge.scanning.archives import search_layer
 from relforge.scanning.hits import Hit, LayerReport, Searched
 from relforge.scanning.seeking import Finder, Found
@@ -33,30 +36,43 @@ def layer_reports(
     *,
     cache: Path,
     policy_key: str,
+    locks: Path | None = None,
     line: Callable[[str], None] = lambda _line: None,
+    cancel: CancelToken | None = None,
 ) -> Iterator[LayerReport]:
     """Searches each layer of each architecture once.
 
-    ``cache`` keeps what was found, by layer and ``policy_key``. Raises RelforgeError (GATE) for a
-    layer that cannot be read.
+    ``cache`` keeps what was found, by layer and ``policy_key``; in the folder ``locks`` is a lock
+    for each layer, so that releases which run side by side do not search one twice. Raises
+    RelforgeError (GATE) for a layer that cannot be read, Cancelled.
     """
     facts = describe(layout, code=ExitCode.GATE)
     layers = {layer.digest: layer for one in facts.each for layer in one.layers}
     for number, layer in enumerate(layers.values(), 1):
         path = cache / policy_key / f"{layer.digest.removeprefix('sha256:')}.json"
-        searched = _known(path)
-        how = "known"
+        searched, how = _known(path), "known"
         if searched is None:
-            how = "searched"
-            found = Found(finder, layer=layer.digest)
-            search_layer(blob_path(layout, layer.digest), layer.digest, found)
-            searched = found.searched()
-            write_atomic(path, searched.model_dump_json().encode())
+            with _alone(locks, path.stem, cancel):
+                searched = _known(path)
+                if searched is None:
+                    how = "searched"
+                    found = Found(finder, layer=layer.digest)
+                    search_layer(blob_path(layout, layer.digest), layer.digest, found)
+                    searched = found.searched()
+                    write_atomic(path, searched.model_dump_json().encode())
         line(
             f"layer {number} of {len(layers)}, {layer.digest[:19]}: {how}, "
             f"{searched.files} files, {len(searched.hits)} hits"
         )
         yield _of_step(layer, searched)
+
+
+def _alone(
+    locks: Path | None, layer: str, cancel: CancelToken | None
+) -> AbstractContextManager[None]:
+    if locks is None:
+        return nullcontext()
+    return held_lock(locks / f"layer-{layer[:32]}.lock", purpose="a layer's search", cancel=cancel)
 
 
 def _of_step(layer: LayerFacts, searched: Searched) -> LayerReport:

@@ -46,6 +46,7 @@ class ServingInputs(StageInputs):
             memory_bytes=self.release["serve"]["memory_bytes"] or 0,
             engine=True,
             device=self.release["device"],
+            shared_device=not self.device["accelerator"],
         )
 
 

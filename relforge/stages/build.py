@@ -324,7 +324,9 @@ class Build(Stage[BuildInputs, BuildResult]):
             image_digest=built.image_digest,
             config_digest=built.image.config_digest,
             compressed_bytes=built.image.size_bytes,
-            unpacked_bytes=unpacked_bytes(built.engine_image_id, built.image, site=env.site.engine),
+            unpacked_bytes=unpacked_bytes(
+                built.image_name, built.engine_image_id, built.image, site=env.site.engine
+            ),
             architecture=built.image.architecture,
             created=built.image.created or inputs.labels["org.opencontainers.image.created"],
             labels=built.image.labels,

@@ -62,6 +62,7 @@ class Sbom(Stage[SbomInputs, SbomResult]):
     """syft reads the layout; relforge adds stated licences, wheels, sources and patch sets."""
 
     name = "sbom"
+    revision = 2
     title = "bill of materials"
     needs = ("build",)
     result_type = SbomResult
@@ -90,16 +91,16 @@ class Sbom(Stage[SbomInputs, SbomResult]):
         return Resources(cpu_cores=2, memory_bytes=2 * _GB, disk_bytes=3 * _GB)
 
     def run(self, job: Job[SbomInputs], ctx: StageContext) -> SbomResult:
-        from relforge.engine.layout import describe, first_alone
+        from relforge.engine.layout import describe
         from relforge.sbom.cyclonedx import cyclonedx_document
         from relforge.sbom.evidence import table
         from relforge.sbom.facts import Facts
+        from relforge.sbom.known import scan_once
         from relforge.sbom.packages import canonical, packages_of
         from relforge.sbom.sources import patch_sets_of, sources_of
         from relforge.sbom.spdx import spdx_document
-        from relforge.sbom.syft import INSTALL, Syft, find, scan
+        from relforge.sbom.syft import INSTALL, Syft, find
         from relforge.sources.api import store_of
-        from relforge.workarea import work_area
 
         inputs, env = job.inputs, job.env
         build = cast(BuildResult, job.upstream["build"])
@@ -109,17 +110,22 @@ class Sbom(Stage[SbomInputs, SbomResult]):
         image = describe(build.layout)
         ctx.line(f"syft {syft.version} reads {image.digest[:19]}, {size(image.size_bytes)}")
         started = time.monotonic()
-        with work_area(env.home, "sbom") as area, first_alone(build.layout, area) as layout:
-            scanned = scan(
-                syft, layout, name=env.release, area=area, line=ctx.line, cancel=ctx.cancel
-            )
+        scanned, known = scan_once(
+            syft, build.layout, home=env.home, line=ctx.line, cancel=ctx.cancel
+        )
         packages = packages_of(scanned)
-        ctx.line(f"{len(packages)} packages in {time.monotonic() - started:.0f} s")
+        how = (
+            "known: another image has the same files"
+            if known
+            else (f"in {time.monotonic() - started:.0f} s")
+        )
+        ctx.line(f"{len(packages)} packages, {how}")
         git = store_of(env.home)
         git.cancel = ctx.cancel
         facts = Facts(
             release=env.release,
             image_digest=image.digest,
+            labels=image.labels,
             architecture=image.architecture,
             epoch_s=inputs.source_date_epoch,
             packages=packages,

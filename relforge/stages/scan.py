@@ -154,7 +154,9 @@ class Scan(Stage[ScanInputs, ScanResult]):
                 policy_key=looked_for.key(
                     {one.name: f"{one.ships} {one.content}" for one in inputs.kept_back}
                 ),
+                locks=env.home / "locks",
                 line=ctx.line,
+                cancel=ctx.cancel,
             )
         )
         config = search_config(build.layout, finder, facts)

@@ -1,128 +1,30 @@
-"""Runs that are killed at random: relforge, or the engine under it, at any moment.
+"""Runs killed at random: relforge, the engine under it, a host of the cluster, at any moment.
 
 Each goes on with what is left and ends with the very images of an undisturbed run; nothing stays
-behind. Five seeds; with RELFORGE_LONG=1 a hundred.
+behind. Five seeds here and two on a cluster; with RELFORGE_LONG=1 seventy and thirty.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import secrets
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from relforge.evidence.runs import list_runs
-from tests.e2e.conftest import CHECKOUT, command, site_settings
-from tests.support.plaintext import files_holding
-from tests.support.sealed_hello import RELEASE, seal, write_patch_set
+from tests.support.chaos import Engine, Scene, digests_in, made, must, nothing_left, words
+from tests.support.ray_fleet import Fleet, Worker, fleet
 
 pytestmark = pytest.mark.timeout(900)
-SEEDS = range(100 if os.environ.get("RELFORGE_LONG") else 5)
-PLAIN = f"{RELEASE}-plain"
-SETTLED_S = 30.0
-_DAEMONS = ("dockerd", "containerd")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine of its own, which may be killed."""
-
-    root: Path
-
-    def up(self) -> None:
-        self._engine("up", "--force-own")
-
-    def purge(self) -> None:
-        self._engine("purge")
-
-    @property
-    def env(self) -> dict[str, str]:
-        done = self._engine("env", "--json")
-        told = json.loads(done)
-        return {
-            "DOCKER_HOST": told["host"],
-            "DOCKER_CONFIG": told["config_dir"],
-            "PATH": f"{Path(told['docker']).parent}:{os.environ['PATH']}",
-        }
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """The engine in a site configuration."""
-        told = json.loads(self._engine("env", "--json"))
-        return {name: told[name] for name in ("docker", "host", "config_dir")}
-
-    def kill(self) -> None:
-        for name in _DAEMONS:
-            pid = int((self.root / "state" / name).read_text().split()[0])
-            os.kill(pid, signal.SIGKILL)
-
-    def docker(self, *words: str) -> list[str]:
-        done = subprocess.run(
-            ["docker", *words], env={**os.environ, **self.env},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout.split()
-
-    def _engine(self, *words: str) -> str:
-        done = subprocess.run(
-            [CHECKOUT / "scripts" / "engine", words[0], "--root", self.root, *words[1:]],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Two releases, one with a sealed patch set, and what an undisturbed run makes of them."""
-
-    root: Path
-    engine: Engine
-    project: Path
-    marker: str
-    digests: dict[str, str]
-    seconds: float
-
-    def site(self, work: Path) -> Path:
-        """A site with a home of its own below ``work``; the base image is the shared one."""
-        home = work / "home"
-        home.mkdir(parents=True)
-        (home / "base").symlink_to(self.root / "base")
-        return write_site(self, work)
-
-
-def write_site(scene: Scene, work: Path) -> Path:
-    keys = scene.root / "keys"
-    changes = {
-        "home": str(work / "home"),
-        "dist": str(work / "dist"),
-        "engine": scene.engine.settings,
-        "git_mirrors": [{"prefix": "https://git.example/", "to": f"file://{scene.root / 'git'}/"}],
-        "trusted_keys": [{"name": "vendor", "public_key": str(keys / "vendor.sign.pub.pem")}],
-        "identities": [str(keys / "vendor.age.key")],
-        "patch_sets": {},
-        "publish": {"signing": {"key": str(keys / "vendor.sign.pem")}},
-        "limits": {"cpu_cores": 4},
-    }
-    path = work / "site.yaml"
-    path.write_text(json.dumps({**site_settings(), **changes}))
-    return path
-
-
-def must(*words: str | Path) -> None:
-    done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+RAY_STARTS_S = 3.0
+"""How long a driver takes until it sends its first job."""
+LONG = bool(os.environ.get("RELFORGE_LONG"))
 
 
 @pytest.fixture(scope="module")
@@ -136,50 +38,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         engine.purge()
 
 
-def made(root: Path, engine: Engine) -> Scene:
-    repository = root / "git" / "hello.git"
-    repository.parent.mkdir()
-    script = CHECKOUT / "examples" / "hello" / "make_repo.py"
-    subprocess.run([sys.executable, script, repository], check=True, capture_output=True)
-    project, marker = root / "project", f"marker-{secrets.token_hex(16)}"
-    shutil.copytree(CHECKOUT / "examples" / "hello", project)
-    releases = project / "manifests" / "releases"
-    whole = yaml.safe_load((releases / f"{RELEASE}.yaml").read_text())
-    # What takes long and changes no image is left out: more of the kills meet the rest.
-    whole["skip"] = {"evaluate": "it is killed too seldom", "sbom": "it is killed too seldom"}
-    (releases / f"{RELEASE}.yaml").write_text(yaml.safe_dump(whole))
-    plain = {**whole, "name": PLAIN, "variant": "plain"}
-    (releases / f"{PLAIN}.yaml").write_text(yaml.safe_dump(plain))
-    # The base image is made once; every run finds it in this folder and in the engine.
-    shared = Path(site_settings()["home"]) / "base"
-    if shared.is_dir():
-        shutil.copytree(shared, root / "base", symlinks=True)
-    else:
-        (root / "base").mkdir()
-    must("keys", "new", "--out", root / "keys", "--name", "vendor")
-    scene = Scene(root, engine, project, marker, {}, 0.0)
-    write_patch_set(root, repository, project, marker)
-    first = scene.site(root / "first")
-    seal(project, first, root / "keys", must)
-    must("lock", "--project", project, "--site", first, "--release", PLAIN)
-    # The base image comes first, so that what is measured is how long a run takes.
-    must("build", "--project", project, "--site", first, "--release", PLAIN)
-    began = time.monotonic()
-    must("release", "--all", "--jobs", "2", "--project", project, "--site", first)
-    seconds = time.monotonic() - began
-    digests = digests_in(root / "first" / "dist")
-    assert set(digests) == {RELEASE, PLAIN}
-    return Scene(root, engine, project, marker, digests, seconds)
-
-
-def digests_in(dist: Path) -> dict[str, str]:
-    return {
-        path.parent.name: json.loads(path.read_text())["image_digest"]
-        for path in dist.glob("*/release.json")
-    }
-
-
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(70 if LONG else 5))
 def test_whatever_is_killed_the_run_ends_with_the_same_images(scene: Scene, seed: int) -> None:
     dice = random.Random(seed)
     work = scene.root / f"seed-{seed}"
@@ -193,23 +52,90 @@ def test_whatever_is_killed_the_run_ends_with_the_same_images(scene: Scene, seed
         after_s = dice.uniform(0.1, scene.seconds)
         told.append(f"{victim} after {after_s:.1f} s")
         disturb(scene, words(work, at), victim, after_s)
+    ended_well(scene, work, at, told, since)
+
+
+def ended_well(
+    scene: Scene,
+    work: Path,
+    at: list[str],
+    told: list[str],
+    since: Path,
+    homes: Sequence[Path] = (),
+) -> None:
+    """The last run of the home comes to its end: the images are right, and nothing is left."""
     done = subprocess.run(words(work, at), capture_output=True, text=True, check=False)
     assert done.returncode == 0, (told, done.stderr)
     assert digests_in(work / "dist") == scene.digests, told
     states = [run.state for run in list_runs(work / "home")]
     assert set(states) <= {"done"}, (told, states)
-    assert nothing_left(scene, work, since), told
+    assert nothing_left(scene, work, since, homes), told
     for name in scene.digests:
-        must("verify", work / "dist" / name, "--site", site)
+        must("verify", work / "dist" / name, "--site", work / "site.yaml")
     shutil.rmtree(work)
 
 
-def words(work: Path, at: list[str]) -> list[str]:
-    """The command that begins the run, or goes on with it."""
-    runs = list(list_runs(work / "home"))
-    if runs and runs[0].state != "done":
-        return command("release", "--resume", runs[0].id, *at)
-    return command("release", "--all", "--jobs", "2", *at)
+@dataclass
+class Hosts:
+    """Two hosts of a cluster with homes of their own, both on the scene's engine."""
+
+    scene: Scene
+    fleet: Fleet
+    homes: dict[str, Path]
+    alive: dict[str, Worker]
+    started: int = 0
+
+    def start(self, name: str) -> None:
+        """That host joins, anew with the home that it had, and as a new node of the cluster."""
+        self.started += 1
+        settings = self.scene.settings(self.homes[name])
+        project = str(self.scene.project)
+        self.alive[name] = self.fleet.join(
+            f"{name}-{self.started}", "--device", "cpu_x86", "--project", project, **settings
+        )
+
+
+@pytest.fixture(scope="module")
+def hosts(scene: Scene) -> Iterator[Hosts]:
+    with fleet(scene.root / "fleet") as found:
+        homes = {name: scene.home(scene.root / name) for name in ("north", "south")}
+        every = Hosts(scene, found, homes, {})
+        for name in homes:
+            every.start(name)
+        yield every
+
+
+@pytest.mark.parametrize("seed", range(30 if LONG else 2))
+def test_whichever_host_is_killed_the_run_ends_with_the_same_images(
+    scene: Scene, hosts: Hosts, seed: int
+) -> None:
+    dice = random.Random(1000 + seed)
+    work = scene.root / f"ray-{seed}"
+    ray = {"address": hosts.fleet.address, "token_file": str(hosts.fleet.token)}
+    site = scene.site(work, ray=ray)
+    since = work / "since"
+    since.touch()
+    at = ["--project", str(scene.project), "--site", str(site), "--executor", "ray"]
+    told = []
+    victims = ["host", *dice.sample(("host", "process", "engine"), dice.choice((0, 1)))]
+    for victim in victims:
+        after_s = dice.uniform(RAY_STARTS_S, RAY_STARTS_S + scene.seconds)
+        if victim != "host":
+            told.append(f"{victim} after {after_s:.1f} s")
+            disturb(scene, words(work, at), victim, after_s)
+            continue
+        name = dice.choice(sorted(hosts.homes))
+        told.append(f"{name} after {after_s:.1f} s")
+        with subprocess.Popen(
+            words(work, at), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as run:
+            time.sleep(after_s)
+            hosts.alive[name].kill()
+            hosts.start(name)
+            _, said = run.communicate(timeout=600)
+        # Its jobs went to the other host, or waited for it; nobody had to resume.
+        assert run.returncode == 0, (told, said)
+    ended_well(scene, work, at, told, since, tuple(hosts.homes.values()))
 
 
 def disturb(scene: Scene, argv: list[str], victim: str, after_s: float) -> None:
@@ -226,32 +152,3 @@ def disturb(scene: Scene, argv: list[str], victim: str, after_s: float) -> None:
             scene.engine.kill()
             run.wait(300)
             scene.engine.up()
-
-
-def nothing_left(scene: Scene, work: Path, since: Path) -> bool:
-    """Containers, networks, volumes, work areas, half-made results and decrypted bytes."""
-    engine = scene.engine
-    deadline = time.monotonic() + SETTLED_S
-    while True:
-        left = {
-            "containers": engine.docker("ps", "--all", "--quiet"),
-            "networks": engine.docker("network", "ls", "--quiet", "--filter", "type=custom"),
-            "volumes": engine.docker("volume", "ls", "--quiet"),
-            "work": [p.name for p in (work / "home" / "work").glob("*") if p.is_dir()],
-            "half made": [str(path) for path in (work / "home" / "store").glob("outputs/*/*/.*")],
-            "prune": [str(path) for path in (work / "home" / "prune").glob("*")],
-            "plaintext": [
-                str(path)
-                for path in files_holding(
-                    scene.marker.encode(),
-                    work,
-                    engine.root / "data",
-                    engine.root / "containerd",
-                    changed_after=since.stat().st_ctime,
-                )
-            ],
-        }
-        if not any(left.values()):
-            return True
-        assert time.monotonic() < deadline, left
-        time.sleep(1)

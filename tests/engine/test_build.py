@@ -58,7 +58,7 @@ def test_layout_and_engine_hold_the_same_image(
     assert facts.created == "2023-11-14T22:13:20Z"
     assert facts.layers[-1].media_type.endswith("tar+zstd")
     assert sum(path.stat().st_size for path in first.layout.glob("blobs/*/*")) == facts.size_bytes
-    assert unpacked_bytes(first.engine_image_id, facts) > facts.size_bytes
+    assert unpacked_bytes(first.image_name, first.engine_image_id, facts) > facts.size_bytes
     assert (first.steps_cached, first.steps_run) == (0, 2)
     assert any(line.startswith("[stage-1 2/2] COPY") for line in lines)
     said = docker(cli, "run", "--rm", request.image_name, "cat", "/out.txt").stdout

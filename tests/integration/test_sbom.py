@@ -201,6 +201,46 @@ def test_cyclonedx_has_wheels_and_pedigrees(run: Run, layout: Path) -> None:
     assert image["hashes"][0]["content"] == describe(layout).digest.removeprefix("sha256:")
 
 
+def test_images_with_the_same_files_are_read_once(
+    run: Run, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = find()
+    assert isinstance(program, Syft)
+    reads = tmp_path / "reads"
+    wrapper = tmp_path / "syft"
+    wrapper.write_text(f'#!/bin/sh\necho read >>{reads}\nexec {program.path} "$@"\n')
+    wrapper.chmod(0o755)
+    counted = Syft(wrapper, program.version)
+    monkeypatch.setattr(syft_module, "find", lambda: counted)
+
+    _, first = run()
+    named = layout_of(tmp_path / "named", SYSTEM, PYTHON, labels={"org.x": "another release"})
+    assert describe(named).digest != describe(layout).digest
+    result, second = run(named)
+    assert reads.read_text().split() == ["read"]
+    # Its documents are its own, and as they are where nothing was known before.
+    image = second["sbom.cdx.json"]["metadata"]
+    assert image["component"]["version"] == describe(named).digest
+    assert {"name": "relforge:label:org.x", "value": "another release"} in image["properties"]
+    assert describe(layout).digest not in result.evidence()["sbom.spdx.json"].read_text()
+    assert second["licenses.json"].pop("image_digest") == describe(named).digest
+    del first["licenses.json"]["image_digest"]
+    assert second["licenses.json"] == first["licenses.json"]
+    shutil.rmtree(tmp_path / "home" / "scan")
+    fresh, _ = run(named)
+    assert [o.sha256 for o in fresh.outputs] == [o.sha256 for o in result.outputs]
+
+    # What is kept and cannot be read, or is of another syft or of other files, is not used.
+    (kept,) = (tmp_path / "home" / "scan" / "packages").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-20])
+    again, _ = run(named)
+    assert [o.sha256 for o in again.outputs] == [o.sha256 for o in result.outputs]
+    run(layout_of(tmp_path / "more", SYSTEM, PYTHON, {"etc/new": "x"}))
+    counted = Syft(wrapper, "0.0.1")
+    run(named)
+    assert len(reads.read_text().split()) == 5
+
+
 def test_a_forbidden_licence_fails_and_says_where_and_how_to_allow_it(run: Run) -> None:
     result, files = run(policy=LicensePolicy(forbidden=("AGPL-3.0-only",)))
     assert result.verdict == "fail"
@@ -250,7 +290,7 @@ def test_settings_of_the_user_do_not_count(
     area = tmp_path / "area"
     area.mkdir()
     found = scan(program, layout, name="x", area=area, line=lambda _: None)
-    assert {one["type"] for one in found.native["artifacts"]} == {"deb", "python"}
+    assert {one["type"] for one in found.artifacts} == {"deb", "python"}
 
 
 def test_a_cancelled_stage_ends_syft_and_leaves_nothing(

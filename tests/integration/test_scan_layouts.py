@@ -10,6 +10,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,25 @@ def test_a_layer_that_was_searched_is_not_read_again(tmp_path: Path) -> None:
     assert tuple(layer_reports(layout, finder(), cache=tmp_path / "c", policy_key="k")) == first
     with pytest.raises(RelforgeError):
         tuple(layer_reports(layout, finder(), cache=tmp_path / "c", policy_key="other"))
+
+
+def test_releases_side_by_side_search_a_layer_once(tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    make_layout(layout, {f"f{n}": random_text(40).encode() * 2000 for n in range(30)})
+    lines: list[str] = []
+
+    def search(_number: int) -> tuple[LayerReport, ...]:
+        return tuple(
+            layer_reports(
+                layout, finder(), cache=tmp_path / "c", policy_key="k", locks=tmp_path / "locks",
+                line=lines.append,
+            )
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(search, range(4)))
+    assert reports.count(reports[0]) == 4
+    assert sum("searched" in line for line in lines) == 1
 
 
 LOGINS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from relforge.card.collect import material_of
 from relforge.card.gather import gather
@@ -23,7 +23,8 @@ PROJECT = Project((builtin_root(),))
 def card_data(release: str) -> CardData:
     """The data of a release's card, without any evidence."""
     loaded = subject(PROJECT, PROJECT.release(release), Site())
-    return gather(material_of(make_plan(loaded, STAGES, Store(Path(mkdtemp())))))
+    with TemporaryDirectory() as home:
+        return gather(material_of(make_plan(loaded, STAGES, Store(Path(home)))))
 
 
 @cache

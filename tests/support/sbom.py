@@ -71,7 +71,7 @@ PYTHON: dict[str, str] = {
 }  # fmt: skip
 
 
-def layout_of(folder: Path, *layers: dict[str, str]) -> Path:
+def layout_of(folder: Path, *layers: dict[str, str], labels: dict[str, str] | None = None) -> Path:
     """An OCI layout of one image, a layer for each set of files; the same bytes each time."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -84,7 +84,7 @@ def layout_of(folder: Path, *layers: dict[str, str]) -> Path:
     oci = "application/vnd.oci.image."
     tars = [_tar(files) for files in layers]
     config = {
-        "architecture": "amd64", "os": "linux", "config": {},
+        "architecture": "amd64", "os": "linux", "config": {"Labels": labels or {}},
         "rootfs": {
             "type": "layers",
             "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars],

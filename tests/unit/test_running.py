@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -247,6 +248,8 @@ def test_forced_work_of_several_is_done_once_in_a_run(scene: Scene) -> None:
         (Resources(cpu_cores=0, engine=True), {"engine": 3}, 3),
         (Resources(cpu_cores=0, device="x1"), {}, 1),
         (Resources(cpu_cores=0, device="x1"), {"devices": {"x1": 2}}, 2),
+        (Resources(cpu_cores=2, device="cpu", shared_device=True), {"cpu_cores": 6}, 3),
+        (Resources(cpu_cores=2, device="cpu", shared_device=True), {"devices": {"cpu": 1}}, 1),
         (Resources(cpu_cores=0), {"jobs": 2}, 2),
         (Resources(cpu_cores=99), {}, 1),
     ],
@@ -374,7 +377,7 @@ def test_what_follows_a_release_may_fail_it(scene: Scene) -> None:
 def test_the_limits_are_those_of_the_site_else_of_the_host(tmp_path: Path) -> None:
     found = Limits.of(LimitsSite(), tmp_path / "home")
     assert found.jobs == 1
-    assert found.cpu_cores >= 1
+    assert found.cpu_cores == 2 * len(os.sched_getaffinity(0))
     assert found.memory_bytes > 1 << 20
     assert found.disk_bytes > 1 << 20
     site = LimitsSite(jobs=3, cpu_cores=64, devices={"bi_V150": 4})
