@@ -14,12 +14,13 @@ _LOGS: dict[str, Kind] = {"bench": "logs", "serve": "logs", "smoke": "logs"}
 _NEVER = {
     "publications": "the journal of what was sent where",
     "prune": "notes of sealed sources that have to leave BuildKit's cache",
-    "ray": "what jobs that other hosts send work with",
+    "ray/node": "what Ray itself keeps of a worker",
     "locks": "locks",
     "work": "work areas; those whose owner is gone go whenever relforge starts",
 }
 _COLLECTED = {
     "runs", "store", "base", "answers", "datasets", "scan", "tuning", "leaving", "server-weights",
+    "ray",
     *_LOGS, *_NEVER,
 }  # fmt: skip
 _STORE = {
@@ -53,6 +54,11 @@ def of_caches(home: Path, mentions: Mentions) -> Iterator[Item]:
         )  # fmt: skip
     for path in sorted((home / "scan" / "packages").glob("*.json.gz")):
         yield item("scan", path.name[:12], [path])
+    # Where a job is at work the home is in use; whatever goes is sent again when it is wanted.
+    for path in sorted((home / "ray" / "files").glob("??/*")):
+        yield item("sent", path.name[:12], [path])
+    for path in _folders(home / "ray" / "projects"):
+        yield item("sent", f"project {path.name[:12]}", [path])
     for name, kind in _LOGS.items():
         for path in _folders(home / name):
             yield item(kind, path.name, [path])
@@ -67,6 +73,7 @@ def of_caches(home: Path, mentions: Mentions) -> Iterator[Item]:
 def locks(home: Path) -> list[Path]:
     """Lock files of keys; nobody may hold one of them, and each is made again when it is needed."""
     found = [*_files(home / "store" / "locks"), *_files(home / "locks")]
+    found += sorted((home / "ray" / "locks").glob("??/*"))
     found += sorted((home / "work").glob("base-*.lock"))
     return [path for path in found if path.name != "in-use"]
 

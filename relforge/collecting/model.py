@@ -10,7 +10,7 @@ from relforge.frozen import Frozen
 
 Kind = Literal[
     "run", "result", "orphan", "blob", "source", "git", "repository", "file", "wheels", "base",
-    "answers", "dataset", "scan", "logs", "tuning", "upload", "weights", "left-behind",
+    "answers", "dataset", "scan", "sent", "logs", "tuning", "upload", "weights", "left-behind",
     "image", "container", "build-cache",
 ]  # fmt: skip
 YOUNGER = "it is younger"

@@ -22,7 +22,7 @@ from relforge.executor.ray_paths import moved
 from relforge.executor.ray_returns import Returned, give_back
 from relforge.executor.ray_sent import Sent
 from relforge.executor.ray_version import own_code, own_version
-from relforge.executor.ray_worksite import full_disk, looked_at, receive
+from relforge.executor.ray_worksite import full_disk, looked_at, own_large_files, receive
 from relforge.in_use import using
 from relforge.manifest.project import load_site
 from relforge.stage import StageContext, StageResult
@@ -145,7 +145,8 @@ class Attempt:
         assert isinstance(sent, Sent)
         site = load_site(self.place.site)
         ctx = StageContext(sent.job.env.release, sent.job.stage, self.cancel, teller.put)
-        job, places = receive(sent, self.place, site, calls, ctx)
+        large = own_large_files(sent, site, ctx)
+        job, places = receive(sent, self.place, site, calls, ctx, large)
         self._told = places.told
         looked_at(sent, self.place, job.env.site, ctx)
         try:
@@ -156,7 +157,9 @@ class Attempt:
                 self._logs = give_back(job, None, places, self.place.home, calls)
             raise
         assert isinstance(result, StageResult)
-        files = give_back(job, result, places, self.place.home, calls)
+        # What was made of sealed sources lies nowhere before it was searched.
+        outward = None if "identities" in sent.secrets else large
+        files = give_back(job, result, places, self.place.home, calls, outward)
         return Answer(self.host, self.node_id, moved(result, places.told), files=files)
 
     _logs: tuple[Returned, ...] = ()

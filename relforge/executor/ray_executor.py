@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from relforge.cancel import CancelToken
 from relforge.errors import RelforgeError
 from relforge.executor.local import LocalExecutor
 from relforge.executor.ray_agent import Answer, Header, attempt_task
@@ -25,7 +26,8 @@ from relforge.executor.ray_news import News
 from relforge.executor.ray_openers import openers_of
 from relforge.executor.ray_placement import Placement, chosen, lacking, placement
 from relforge.executor.ray_sent import Packed, ProjectFiles, pack, places_of
-from relforge.executor.ray_taking import take_in
+from relforge.executor.ray_shared import LargeFiles, large_files
+from relforge.executor.ray_taking import fetch_shared, take_in
 from relforge.executor.ray_version import own_version
 from relforge.executor.ray_watch import HostLost, Watch, too_often
 from relforge.manifest.site import Site
@@ -39,6 +41,8 @@ _AT_THE_DESK = 256
 def ray_executor(site: Site, home: Path) -> Iterator[RayExecutor]:
     """An executor on the site's cluster, while this is open. Raises what ``connected`` raises."""
     incoming = home / "ray" / "incoming" / uuid.uuid4().hex
+    # A place that is not there is found before anything runs.
+    large_files(site, line=_silent, cancel=CancelToken())
     with connected(site) as ray:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -55,6 +59,10 @@ def ray_executor(site: Site, home: Path) -> Iterator[RayExecutor]:
         finally:
             news.stop()
             shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _silent(_line: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,10 @@ class RayExecutor:
         )  # fmt: skip
         if wanted is None:
             return self._local.execute(stage, _as_driver(job), ctx)
-        return self._sent(wanted, pack(stage, job, needs, self._project), job, ctx)
+        large = large_files(self._cluster.site, line=ctx.line, cancel=ctx.cancel)
+        shared = large.place.id if large is not None else None
+        packed = pack(stage, job, needs, self._project, shared)
+        return self._sent(wanted, packed, job, ctx, large)
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Bytes of files that went to, and came from, each host by its name."""
@@ -99,7 +110,12 @@ class RayExecutor:
         return found
 
     def _sent(
-        self, wanted: Placement, packed: Packed, job: Job[Any], ctx: StageContext
+        self,
+        wanted: Placement,
+        packed: Packed,
+        job: Job[Any],
+        ctx: StageContext,
+        large: LargeFiles | None,
     ) -> StageResult:
         """One attempt after the other, until a host that is fit for the job has done it."""
         payload = pickle.dumps(packed.sent)
@@ -107,7 +123,7 @@ class RayExecutor:
         lost = 0
         while True:
             try:
-                answer = self._attempted(wanted, packed, payload, refused, job, ctx)
+                answer = self._attempted(wanted, packed, payload, refused, job, ctx, large)
             except HostLost as gone:
                 lost += 1
                 if lost > self._cluster.site.ray.lost_hosts:
@@ -133,6 +149,7 @@ class RayExecutor:
         refused: dict[str, str],
         job: Job[Any],
         ctx: StageContext,
+        large: LargeFiles | None,
     ) -> Answer:
         cluster, name = self._cluster, uuid.uuid4().hex
         folder = self._incoming / name
@@ -146,6 +163,8 @@ class RayExecutor:
             watch = Watch(cluster.ray, ref, cluster.hosts, cluster.site.ray, listener, ctx)
             answer = watch.answer(asked, refused)
             listener.pass_on(answer.events)
+            if large is not None:
+                fetch_shared(answer, folder, large, ctx.cancel)
             return take_in(answer, folder, places_of(job))
         finally:
             self._news.forget(name)

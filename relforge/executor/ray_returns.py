@@ -8,6 +8,7 @@ from typing import Any
 
 from relforge.executor.ray_calls import DeskCalls
 from relforge.executor.ray_paths import HOME, Places, outputs_in
+from relforge.executor.ray_shared import LargeFiles
 from relforge.executor.ray_store import WorkerFiles
 from relforge.files import sha256_file
 from relforge.frozen import Frozen
@@ -24,13 +25,21 @@ class Returned(Frozen):
     size_bytes: int
     output: bool
     """False for a log, which no result names."""
+    shared: bool = False
+    """It lies in the place for large files."""
 
 
 def give_back(
-    job: Job[Any], result: StageResult | None, places: Places, home: Path, calls: DeskCalls
+    job: Job[Any],
+    result: StageResult | None,
+    places: Places,
+    home: Path,
+    calls: DeskCalls,
+    large: LargeFiles | None = None,
 ) -> tuple[Returned, ...]:
     """Sends what the driver has not: every output of the result that lies in this home, and what
-    the job wrote into its run folder. Raises Cancelled, OSError."""
+    the job wrote into its run folder. Large files go to ``large`` where there is one. Raises
+    Cancelled, OSError."""
     files = WorkerFiles(home, calls.cancel)
     found: dict[Path, Returned] = {}
     for output in outputs_in(result):
@@ -54,7 +63,10 @@ def give_back(
         if one.output:
             files.keep(path, one.sha256)
         if one.sha256 in lacking:
-            calls.send(path, one.sha256)
+            if large is not None and large.put(path, one.sha256, one.size_bytes):
+                found[path] = one.model_copy(update={"shared": True})
+            else:
+                calls.send(path, one.sha256)
             lacking.discard(one.sha256)
     return tuple(found.values())
 

@@ -53,6 +53,8 @@ class Sent:
     trees: tuple[str, ...] = ()
     commits: tuple[Place, ...] = ()
     patch_sets: Mapping[str, Path] = field(default_factory=dict)
+    shared: str | None = None
+    """Of the driver's place for large files: its id."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,13 @@ def places_of(job: Job[Any]) -> Places:
     return Places(job.env.home, job.env.dist, job.env.project_roots)
 
 
-def pack(stage: Stage[Any, Any], job: Job[Any], needs: Resources, project: ProjectFiles) -> Packed:
+def pack(
+    stage: Stage[Any, Any],
+    job: Job[Any],
+    needs: Resources,
+    project: ProjectFiles,
+    shared: str | None = None,
+) -> Packed:
     """What of the job goes to another host. Raises OSError when a file of it is gone."""
     places = places_of(job)
     git_dir = job.env.home / "store" / "git"
@@ -106,6 +114,7 @@ def pack(stage: Stage[Any, Any], job: Job[Any], needs: Resources, project: Proje
             trees=_trees(job.upstream),
             commits=tuple(_commits(job)),
             patch_sets={name: places.told(path) for name, path in overridden.items()},
+            shared=shared,
         ),
         here,
     )

@@ -14,6 +14,7 @@ from relforge.cancel import CancelToken
 from relforge.engine.blobs import link_or_copy
 from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.ray_sent import SentFile
+from relforge.executor.ray_shared import LargeFiles
 from relforge.files import cannot_write, held_lock, sha256_file
 from relforge.leftovers import owned_file
 
@@ -37,8 +38,14 @@ class WorkerFiles:
         except OSError:
             return False
 
-    def lay_out(self, files: Iterable[tuple[SentFile, Path]], fetch: Fetch) -> tuple[int, int]:
-        """Puts files where a job looks for them; only those that are nowhere here are fetched.
+    def lay_out(
+        self,
+        files: Iterable[tuple[SentFile, Path]],
+        fetch: Fetch,
+        large: LargeFiles | None = None,
+    ) -> tuple[int, int]:
+        """Puts files where a job looks for them; only those that are nowhere here are fetched, from
+        ``large`` where it has them.
 
         Returns how many came, and their bytes. Raises RelforgeError (ENVIRONMENT) when the disk is
         full or a file came as another one, Cancelled.
@@ -50,7 +57,7 @@ class WorkerFiles:
                 lock = self._locks / file.sha256[:2] / file.sha256
                 with held_lock(lock, purpose="file", cancel=self._cancel):
                     if not self.has(file.sha256, file.size_bytes):
-                        self._take(file.sha256, fetch(file.sha256, file.size_bytes))
+                        self._fetched(file, fetch, large)
                         came, came_bytes = came + 1, came_bytes + file.size_bytes
             self._place(file, path)
         return came, came_bytes
@@ -71,32 +78,17 @@ class WorkerFiles:
     def _at(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
 
-    def _take(self, sha256: str, chunks: Iterator[bytes]) -> None:
-        target = self._at(sha256)
-        digest = hashlib.sha256()
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, part = owned_file(target.parent, ".part")
+    def _fetched(self, file: SentFile, fetch: Fetch, large: LargeFiles | None) -> None:
+        target = self._at(file.sha256)
+        chunks = large.read(file.sha256, file.size_bytes) if large else None
+        if large is not None and chunks is not None:
             try:
-                with open(descriptor, "wb") as out:  # noqa: PTH123 (a descriptor)
-                    for chunk in chunks:
-                        self._cancel.check()
-                        digest.update(chunk)
-                        out.write(chunk)
-                if digest.hexdigest() != sha256:
-                    raise RelforgeError(
-                        "a file came as another one",
-                        code=ExitCode.ENVIRONMENT,
-                        where=str(target),
-                        why=f"expected sha256 {sha256}, it is {digest.hexdigest()}",
-                        hint="run the same command again; if it stays so, look at the network",
-                    )
-                part.chmod(0o644)
-                part.rename(target)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+                write_checked(target, file.sha256, chunks, self._cancel)
+            except RelforgeError as error:
+                large.passed_over(error)
+            else:
+                return
+        write_checked(target, file.sha256, fetch(file.sha256, file.size_bytes), self._cancel)
 
     def _place(self, file: SentFile, path: Path) -> None:
         source = self._at(file.sha256)
@@ -117,6 +109,35 @@ class WorkerFiles:
             part.replace(path)
         except OSError as error:
             raise cannot_write(path, error) from error
+
+
+def write_checked(target: Path, sha256: str, chunks: Iterator[bytes], cancel: CancelToken) -> None:
+    """A file that comes, whole or not at all. Raises RelforgeError (ENVIRONMENT) when the disk is
+    full or it is another one, and what reading raises; Cancelled."""
+    digest = hashlib.sha256()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, part = owned_file(target.parent, ".part")
+        try:
+            with open(descriptor, "wb") as out:  # noqa: PTH123 (a descriptor)
+                for chunk in chunks:
+                    cancel.check()
+                    digest.update(chunk)
+                    out.write(chunk)
+            if digest.hexdigest() != sha256:
+                raise RelforgeError(
+                    "a file came as another one",
+                    code=ExitCode.ENVIRONMENT,
+                    where=str(target),
+                    why=f"expected sha256 {sha256}, it is {digest.hexdigest()}",
+                    hint="run the same command again; if it stays so, look at the network",
+                )
+            part.chmod(0o644)
+            part.rename(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def _link(source: Path, path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from relforge.cancel import CancelToken
 from relforge.engine.blobs import link_or_copy
 from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.ray_agent import Answer
 from relforge.executor.ray_paths import Places, moved, outputs_in, stamped
+from relforge.executor.ray_shared import LargeFiles
+from relforge.executor.ray_store import write_checked
 from relforge.files import cannot_write, stamp, sync_folder
 from relforge.stage import StageResult
 
@@ -51,6 +54,27 @@ def take_in(answer: Answer, incoming: Path, places: Places) -> Answer:
     if isinstance(outcome, RelforgeError) and outcome.log is not None:
         outcome.log = str(places.here(Path(outcome.log)))
     return answer
+
+
+def fetch_shared(answer: Answer, incoming: Path, large: LargeFiles, cancel: CancelToken) -> None:
+    """Brings what the worker put in the place for large files to where ``take_in`` looks.
+
+    Raises RelforgeError (ENVIRONMENT) when it cannot be had or is another one, Cancelled.
+    """
+    for file in answer.files:
+        if not file.shared or (incoming / file.sha256).is_file():
+            continue
+        chunks = large.read(file.sha256, file.size_bytes)
+        if chunks is None:
+            raise _did_not_come(answer.host, file.path, "the place for large files has it no more")
+        try:
+            incoming.mkdir(parents=True, exist_ok=True)
+            write_checked(incoming / file.sha256, file.sha256, chunks, cancel)
+        except RelforgeError as error:
+            if error.code is ExitCode.ENVIRONMENT:
+                raise
+            why = ": ".join(part for part in (error.what, error.where, error.why) if part)
+            raise _did_not_come(answer.host, file.path, why) from error
 
 
 def _did_not_come(host: str, path: Path, why: str) -> RelforgeError:

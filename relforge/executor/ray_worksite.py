@@ -16,6 +16,7 @@ from relforge.executor.ray_git import missing_objects, names_for, take_pack
 from relforge.executor.ray_host import Unfit, WorkerPlace
 from relforge.executor.ray_paths import Places, moved, outputs_in, stamped
 from relforge.executor.ray_sent import Sent, SentFile, output_of
+from relforge.executor.ray_shared import LargeFiles, large_files
 from relforge.executor.ray_store import WorkerFiles
 from relforge.executor.ray_weights import own_weights, refuse_too_large
 from relforge.frozen import content_key
@@ -26,8 +27,25 @@ from relforge.ui.text import size
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+def own_large_files(sent: Sent, site: Site, ctx: StageContext) -> LargeFiles | None:
+    """This host's way to the driver's place for large files, where it has one."""
+    if sent.shared is None:
+        return None
+    try:
+        large = large_files(site, line=ctx.line, cancel=ctx.cancel)
+    except RelforgeError as error:
+        ctx.line(f"large files go through the driver: {error.what}: {error.where}")
+        return None
+    return large if large is not None and large.place.id == sent.shared else None
+
+
 def receive(
-    sent: Sent, place: WorkerPlace, site: Site, calls: DeskCalls, ctx: StageContext
+    sent: Sent,
+    place: WorkerPlace,
+    site: Site,
+    calls: DeskCalls,
+    ctx: StageContext,
+    large: LargeFiles | None,
 ) -> tuple[Job[Any], Places]:
     """The job as this host runs it, and this host's places.
 
@@ -40,7 +58,7 @@ def receive(
         refuse_too_large(job.upstream.get("weights"), site)
     own = {} if weights is None else {o.path: o for o in outputs_in(weights.told)}
     wanted = [(file, places.here(file.path)) for file in sent.files if file.path not in own]
-    came, came_bytes = WorkerFiles(place.home, ctx.cancel).lay_out(wanted, calls.fetch)
+    came, came_bytes = WorkerFiles(place.home, ctx.cancel).lay_out(wanted, calls.fetch, large)
     objects_bytes = _objects(sent, place, calls, ctx)
     if came or objects_bytes:
         ctx.line(f"{place.name}: {came} files came, {size(came_bytes + objects_bytes)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
@@ -16,7 +16,12 @@ from relforge.manifest.common import (
     Reason,
     RelativePath,
 )
-from relforge.manifest.facts import ImageReference, RegistryBase, RequestedImage, Source
+from relforge.manifest.facts import (
+    RegistryBase,
+    RepositoryName,
+    RequestedImage,
+    Source,
+)
 
 Argv = Annotated[tuple[Line, ...], Field(min_length=1)]
 BlockName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -153,17 +158,6 @@ class GivenImage(Frozen):
         return found.reference
 
 
-def _repository(text: str) -> str:
-    from relforge.errors import RelforgeError
-    from relforge.oci.reference import Repository
-
-    try:
-        Repository.parse(text)
-    except RelforgeError as error:
-        raise ValueError(error.why or error.what) from error
-    return text
-
-
 class OtherImage(Frozen):
     """The release's image for another architecture, which was built and tested on hosts of it.
 
@@ -173,7 +167,7 @@ class OtherImage(Frozen):
 
     architecture: Architecture
     """Which one it is for."""
-    reference: Annotated[ImageReference, AfterValidator(_repository)]
+    reference: RepositoryName
     """``HOST/NAME``, without tag."""
     digest: Digest
     """Of its manifest."""

@@ -42,6 +42,21 @@ ImageReference = Annotated[Line, AfterValidator(plain_address(DOCKER_LOGINS))]
 """As ``docker pull`` takes it, without login."""
 
 
+def _repository(text: str) -> str:
+    from relforge.errors import RelforgeError
+    from relforge.oci.reference import Repository
+
+    try:
+        Repository.parse(text)
+    except RelforgeError as error:
+        raise ValueError(error.why or error.what) from error
+    return text
+
+
+RepositoryName = Annotated[ImageReference, AfterValidator(_repository)]
+"""``HOST/NAME`` of a repository in a registry, without tag or digest."""
+
+
 class RegistryBase(Frozen):
     """A base image in a registry, by digest; ``unresolved`` where nobody looked it up yet."""
 

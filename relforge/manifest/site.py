@@ -34,7 +34,7 @@ from relforge.addresses import (
 from relforge.frozen import Frozen
 from relforge.manifest.ci import CiSite
 from relforge.manifest.common import Line, Name, PositiveInt
-from relforge.manifest.facts import ImageReference
+from relforge.manifest.facts import ImageReference, RepositoryName
 from relforge.manifest.publishing import PublishSite, TrustedKey
 
 _ENGINE_LOGINS = "an engine is reached with an ssh key, or with certificates (DOCKER_CERT_PATH)"
@@ -191,6 +191,23 @@ class BuildSite(Frozen):
     """Caches of BuildKit that several hosts share."""
 
 
+class LargeFilesSite(Frozen):
+    """Where large files lie on their way between the hosts of a cluster: one place for all."""
+
+    folder: Path | None = None
+    """Of a file system that all hosts see."""
+    registry: RepositoryName | None = None
+    """A repository, ``HOST/NAME``, that all hosts may push to and pull from."""
+    at_least_bytes: PositiveInt = 16_000_000
+    """Smaller files go through the driver."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> LargeFilesSite:
+        if (self.folder is None) == (self.registry is None):
+            raise ValueError("large files have one place: folder, or registry")
+        return self
+
+
 class RaySite(Frozen):
     """The cluster that ``--executor ray`` and ``relforge worker`` use (docs/ray.md)."""
 
@@ -207,6 +224,8 @@ class RaySite(Frozen):
     """Shared memory of a worker for what is on its way; more than this waits on disk."""
     largest_weights_bytes: PositiveInt = 32_000_000_000
     """Weights above this are not sent: a worker's site names its own folder for them."""
+    large_files: LargeFilesSite | None = None
+    """Without it all files go through the driver."""
 
 
 class LimitsSite(Frozen):
@@ -332,6 +351,9 @@ class Site(Frozen):
             token_file = None if site.token_file is None else at(site.token_file)
             return site.model_copy(update={"token_file": token_file})
 
+        large = self.ray.large_files
+        if large is not None and large.folder is not None:
+            large = large.model_copy(update={"folder": at(large.folder)})
         known = self.model_copy(
             update={
                 "hubs": HubsSite(
@@ -342,7 +364,10 @@ class Site(Frozen):
                 "images": {name: at(path) for name, path in self.images.items()},
                 "publish": self.publish.at(at),
                 "ray": self.ray.model_copy(
-                    update={"token_file": self.ray.token_file and at(self.ray.token_file)}
+                    update={
+                        "token_file": self.ray.token_file and at(self.ray.token_file),
+                        "large_files": large,
+                    }
                 ),
             }
         )

@@ -100,6 +100,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 def join(cluster: Fleet, name: str, device: str, **words: Any) -> Any:
     project = ("--project", str(cluster.folder / "project"))
+    # Of a processor a host takes as many jobs as it has cores for; these are to be one at a time.
+    words.setdefault("limits", {"devices": {device.partition("=")[0]: 1}})
     return cluster.join(name, "--device", device, *project, **words)
 
 

@@ -134,6 +134,10 @@ def test_a_dry_run_says_the_same_and_changes_nothing(made: Home) -> None:
     made.result("build", "young", 1, blobs=("young",))
     made.run("20260901T000000Z-aaaaaa", 90, {})
     made.put("scan/layers/p/x.json", "{}", 90)
+    made.put("scan/packages/y.json.gz", "{}", 90)
+    made.put("ray/files/ab/abcd", "sent", 90)
+    made.put("ray/projects/0123/0/manifests/x.yaml", "sent", 90)
+    made.put("ray/node/session", "Ray's own", 90)
     made.put("leaving/0123/half", "half", 1)
     before = tree(made.folder)
     would = made.collect(dry_run=True)
@@ -142,7 +146,12 @@ def test_a_dry_run_says_the_same_and_changes_nothing(made: Home) -> None:
     assert [(one.kind, one.name) for one in would.gone] == [
         (one.kind, one.name) for one in did.gone
     ]
-    assert {one.kind for one in did.gone} == {"result", "blob", "run", "scan", "left-behind"}
+    assert {one.kind for one in did.gone} == {
+        "result", "blob", "run", "scan", "sent", "left-behind",
+    }  # fmt: skip
+    assert (made.home / "ray" / "node" / "session").exists()
+    assert not list((made.home / "ray" / "files").glob("*/*"))
+    assert not list((made.home / "scan" / "packages").iterdir())
     assert would.freed_bytes == did.freed_bytes > 0
     assert not list((made.home / "leaving").iterdir())
 
