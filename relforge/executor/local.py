@@ -12,7 +12,8 @@ class Executor(Protocol):
 
     def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:
         """Whether such jobs go to other hosts: they then take nothing of what this one has, and
-        what they share (``Stage.parts``) is not made here."""
+        what they share (``Stage.parts``) is not made here. ``execute`` then tells StageStarted,
+        with the host, when one has taken the job."""
 
     def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
         """Raises what the stage raises."""

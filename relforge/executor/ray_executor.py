@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 
 from relforge.cancel import CancelToken
 from relforge.errors import RelforgeError
+from relforge.events import StageStarted
 from relforge.executor.local import LocalExecutor
 from relforge.executor.ray_agent import Answer, Header, attempt_task
 from relforge.executor.ray_cluster import Hosts, connected
@@ -97,6 +99,8 @@ class RayExecutor:
             openers=openers, opens_here=own,
         )  # fmt: skip
         if wanted is None:
+            if self.sends(stage, job.inputs):
+                ctx.emit(StageStarted(release=ctx.release, stage=ctx.stage, time_s=time.time()))
             return self._local.execute(stage, _as_driver(job), ctx)
         large = large_files(self._cluster.site, line=ctx.line, cancel=ctx.cancel)
         shared = large.place.id if large is not None else None

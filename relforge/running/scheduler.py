@@ -51,6 +51,8 @@ class _Running:
     alone: bool = False
     part: Part | None = None
     after: bool = False
+    sent: bool = False
+    """To another host: the executor says when it begins there."""
     started_s: float = field(default_factory=time.monotonic)
 
 
@@ -178,9 +180,10 @@ class Scheduler:
             forced=stage.name in self._forced,
         )
         needs, alone = stage.resources(inputs), stage.alone
-        if self._executor.sends(stage, inputs):
+        sent = self._executor.sends(stage, inputs)
+        if sent:
             needs, alone = Resources(cpu_cores=0), False
-        running = _Running(key, [walk], needs, alone=alone)
+        running = _Running(key, [walk], needs, alone=alone, sent=sent)
 
         def run() -> Done:
             return work.run(self._executor, self._store, self._cancel, self._emit)
@@ -222,7 +225,7 @@ class Scheduler:
             self._waits(walk, lacking)
             return False
         walk.begin()
-        if not running.after and not walk.told_start:
+        if not running.after and not running.sent and not walk.told_start:
             walk.told_start = True
             self._emit(StageStarted(release=walk.name, stage=walk.stage.name, time_s=time.time()))
         self._taken.take(running.needs, alone=running.alone)

@@ -27,13 +27,13 @@ from relforge.events import (
     StageWaiting,
 )
 from relforge.evidence.runs import Asked, Run, list_runs, read_events
-from relforge.executor.local import LocalExecutor
+from relforge.executor.local import Executor, LocalExecutor
 from relforge.manifest.limits import StageLimits
 from relforge.manifest.site import LimitsSite, Site
 from relforge.running.limits import Limits, Taken
 from relforge.running.runner import Runner
 from relforge.running.walk import Outcome, Walk
-from relforge.stage import Resources, Stage
+from relforge.stage import Job, Resources, Stage, StageContext, StageInputs, StageResult
 from tests.support.plaintext import files_holding
 from tests.support.toys import PIPELINE, Toy, ToyRelease, note, noted, plan_of
 
@@ -46,6 +46,7 @@ class Scene:
     def __init__(self, home: Path, stages: Sequence[Stage[Any, Any]] = PIPELINE) -> None:
         self.home, self.stages = home, stages
         self.cancel = CancelToken()
+        self.executor: Executor = LocalExecutor()
         self.events: list[Event] = []
 
     def run(
@@ -62,7 +63,7 @@ class Scene:
         self.events.clear()
         runner = Runner(
             home=self.home,
-            executor=LocalExecutor(),
+            executor=self.executor,
             site=Site(),
             dist=self.home / "dist",
             cancel=self.cancel,
@@ -261,6 +262,24 @@ def test_what_runs_at_once_stays_within_the_limits(
     outcomes = scene.run(*toys(5, does={"only": {"sleep_s": 0.05}}), **{"jobs": 5, **limits})
     assert set(states(outcomes).values()) == {"done"}
     assert at_once(scene) == most
+
+
+def test_a_stage_that_goes_to_a_host_is_told_to_begin_there_and_once(scene: Scene) -> None:
+    class Elsewhere(LocalExecutor):
+        def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:
+            return stage.name == "make"
+
+        def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
+            if stage.name == "make":
+                ctx.emit(StageStarted(release=ctx.release, stage="make", time_s=0.0, host="north"))
+            return super().execute(stage, job, ctx)
+
+    scene.executor = Elsewhere()
+    scene.run(ToyRelease("one"))
+    told = [(event.stage, event.host) for event in scene.said(StageStarted)]
+    assert [one for one in told if one[0] == "make"] == [("make", "north")]
+    assert sorted({stage for stage, _ in told}) == sorted(stage for stage, _ in told)
+    assert ("test", None) in told
 
 
 def at_once(scene: Scene) -> int:
