@@ -160,10 +160,12 @@ def locked(
             if _is_there(descriptor, path):
                 return descriptor
             # Somebody deleted the file while this was waiting: others will lock a new one.
-            os.close(descriptor)
+            gone, descriptor = descriptor, -1
+            os.close(gone)
             descriptor = _open(path)
     except BaseException:
-        os.close(descriptor)
+        if descriptor != -1:
+            os.close(descriptor)
         raise
 
 

@@ -56,4 +56,5 @@ def _workplaces(home: Path, dist: Path) -> Iterator[Path]:
     yield store / "files" / ".incoming"
     yield store / "wheelhouses"
     yield from sorted((home / "base").glob("*"))
+    yield from sorted((home / "ray" / "files").glob("*"))
     yield dist

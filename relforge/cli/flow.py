@@ -45,12 +45,12 @@ from relforge.ui.text import error as error_text
 
 @dataclass(frozen=True)
 class How:
-    """How a run goes about what it was asked for; ``since`` is --from."""
+    """How a run goes about what it was asked for; ``since`` is --from. None: nothing was said."""
 
     since: str | None = None
     jobs: int | None = None
-    executor: str = "local"
-    fail_fast: bool = False
+    executor: str | None = None
+    fail_fast: bool | None = None
     changed_since: str | None = None
     junit: Path | None = None
     summary: Path | None = None
@@ -107,8 +107,8 @@ def run_until(
             key_path=_absolute(key_path),
             key_passphrase_file=_absolute(key_passphrase_file),
             jobs=how.jobs,
-            executor=how.executor,
-            fail_fast=how.fail_fast,
+            executor=how.executor or Asked().executor,
+            fail_fast=bool(how.fail_fast),
         )
         if not asked.releases:
             to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
@@ -126,10 +126,16 @@ def resume(
     *,
     project: Path | None,
     site: Path | None,
+    key_path: Path | None = None,
+    key_passphrase_file: Path | None = None,
     as_json: bool = False,
     how: How | None = None,
 ) -> int:
-    """Goes on with a run: the releases of it that did not come to their end."""
+    """Goes on with a run: the releases of it that did not come to their end.
+
+    It goes about it as it did before, but for what is said anew.
+    """
+    how = how or How()
     run = load_run(workplace(project, site).home, run_id)
     if run.state == "running":
         raise RelforgeError(
@@ -138,7 +144,17 @@ def resume(
             where=run.id,
             hint=f"wait for its end: relforge runs show {run.id}",
         )
-    asked = run.asked
+    anew = {
+        "project": _absolute(project),
+        "site": _absolute(site),
+        "key_path": _absolute(key_path),
+        "key_passphrase_file": _absolute(key_passphrase_file),
+        "jobs": how.jobs,
+        "executor": how.executor,
+        "fail_fast": how.fail_fast,
+    }
+    said = {name: value for name, value in anew.items() if value is not None}
+    asked = run.asked.model_copy(update=said)
     if not asked.releases:
         raise RelforgeError(
             f"run {run.id} does not say what it was asked for",
@@ -147,7 +163,7 @@ def resume(
             hint=f"type its command again: {run.command}",
         )
     place = with_keys(
-        workplace(project or _path(asked.project), site or _path(asked.site)),
+        workplace(_path(asked.project), _path(asked.site)),
         _path(asked.key_path),
         _path(asked.key_passphrase_file),
     )
@@ -155,7 +171,6 @@ def resume(
     if not left:
         to_stderr(f"run {run.id} is done: nothing is left to do")
         return 0
-    how = how or How()
     # Of two that go on with it at once, one is told who was first.
     alone = held_lock(place.home / "locks" / f"run-{run.id}", purpose="--resume", wait_s=0)
     with alone, telling("relforge release", how.junit, how.summary) as told:
@@ -265,7 +280,7 @@ class _Execution:
                 )
             except Cancelled:
                 if not self.alone:
-                    to_stderr(f"to go on: relforge release --resume {runner.run_id}")
+                    to_stderr(f"to go on: {asked.resuming(runner.run_id)}")
                 raise
             finally:
                 listener.close()

@@ -57,8 +57,8 @@ def release(
         ),
     ] = None,
     jobs: JobsOption = None,
-    executor: ExecutorOption = "local",
-    fail_fast: FailFastOption = False,
+    executor: ExecutorOption = None,
+    fail_fast: FailFastOption = None,
     no_wait: NoWaitOption = False,
     key_path: KeyPathOption = None,
     key_passphrase_file: KeyPassphraseFileOption = None,
@@ -85,8 +85,13 @@ def release(
                 code=ExitCode.USAGE,
                 hint="leave out everything that names releases, stages or targets",
             )
-        how = How(junit=junit, summary=summary)
-        raise typer.Exit(resume(resume_, project=project, site=site, as_json=json_, how=how))
+        how = How(jobs=jobs, executor=executor, fail_fast=fail_fast, junit=junit, summary=summary)
+        raise typer.Exit(
+            resume(
+                resume_, project=project, site=site, key_path=key_path,
+                key_passphrase_file=key_passphrase_file, as_json=json_, how=how,
+            )
+        )  # fmt: skip
     raise typer.Exit(
         run_until(
             until,

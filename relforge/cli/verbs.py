@@ -30,7 +30,7 @@ JobsOption = Annotated[
     typer.Option("--jobs", "-j", min=1, help="Jobs at once, as far as this host has room."),
 ]
 FailFastOption = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--fail-fast/--keep-going",
         help="Stop everything when one release fails, or go on with the others (the default).",
@@ -44,7 +44,8 @@ NoWaitOption = Annotated[
     ),
 ]
 ExecutorOption = Annotated[
-    str, typer.Option("--executor", help="Where jobs run: local, or ray.", metavar="NAME")
+    str | None,
+    typer.Option("--executor", help="Where jobs run: local (the default), or ray.", metavar="NAME"),
 ]
 
 
@@ -59,8 +60,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         all_: AllOption = False,
         changed_since: ChangedSinceOption = None,
         jobs: JobsOption = None,
-        executor: ExecutorOption = "local",
-        fail_fast: FailFastOption = False,
+        executor: ExecutorOption = None,
+        fail_fast: FailFastOption = None,
         no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,
@@ -105,8 +106,8 @@ def pipeline_app(*, until: str | None, doc: str, steps: Sequence[Step] = ()) -> 
         all_: AllOption = False,
         changed_since: ChangedSinceOption = None,
         jobs: JobsOption = None,
-        executor: ExecutorOption = "local",
-        fail_fast: FailFastOption = False,
+        executor: ExecutorOption = None,
+        fail_fast: FailFastOption = None,
         no_wait: NoWaitOption = False,
         key_path: KeyPathOption = None,
         key_passphrase_file: KeyPassphraseFileOption = None,

@@ -17,6 +17,7 @@ from relforge.cli.common import (
     workplace,
 )
 from relforge.errors import ExitCode, RelforgeError
+from relforge.files import held_lock
 
 if TYPE_CHECKING:
     from relforge.executor.ray_host import WorkerPlace
@@ -75,11 +76,13 @@ def worker(
         cpu_cores=cpus,
         environment=shows(place.site),
     )
+    # Another worker's session lies in this home, too: it must not be taken for an old one.
+    alone = held_lock(here.home / "locks" / "ray-worker", purpose="relforge worker", wait_s=0)
     to_stderr(f"{here.name}: relforge {own_version()}, home {here.home}")
     for resource, amount in sorted(node.resources.items()):
         to_stderr(f"  {resource}: {amount:g}")
     to_stderr("head of a new cluster" if head else f"joins {joined}")
-    with interruptible() as cancel:
+    with interruptible() as cancel, alone:
         run_node(node, here, cancel, here.home / "ray" / "node.log")
     to_stderr(f"{here.name} left the cluster")
 

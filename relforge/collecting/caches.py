@@ -57,8 +57,9 @@ def of_caches(home: Path, mentions: Mentions) -> Iterator[Item]:
     # Where a job is at work the home is in use; whatever goes is sent again when it is wanted.
     for path in sorted((home / "ray" / "files").glob("??/*")):
         yield item("sent", path.name[:12], [path])
-    for path in _folders(home / "ray" / "projects"):
-        yield item("sent", f"project {path.name[:12]}", [path])
+    for name in ("projects", "outside", "dist", "weights"):
+        for path in sorted((home / "ray" / name).glob("*")):
+            yield item("sent", f"{name} {path.name[:12]}", [path])
     for name, kind in _LOGS.items():
         for path in _folders(home / name):
             yield item(kind, path.name, [path])

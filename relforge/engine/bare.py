@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from relforge.engine.blobs import blob_path, link_or_copy
@@ -48,8 +48,9 @@ def bare_layout(layout: Path, area: Path) -> Iterator[tuple[Path, ImageFacts]]:
         }
     )
     entry = {"mediaType": _MANIFEST, "digest": _digest(manifest), "size": len(manifest)}
-    try:
-        with owned_folder(area, ".bare") as work:
+    with ExitStack() as stack:
+        try:
+            work = stack.enter_context(owned_folder(area, ".bare"))
             blob_path(work, _digest(config)).parent.mkdir(parents=True)
             for digest in {layer.digest for layer in facts.layers}:
                 link_or_copy(blob_path(layout, digest), blob_path(work, digest))
@@ -57,9 +58,9 @@ def bare_layout(layout: Path, area: Path) -> Iterator[tuple[Path, ImageFacts]]:
                 blob_path(work, _digest(blob)).write_bytes(blob)
             (work / "oci-layout").write_bytes(LAYOUT_FILE)
             (work / "index.json").write_bytes(index_json([entry]))
-            yield work, describe(work)
-    except OSError as error:
-        raise cannot_write(area, error) from error
+        except OSError as error:
+            raise cannot_write(area, error) from error
+        yield work, describe(work)
 
 
 def _digest(data: bytes) -> str:

@@ -20,6 +20,7 @@ import difflib
 import json
 import os
 import secrets
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ from relforge.events import (
     Event,
     ReleaseFinished,
     ReleaseState,
+    RunStarted,
     Said,
     StageFinished,
     StageLine,
@@ -103,6 +105,13 @@ class Asked(Frozen):
     """Where releases are published."""
     keys: Mapping[str, Mapping[str, str]] = {}
     """Of each release, its stages' keys when the run began."""
+
+    def resuming(self, run_id: str) -> str:
+        """The command that goes on with the run, from wherever it is typed."""
+        words = ["relforge", "release", "--resume", run_id]
+        for option, value in (("--project", self.project), ("--site", self.site)):
+            words += [option, value] if value else []
+        return shlex.join(words)
 
 
 class Run(Frozen):
@@ -325,7 +334,11 @@ def as_told(run: Run, folder: Path) -> tuple[Run, dict[str, str]]:
     at_work: dict[str, str] = {}
     entries = {one.release: one for one in run.releases}
     for event in read_events(folder):
-        if isinstance(event, StageStarted):
+        if isinstance(event, RunStarted):
+            # Another attempt: what an earlier one was at, or failed with, is over.
+            at_work.clear()
+            entries = {name: _again(one) for name, one in entries.items()}
+        elif isinstance(event, StageStarted):
             at_work[event.release] = event.stage
             entry = entries.get(event.release, ReleaseRun(release=event.release))
             entries[event.release] = entry.model_copy(update={"state": "running"})
@@ -342,6 +355,14 @@ def as_told(run: Run, folder: Path) -> tuple[Run, dict[str, str]]:
                 update=event.model_dump(include={"state", "exit_code", "error", "next", "seconds"})
             )
     return run.model_copy(update={"releases": tuple(entries.values())}), at_work
+
+
+def _again(entry: ReleaseRun) -> ReleaseRun:
+    """Of a release that did not come to its end, when a run goes on."""
+    if entry.state == "done":
+        return entry
+    kept = tuple(one for one in entry.stages if one.status != "failed")
+    return ReleaseRun(release=entry.release, stages=kept)
 
 
 def entry_of(event: StageFinished) -> StageEntry:

@@ -172,9 +172,12 @@ class Attempt:
             where = error.where or ""
             if where != self.host and not where.startswith(f"{self.host}: "):
                 where = f"{self.host}: {where}" if where else self.host
+            # The driver does not know this host's secrets.
             outcome = RelforgeError(
-                error.what, code=ExitCode.ENVIRONMENT if full_disk(error) else error.code,
-                where=where, why=error.why, hint=error.hint,
+                redact.text(error.what),
+                code=ExitCode.ENVIRONMENT if full_disk(error) else error.code,
+                where=redact.text(where), why=error.why and redact.text(error.why),
+                hint=error.hint and redact.text(error.hint),
                 log=str(self._told(Path(error.log))) if error.log and self._told else None,
             )  # fmt: skip
         elif unfit:
@@ -182,7 +185,7 @@ class Attempt:
                 "the disk is full",
                 code=ExitCode.ENVIRONMENT,
                 where=self.host,
-                why=str(error),
+                why=redact.text(str(error)),
                 hint=f"free disk space on {self.host}, then run the same command again",
             )
         elif not isinstance(error, Cancelled):

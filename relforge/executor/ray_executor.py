@@ -29,11 +29,12 @@ from relforge.executor.ray_openers import openers_of
 from relforge.executor.ray_placement import Placement, chosen, lacking, placement
 from relforge.executor.ray_sent import Packed, ProjectFiles, pack, places_of
 from relforge.executor.ray_shared import LargeFiles, large_files
-from relforge.executor.ray_taking import fetch_shared, take_in
+from relforge.executor.ray_taking import NotShared, fetch_shared, take_in
 from relforge.executor.ray_version import own_version
 from relforge.executor.ray_watch import HostLost, Watch, too_often
 from relforge.manifest.site import Site
 from relforge.stage import Job, Resources, Stage, StageContext, StageInputs, StageResult
+from relforge.workarea import work_area
 
 _AT_THE_DESK = 256
 """Calls that the desk answers at once; each is short."""
@@ -42,10 +43,9 @@ _AT_THE_DESK = 256
 @contextmanager
 def ray_executor(site: Site, home: Path) -> Iterator[RayExecutor]:
     """An executor on the site's cluster, while this is open. Raises what ``connected`` raises."""
-    incoming = home / "ray" / "incoming" / uuid.uuid4().hex
     # A place that is not there is found before anything runs.
     large_files(site, line=_silent, cancel=CancelToken())
-    with connected(site) as ray:
+    with work_area(home, "incoming") as incoming, connected(site) as ray:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -60,7 +60,6 @@ def ray_executor(site: Site, home: Path) -> Iterator[RayExecutor]:
             yield RayExecutor(cluster, news, incoming)
         finally:
             news.stop()
-            shutil.rmtree(incoming, ignore_errors=True)
 
 
 def _silent(_line: str) -> None:
@@ -128,6 +127,12 @@ class RayExecutor:
         while True:
             try:
                 answer = self._attempted(wanted, packed, payload, refused, job, ctx, large)
+            except NotShared:
+                # Done again, with the driver as the way for its files; builds find their steps.
+                ctx.line("the job is done again, and sends its files through the driver")
+                packed = replace(packed, sent=replace(packed.sent, shared=None))
+                payload, large = pickle.dumps(packed.sent), None
+                continue
             except HostLost as gone:
                 lost += 1
                 if lost > self._cluster.site.ray.lost_hosts:

@@ -21,6 +21,8 @@ class Listener:
         self._ctx = ctx
         self._lock = threading.Lock()
         self._begun: Begun | None = None
+        self.failed: Exception | None = None
+        """What this side could not do with its news, such as write them to a full disk."""
 
     @property
     def host(self) -> Begun | None:
@@ -28,7 +30,8 @@ class Listener:
         return self._begun
 
     def begin(self, begun: Begun) -> None:
-        self._begun = begun
+        with self._lock:
+            self._begun = begun
         self._ctx.emit(
             StageStarted(
                 release=self._ctx.release, stage=self._ctx.stage, time_s=time.time(),
@@ -36,9 +39,13 @@ class Listener:
             )
         )  # fmt: skip
 
-    def lost(self) -> None:
-        """Its host is gone."""
-        self._begun = None
+    def lost(self, begun: Begun) -> bool:
+        """That host is gone. False: the job has begun on another one since."""
+        with self._lock:
+            if self._begun is not begun:
+                return False
+            self._begun = None
+            return True
 
     def pass_on(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
@@ -78,7 +85,10 @@ class News:
                 listener = self._listeners.get(one.job)
                 if listener is None:
                     continue
-                if isinstance(one, Begun):
-                    listener.begin(one)
-                else:
-                    listener.pass_on(one.events)
+                try:
+                    if isinstance(one, Begun):
+                        listener.begin(one)
+                    else:
+                        listener.pass_on(one.events)
+                except Exception as error:  # noqa: BLE001 (of one job, which its waiter judges)
+                    listener.failed = listener.failed or error

@@ -7,7 +7,7 @@ are those that its manifests name, and never a private key, wherever it lies.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def pack(
         name: path for name, path in job.env.site.patch_sets.items() if name in _set_names(job)
     }
     for patch_set in overridden.values():
-        for path in _below(patch_set):
+        for path in project.sent(_below(patch_set)):
             add(path, project.sha256(path), path.stat().st_size, executable=False)
     env = moved(job.env.model_copy(update={"site": Site()}), places.told)
     told_job = replace(job, upstream=moved(dict(job.upstream), places.told), env=env)
@@ -146,8 +146,12 @@ class ProjectFiles:
                 for path in self._found(job)
                 if not any(path.is_relative_to(place) for place in own)
             )
-            self._known[key] = tuple(path for path in found if not self._is_secret(path))
+            self._known[key] = tuple(self.sent(found))
         return self._known[key]
+
+    def sent(self, paths: Iterable[Path]) -> Iterator[Path]:
+        """Those that are no secret: neither named by the site as one, nor a private key."""
+        return (path for path in paths if not self._is_secret(path))
 
     def _found(self, job: Job[Any]) -> Iterator[Path]:
         for root in job.env.project_roots:

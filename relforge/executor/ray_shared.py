@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import cannot_write
+from relforge.files import cannot_write, sha256_file
 from relforge.leftovers import owned_file
 from relforge.manifest.site import Site
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 4 << 20
 _ID = "relforge-large-files"
 _MEDIA_TYPE = "application/octet-stream"
+
+
+class AnotherFile(RelforgeError):
+    """What came has not the hash that it was asked for by."""
 
 
 class SharedFiles(Protocol):
@@ -45,6 +49,9 @@ class SharedFiles(Protocol):
 
     def read(self, sha256: str, size_bytes: int) -> Iterator[bytes]:
         """Its content, whose hash the caller checks."""
+
+    def drop(self, sha256: str) -> None:
+        """It is not what its name says: the next one who has it puts it there anew."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,15 @@ class LargeFiles:
             self.passed_over(error)
             return None
         return self.place.read(sha256, size_bytes) if there else None
+
+    def failed(self, sha256: str, error: RelforgeError) -> None:
+        """What was read could not be taken: said, and not left for others where it is bad."""
+        if isinstance(error, AnotherFile):
+            try:
+                self.place.drop(sha256)
+            except RelforgeError as refused:
+                self.passed_over(refused)
+        self.passed_over(error)
 
     def passed_over(self, error: RelforgeError) -> None:
         """Says why the driver is asked instead."""
@@ -142,10 +158,11 @@ class SharedFolder:
             return False
 
     def put(self, path: Path, sha256: str, size_bytes: int) -> None:
-        if self.has(sha256, size_bytes):
-            return
         target = self._at(sha256)
         try:
+            if self.has(sha256, size_bytes) and sha256_file(target) == sha256:
+                return
+            target.unlink(missing_ok=True)
             target.parent.mkdir(exist_ok=True)
             with path.open("rb") as source, _whole(target) as out:
                 while chunk := source.read(_CHUNK_BYTES):
@@ -167,6 +184,13 @@ class SharedFolder:
                 why=str(error),
             ) from error
 
+    def drop(self, sha256: str) -> None:
+        target = self._at(sha256)
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+
     def _at(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 
@@ -178,6 +202,9 @@ def _whole(target: Path) -> Iterator[BinaryIO]:
     try:
         with open(descriptor, "wb") as out:  # noqa: PTH123 (a descriptor)
             yield out
+            # A power cut must not leave a name with half a file.
+            out.flush()
+            os.fsync(out.fileno())
         part.chmod(0o644)
         with suppress(FileExistsError):
             os.link(part, target)
@@ -215,6 +242,9 @@ class SharedRegistry:
             while chunk := source.read(_CHUNK_BYTES):
                 self._cancel.check()
                 yield chunk
+
+    def drop(self, sha256: str) -> None:
+        """A registry checks what it takes, and cannot be asked to forget a single blob."""
 
     def _descriptor(self, sha256: str, size_bytes: int) -> Descriptor:
         from relforge.oci.store import Descriptor

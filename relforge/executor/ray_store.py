@@ -7,6 +7,7 @@ What a job made here is linked there too, so that the next job on this host does
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from relforge.cancel import CancelToken
 from relforge.engine.blobs import link_or_copy
 from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.ray_sent import SentFile
-from relforge.executor.ray_shared import LargeFiles
+from relforge.executor.ray_shared import AnotherFile, LargeFiles
 from relforge.files import cannot_write, held_lock, sha256_file
-from relforge.leftovers import owned_file
+from relforge.leftovers import owned_file, owned_folder
 
 _SMALL_BYTES = 1 << 20
 Fetch = Callable[[str, int], Iterator[bytes]]
@@ -68,10 +69,9 @@ class WorkerFiles:
         if not target.exists():
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f".{sha256}.kept")
-                part.unlink(missing_ok=True)
-                _link(path, part)
-                part.rename(target)
+                with owned_folder(target.parent, ".kept") as room:
+                    _link(path, room / "file")
+                    (room / "file").replace(target)
             except OSError:
                 return  # it is only asked for again
 
@@ -85,7 +85,7 @@ class WorkerFiles:
             try:
                 write_checked(target, file.sha256, chunks, self._cancel)
             except RelforgeError as error:
-                large.passed_over(error)
+                large.failed(file.sha256, error)
             else:
                 return
         write_checked(target, file.sha256, fetch(file.sha256, file.size_bytes), self._cancel)
@@ -93,20 +93,19 @@ class WorkerFiles:
     def _place(self, file: SentFile, path: Path) -> None:
         source = self._at(file.sha256)
         try:
-            if path.exists():
-                if path.samefile(source) or sha256_file(path) == file.sha256:
-                    return
-                path.unlink()
+            if path.exists() and (path.samefile(source) or sha256_file(path) == file.sha256):
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{file.sha256[:32]}.part")
-            part.unlink(missing_ok=True)
-            if file.executable:
-                # Its mode is its own; what is linked elsewhere keeps the other one.
-                part.write_bytes(source.read_bytes())
-                part.chmod(0o755)
-            else:
-                _link(source, part)
-            part.replace(path)
+            # Jobs that begin at once want the same files in the same places.
+            with owned_folder(path.parent, ".part") as room:
+                part = room / "file"
+                if file.executable:
+                    # Its mode is its own; what is linked elsewhere keeps the other one.
+                    part.write_bytes(source.read_bytes())
+                    part.chmod(0o755)
+                else:
+                    _link(source, part)
+                part.replace(path)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -124,8 +123,11 @@ def write_checked(target: Path, sha256: str, chunks: Iterator[bytes], cancel: Ca
                     cancel.check()
                     digest.update(chunk)
                     out.write(chunk)
+                # A result that names it may be saved next.
+                out.flush()
+                os.fsync(out.fileno())
             if digest.hexdigest() != sha256:
-                raise RelforgeError(
+                raise AnotherFile(
                     "a file came as another one",
                     code=ExitCode.ENVIRONMENT,
                     where=str(target),

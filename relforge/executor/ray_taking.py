@@ -12,7 +12,9 @@ from relforge.executor.ray_agent import Answer
 from relforge.executor.ray_paths import Places, moved, outputs_in, stamped
 from relforge.executor.ray_shared import LargeFiles
 from relforge.executor.ray_store import write_checked
+from relforge.executor.ray_worksite import full_disk
 from relforge.files import cannot_write, stamp, sync_folder
+from relforge.leftovers import owned_folder
 from relforge.stage import StageResult
 
 
@@ -31,10 +33,10 @@ def take_in(answer: Answer, incoming: Path, places: Places) -> Answer:
         try:
             if came.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f".{file.sha256[:32]}.part")
-                part.unlink(missing_ok=True)
-                link_or_copy(came, part)
-                part.replace(path)
+                # Releases whose jobs end at once may name one file.
+                with owned_folder(path.parent, ".part") as room:
+                    link_or_copy(came, room / "file")
+                    (room / "file").replace(path)
                 folders.add(path.parent)
             elif not path.is_file():
                 raise _did_not_come(answer.host, path, "the worker did not send it")
@@ -56,25 +58,33 @@ def take_in(answer: Answer, incoming: Path, places: Places) -> Answer:
     return answer
 
 
+class NotShared(Exception):
+    """What a worker put in the place for large files cannot be had from there."""
+
+
 def fetch_shared(answer: Answer, incoming: Path, large: LargeFiles, cancel: CancelToken) -> None:
     """Brings what the worker put in the place for large files to where ``take_in`` looks.
 
-    Raises RelforgeError (ENVIRONMENT) when it cannot be had or is another one, Cancelled.
+    Raises NotShared where it is not there, or is another file; Cancelled; RelforgeError
+    (ENVIRONMENT) when this host cannot write it.
     """
     for file in answer.files:
         if not file.shared or (incoming / file.sha256).is_file():
             continue
         chunks = large.read(file.sha256, file.size_bytes)
         if chunks is None:
-            raise _did_not_come(answer.host, file.path, "the place for large files has it no more")
+            raise NotShared
         try:
             incoming.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(incoming, error) from error
+        try:
             write_checked(incoming / file.sha256, file.sha256, chunks, cancel)
         except RelforgeError as error:
-            if error.code is ExitCode.ENVIRONMENT:
+            if full_disk(error):
                 raise
-            why = ": ".join(part for part in (error.what, error.where, error.why) if part)
-            raise _did_not_come(answer.host, file.path, why) from error
+            large.failed(file.sha256, error)
+            raise NotShared from error
 
 
 def _did_not_come(host: str, path: Path, why: str) -> RelforgeError:

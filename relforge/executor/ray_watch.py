@@ -58,12 +58,15 @@ class Watch:
         while not self._ready(_LOOK_S):
             if self.ctx.cancel.cancelled:
                 return self._cancelled()
+            if self.listener.failed is not None:
+                self.ray.cancel(self.ref, force=False, recursive=False)
+                raise self.listener.failed
             begun = self.listener.host
             if begun is not None:
                 self.nowhere_since_s = self.told = None
-                if any(h.node_id == begun.node_id and not h.alive for h in self.hosts.now()):
+                gone = any(h.node_id == begun.node_id and not h.alive for h in self.hosts.now())
+                if gone and self.listener.lost(begun):
                     self.ctx.line(f"host {begun.host} was lost; the job begins anew elsewhere")
-                    self.listener.lost()
                     self.lost = begun.host
                     asked_s = time.monotonic()
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from relforge.executor.ray_sent import Sent, SentFile, output_of
 from relforge.executor.ray_shared import LargeFiles, large_files
 from relforge.executor.ray_store import WorkerFiles
 from relforge.executor.ray_weights import own_weights, refuse_too_large
+from relforge.files import held_lock
 from relforge.frozen import content_key
+from relforge.gitio.git import Git
 from relforge.manifest.site import Site
 from relforge.stage import Job, StageContext
 from relforge.ui.text import size
@@ -148,7 +151,17 @@ def _objects(sent: Sent, place: WorkerPlace, calls: DeskCalls, ctx: StageContext
         return 0
     git = store_of(place.home)
     git.cancel = ctx.cancel
-    missing = missing_objects(git, calls.objects(names))
+    wanted = calls.objects(names)
+    # Jobs that begin at once want the same objects: the second one finds them.
+    lock = place.home / "ray" / "locks" / "objects"
+    with held_lock(lock, purpose="git objects", on_wait=ctx.line, cancel=ctx.cancel):
+        return _taken(git, wanted, place, calls, ctx)
+
+
+def _taken(
+    git: Git, wanted: Sequence[str], place: WorkerPlace, calls: DeskCalls, ctx: StageContext
+) -> int:
+    missing = missing_objects(git, wanted)
     if not missing:
         return 0
     sha256, size_bytes = calls.pack(missing)

@@ -164,7 +164,7 @@ def following(run: Run) -> str | None:
     if run.state == "done":
         return None
     # What an earlier version made does not say what it was asked for.
-    return f"relforge release --resume {run.id}" if run.asked.releases else run.command
+    return run.asked.resuming(run.id) if run.asked.releases else run.command
 
 
 def of_release(run: Run, name: str) -> ReleaseRun:

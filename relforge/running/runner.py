@@ -201,6 +201,7 @@ class Runner:
             after=after,
             forced=from_stage(stages, asked.since),
             fail_fast=self.fail_fast,
+            going_on=record.run.asked.resuming(folder.path.name),
         ).run()
 
     def _ended(

@@ -12,7 +12,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relforge.cancel import CancelToken
@@ -31,7 +31,7 @@ from relforge.executor.local import Executor
 from relforge.manifest.limits import StageLimits
 from relforge.running.limits import Taken
 from relforge.running.walk import Walk
-from relforge.running.work import Done, StageWork
+from relforge.running.work import Attempt, Begins, Done, StageWork, tried
 from relforge.stage import Job, Part, Resources, StageContext, StageEnv, StageResult
 
 AfterRelease = Callable[[Walk, str], RelforgeError | None]
@@ -81,6 +81,7 @@ class Scheduler:
         after: AfterRelease | None = None,
         forced: frozenset[str] = frozenset(),
         fail_fast: bool = False,
+        going_on: str = "",
     ) -> None:
         self._walks = list(walks)
         self._executor, self._store, self._folder = executor, store, folder
@@ -88,7 +89,7 @@ class Scheduler:
         self._taken = taken
         self._cancel = cancel.child()
         self._emit, self._ended, self._after = emit, ended, after
-        self._forced, self._fail_fast = forced, fail_fast
+        self._forced, self._fail_fast, self._going_on = forced, fail_fast, going_on
         self._running: dict[str, _Running] = {}
         self._known: dict[str, StageResult] = {}
         """Results of this run by stage and key: they need not be looked up again."""
@@ -200,6 +201,7 @@ class Scheduler:
         if len(self._walks) == 1 or not parts or sent:
             walk.done_parts = True
             return True
+        job, ctx, limits, stage = self._job(walk), self._context(walk), _limits(walk), walk.stage
         for part in parts:
             key = f"part {part.key}"
             if (other := self._running.get(key)) is not None:
@@ -208,13 +210,16 @@ class Scheduler:
                 self._waits(walk, f"for {part.name}, which {other.walks[0].name} fetches")
                 continue
             running = _Running(key, [walk], part.needs, part=part)
-            job, ctx = self._job(walk), self._context(walk)
 
-            def make(part: Part = part, job: Job[Any] = job, ctx: StageContext = ctx) -> Done:
-                walk.stage.run_part(part, job, ctx)
+            def make(own: CancelToken, begins: Begins, part: Part = part) -> Done:
+                begins()
+                stage.run_part(part, job, replace(ctx, cancel=own))
                 return Done(StageResult())
 
-            if self._start(running, pool, make):
+            def within(make: Attempt = make) -> Done:
+                return tried(limits, walk.name, stage.name, self._cancel, self._emit, make)
+
+            if self._start(running, pool, within):
                 walk.missing_parts.add(part.key)
         return False
 
@@ -342,7 +347,7 @@ class Scheduler:
         elif error is not None:
             walk.bug = error
             state, code, shown = "failed", ExitCode.BUG, f"{type(error).__name__}: {error}"
-        following = None if state == "done" else f"relforge release --resume {self._run_id}"
+        following = None if state == "done" else self._going_on
         walk.entry = walk.entry.model_copy(
             update={
                 "state": state, "exit_code": int(code), "error": shown, "next": following,

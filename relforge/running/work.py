@@ -10,7 +10,7 @@ from typing import Any
 
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.events import Event, StageRetried, StageWaiting
+from relforge.events import Event, StageRetried, StageStarted, StageWaiting
 from relforge.evidence.store import Miss, Store
 from relforge.executor.local import Executor
 from relforge.files import held_lock
@@ -28,6 +28,88 @@ class Done:
 
     result: StageResult
     found: bool = False
+
+
+Begins = Callable[[], None]
+"""Starts the clock of an attempt; called again, it starts anew."""
+Attempt = Callable[[CancelToken, Begins], Done]
+
+
+def tried(
+    limits: StageLimits,
+    release: str,
+    stage: str,
+    cancel: CancelToken,
+    emit: Callable[[Event], None],
+    attempt: Attempt,
+) -> Done:
+    """Attempts of a stage, or of a part of one, as its limits say. Raises what the last attempt
+    raises, and RelforgeError (ENVIRONMENT) when it took too long."""
+    of = limits.retries + 1
+    for number in range(1, of + 1):
+        cancel.check()
+        try:
+            return _within(limits.timeout_s, stage, cancel, attempt)
+        except RelforgeError as error:
+            if error.code not in _TRIED_AGAIN or number == of:
+                raise
+            emit(
+                StageRetried(
+                    release=release, stage=stage, attempt=number + 1, of=of, why=error.what,
+                    time_s=time.time(),
+                )
+            )  # fmt: skip
+            cancel.sleep(limits.retry_wait_s * 2 ** (number - 1))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _within(
+    limit_s: float | None,
+    stage: str,
+    cancel: CancelToken,
+    attempt: Attempt,
+) -> Done:
+    """One attempt, within its time limit. Waiting for a lock or a host does not count."""
+    if limit_s is None:
+        return attempt(cancel, _nothing)
+    own = cancel.child()
+    clock = _Clock(limit_s, own)
+    try:
+        return attempt(own, clock.start)
+    except Cancelled:
+        if cancel.cancelled:
+            raise
+        raise RelforgeError(
+            f"{stage} took longer than its time limit",
+            code=ExitCode.ENVIRONMENT,
+            why=f"the limit is {limit_s:g} s",
+            hint=f"find out what it waited for, or raise limits.{stage}.timeout_s "
+            "of the release's manifest",
+        ) from None
+    finally:
+        clock.stop()
+
+
+class _Clock:
+    """Cancels when the time is over that passed since the last ``start``."""
+
+    def __init__(self, limit_s: float, token: CancelToken) -> None:
+        self._limit_s, self._token = limit_s, token
+        self._timer: threading.Timer | None = None
+
+    def start(self) -> None:
+        self.stop()
+        self._timer = threading.Timer(self._limit_s, self._token.cancel, ("time limit",))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -48,53 +130,11 @@ class StageWork:
         emit: Callable[[Event], None],
     ) -> Done:
         """Raises what the stage raises, and RelforgeError (ENVIRONMENT) when it took too long."""
-        release, name = self.job.env.release, self.stage.name
-        of = self.limits.retries + 1
-        for attempt in range(1, of + 1):
-            cancel.check()
-            try:
-                return self._within(executor, store, cancel, emit)
-            except RelforgeError as error:
-                if error.code not in _TRIED_AGAIN or attempt == of:
-                    raise
-                emit(
-                    StageRetried(
-                        release=release, stage=name, attempt=attempt + 1, of=of,
-                        why=error.what, time_s=time.time(),
-                    )
-                )  # fmt: skip
-                cancel.sleep(self.limits.retry_wait_s * 2 ** (attempt - 1))
-        raise AssertionError("the last attempt returns or raises")
 
-    def _within(
-        self,
-        executor: Executor,
-        store: Store,
-        cancel: CancelToken,
-        emit: Callable[[Event], None],
-    ) -> Done:
-        """One attempt, within the stage's time limit."""
-        limit_s = self.limits.timeout_s
-        if limit_s is None:
-            return self._once(executor, store, cancel, emit)
-        own = cancel.child()
-        timer = threading.Timer(limit_s, own.cancel, ("time limit",))
-        timer.daemon = True
-        timer.start()
-        try:
-            return self._once(executor, store, own, emit)
-        except Cancelled:
-            if cancel.cancelled:
-                raise
-            raise RelforgeError(
-                f"{self.stage.name} took longer than its time limit",
-                code=ExitCode.ENVIRONMENT,
-                why=f"the limit is {limit_s:g} s",
-                hint=f"find out what it waited for, or raise limits.{self.stage.name}.timeout_s "
-                "of the release's manifest",
-            ) from None
-        finally:
-            timer.cancel()
+        def attempt(own: CancelToken, begins: Begins) -> Done:
+            return self._once(executor, store, own, emit, begins)
+
+        return tried(self.limits, self.job.env.release, self.stage.name, cancel, emit, attempt)
 
     def _once(
         self,
@@ -102,10 +142,19 @@ class StageWork:
         store: Store,
         cancel: CancelToken,
         emit: Callable[[Event], None],
+        begins: Begins,
     ) -> Done:
         stage, job = self.stage, self.job
-        ctx = StageContext(job.env.release, stage.name, cancel, emit)
+        sent = executor.sends(stage, job.inputs)
+
+        def heard(event: Event) -> None:
+            if sent and isinstance(event, StageStarted):
+                begins()  # a host has it now
+            emit(event)
+
+        ctx = StageContext(job.env.release, stage.name, cancel, heard)
         if stage.check_only or not stage.kept:
+            begins()
             return Done(executor.execute(stage, job, ctx))
         lock = store.root / "locks" / f"{stage.name}-{job.key[:32]}"
         purpose = f"{stage.name} of {job.env.release}"
@@ -123,6 +172,8 @@ class StageWork:
             if (known := self._known(store)) is not None:
                 return Done(known, found=True)
             started = time.monotonic()
+            if not sent:
+                begins()
             result = executor.execute(stage, job, ctx)
             if result.verdict in (None, "pass", "not-run"):
                 store.save(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -60,7 +62,8 @@ def scan_once(
 def _known(path: Path) -> Scanned | None:
     try:
         known = Scanned.model_validate_json(gzip.decompress(path.read_bytes()))
-        os.utime(path)  # it is wanted: collecting goes by age
-    except (OSError, EOFError, ValueError, ValidationError):
+    except (OSError, EOFError, zlib.error, ValueError, ValidationError):
         return None
+    with suppress(OSError):  # it may be another user's
+        os.utime(path)  # it is wanted: collecting goes by age
     return known

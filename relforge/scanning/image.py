@@ -52,7 +52,7 @@ def layer_reports(
         path = cache / policy_key / f"{layer.digest.removeprefix('sha256:')}.json"
         searched, how = _known(path), "known"
         if searched is None:
-            with _alone(locks, path.stem, cancel):
+            with _alone(locks, path.stem, line, cancel):
                 searched = _known(path)
                 if searched is None:
                     how = "searched"
@@ -68,11 +68,12 @@ def layer_reports(
 
 
 def _alone(
-    locks: Path | None, layer: str, cancel: CancelToken | None
+    locks: Path | None, layer: str, line: Callable[[str], None], cancel: CancelToken | None
 ) -> AbstractContextManager[None]:
     if locks is None:
         return nullcontext()
-    return held_lock(locks / f"layer-{layer[:32]}.lock", purpose="a layer's search", cancel=cancel)
+    lock = locks / f"layer-{layer[:32]}.lock"
+    return held_lock(lock, purpose="a layer's search", on_wait=line, cancel=cancel)
 
 
 def _of_step(layer: LayerFacts, searched: Searched) -> LayerReport:

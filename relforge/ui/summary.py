@@ -85,7 +85,7 @@ def table(
     done = sum(row[0] == "✓" for row in rows)
     shown.append(f"  {done} of {len(rows)} releases are done")
     if run is not None and done < len(rows):
-        shown.append(f"  to go on with the others: relforge release --resume {run.id}")
+        shown.append(f"  to go on with what is left: {run.asked.resuming(run.id)}")
     return "".join(f"{line}\n" for line in shown)
 
 

@@ -80,7 +80,8 @@ def test_each_that_fails_is_told_with_its_cause_and_the_others_are_done(fleet: F
     assert f"{path}:" in done.stderr, "where the manifest is wrong"
     assert table[-2] == "  2 of 4 releases are done"
     run = fleet.run
-    assert table[-1] == f"  to go on with the others: relforge release --resume {run.id}"
+    assert table[-1] == f"  to go on with what is left: {run.asked.resuming(run.id)}"
+    assert f"--site {fleet.site}" in table[-1]
     assert {one.release: one.state for one in run.releases} == {
         good: "done", broken: "failed", wrong: "failed", other: "done",
     }  # fmt: skip

@@ -127,6 +127,8 @@ class Toy(Stage[ToyInputs, ToyResult]):
         ctx.cancel.sleep(job.inputs.does.get("part_s", 0))
         if part.key == job.inputs.does.get("bad_part"):
             raise RelforgeError(f"{part.name} is not there", code=ExitCode.SOURCE)
+        if job.inputs.does.get("part_fails", 0) > _tries(job.env.home, part.key):
+            raise RelforgeError(f"{part.name} did not come", code=ExitCode.SOURCE)
         note(job.env.home, f"part {part.key}")
 
     def run(self, job: Job[ToyInputs], ctx: StageContext) -> ToyResult:

@@ -183,7 +183,7 @@ def test_fail_fast_stops_the_others(scene: Scene) -> None:
 
 def test_the_work_of_several_that_fails_fails_for_each(scene: Scene) -> None:
     three = toys(
-        3, words={"fetch": "one"}, does={"fetch": {"fails": 99, "sleep_s": 0.2, "code": 4}}
+        3, words={"fetch": "one"}, does={"fetch": {"fails": 99, "sleep_s": 1.0, "code": 4}}
     )
     outcomes = scene.run(*three)
     assert {one.entry.exit_code for one in outcomes} == {4}
@@ -343,6 +343,42 @@ def test_a_failure_that_may_go_away_is_tried_again(scene: Scene) -> None:
     assert sorted(tried) == [
         ("lucky", 2, 3), ("lucky", 3, 3), ("unlucky", 2, 3), ("unlucky", 3, 3),
     ]  # fmt: skip
+
+
+def test_a_shared_part_is_tried_again_and_has_a_time_limit_too(scene: Scene) -> None:
+    limits = {"make": StageLimits(retries=1, retry_wait_s=0, timeout_s=0.3)}
+    shared = {"make": {"parts": ["base"], "part_fails": 1}}
+    two = [ToyRelease(f"toy{n}", does=shared, limits=limits) for n in range(2)]
+    assert set(states(scene.run(*two)).values()) == {"done"}
+    assert noted(scene.home, "part") == ["base"]
+    (again,) = scene.said(StageRetried)
+    assert (again.stage, again.why) == ("make", "base did not come")
+    slow = {"make": {"parts": ["slow"], "part_s": 30}}
+    outcomes = scene.run(*[ToyRelease(f"slow{n}", does=slow, limits=limits) for n in range(2)])
+    for outcome in outcomes:
+        assert outcome.error is not None
+        assert outcome.error.why == "the limit is 0.3 s"
+
+
+def test_waiting_for_a_host_is_no_part_of_the_time_limit(scene: Scene) -> None:
+    class Queue(LocalExecutor):
+        def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:
+            return stage.name == "make"
+
+        def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
+            if stage.name == "make":
+                ctx.cancel.sleep(1.0)
+                ctx.emit(StageStarted(release=ctx.release, stage="make", time_s=0.0, host="x"))
+            return super().execute(stage, job, ctx)
+
+    scene.executor = Queue()
+    limits = {"make": StageLimits(timeout_s=0.5)}
+    patient = ToyRelease("patient", limits=limits)
+    slow = ToyRelease("slow", does={"make": {"sleep_s": 30}}, limits=limits)
+    outcomes = scene.run(patient, slow)
+    assert states(outcomes) == {"patient": "done", "slow": "failed"}
+    assert outcomes[1].error is not None
+    assert outcomes[1].error.why == "the limit is 0.5 s"
 
 
 def test_a_stage_that_takes_too_long_is_ended(scene: Scene) -> None:

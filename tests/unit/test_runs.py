@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from relforge.evidence.runs import Run, RunFolder, list_runs, load_run
+from relforge.events import EVENT
+from relforge.evidence.runs import Asked, ReleaseRun, Run, RunFolder, as_told, list_runs, load_run
 
 KILLED = """
 import os, signal, sys, time
@@ -95,3 +96,78 @@ def test_runs_list_and_show_say_killed(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert wanted in done.stdout
+
+
+def test_of_a_run_that_goes_on_the_last_attempt_is_told(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run-1")
+    names = ("done", "failed", "cut-off")
+    started = Run(
+        id="run-1", command="relforge release", started_s=1.0,
+        releases=tuple(ReleaseRun(release=name) for name in names),
+    )  # fmt: skip
+    folder.write(started)
+    times = iter(range(1, 100))
+
+    def tell(kind: str, **words: object) -> None:
+        folder.event(EVENT.validate_python({"type": kind, **words, "time_s": float(next(times))}))
+
+    def begun(attempt: int) -> None:
+        tell("run-started", run="run-1", command="", releases=names, attempt=attempt)
+
+    def ended(release: str, stage: str, status: str) -> None:
+        tell("stage-started", release=release, stage=stage)
+        tell(
+            "stage-finished",
+            release=release,
+            stage=stage,
+            status=status,
+            verdict=None,
+            detail="",
+            seconds=1.0,
+        )
+
+    begun(1)
+    ended("done", "build", "ran")
+    tell(
+        "release-finished",
+        release="done",
+        state="done",
+        exit_code=0,
+        error=None,
+        next=None,
+        seconds=1.0,
+    )
+    ended("failed", "sources", "ran")
+    ended("failed", "build", "failed")
+    tell(
+        "release-finished",
+        release="failed",
+        state="failed",
+        exit_code=5,
+        error="boom",
+        next="x",
+        seconds=1.0,
+    )
+    tell("stage-started", release="cut-off", stage="build")
+    before, at_work = as_told(started, folder.path)
+    assert at_work == {"cut-off": "build"}
+    assert before.release("failed").error == "boom"
+
+    begun(2)
+    again, at_work = as_told(started, folder.path)
+    assert at_work == {}
+    assert again.release("done").state == "done"
+    assert again.release("failed") == ReleaseRun(
+        release="failed", stages=again.release("failed").stages
+    )
+    assert [one.name for one in again.release("failed").stages] == ["sources"]
+    tell("stage-started", release="failed", stage="build")
+    _, at_work = as_told(started, folder.path)
+    assert at_work == {"failed": "build"}
+    folder.close()
+
+
+def test_the_command_that_goes_on_names_project_and_site() -> None:
+    assert Asked().resuming("r") == "relforge release --resume r"
+    asked = Asked(project="/p q", site="/s.yaml")
+    assert asked.resuming("r") == ("relforge release --resume r --project '/p q' --site /s.yaml")
