@@ -9,7 +9,7 @@ from relforge.errors import ExitCode, RelforgeError
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {
-    "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
 }  # fmt: skip
@@ -34,8 +34,13 @@ def age_s(text: str, option: str) -> float:
 
 
 def size_bytes(text: str, option: str) -> int:
-    """Bytes of ``50GB`` (decimal) or ``50GiB`` (binary). Raises RelforgeError (USAGE)."""
+    """Bytes of ``50GB`` (decimal) or ``50GiB`` (binary); ``0`` needs no unit.
+
+    Raises RelforgeError (USAGE).
+    """
     found = _AMOUNT.match(text.strip())
+    if found is not None and not found[2] and float(found[1]) == 0:
+        return 0
     if found is not None and found[2].lower() in _BYTES:
         return int(float(found[1]) * _BYTES[found[2].lower()])
     raise _unclear(option, text, "a size is a number with kB, MB, GB, TB or KiB ... TiB: 50GB")

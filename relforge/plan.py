@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from relforge.errors import ExitCode, RelforgeError
@@ -223,12 +224,28 @@ def _position(stages: Sequence[Stage[Any, Any]], until: str | None) -> int:
         return len(stages)
     names = [stage.name for stage in stages]
     if until not in names:
+        close = get_close_matches(until, names, n=1)
         raise RelforgeError(
             f"unknown stage {until!r}",
             code=ExitCode.USAGE,
             why=f"stages: {', '.join(names)}",
+            hint=f"did you mean {close[0]!r}?" if close else "name one of them",
         )
     return names.index(until)
+
+
+def require_stages(
+    stages: Sequence[Stage[Any, Any]], *, until: str | None, since: str | None
+) -> None:
+    """Raises RelforgeError (USAGE) for stages that are not there, or that leave nothing to do."""
+    last = _position(stages, until)
+    if since is not None and _position(stages, since) > last:
+        raise RelforgeError(
+            f"--from {since} comes after --until {until}",
+            code=ExitCode.USAGE,
+            why=f"the order is: {', '.join(stage.name for stage in stages)}",
+            hint="name a later stage for --until, or leave it out",
+        )
 
 
 def from_stage(stages: Sequence[Stage[Any, Any]], since: str | None) -> frozenset[str]:

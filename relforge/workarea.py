@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from relforge.errors import ExitCode, RelforgeError
 from relforge.files import cannot_write, write_atomic
 from relforge.leftovers import end_users, left_behind, owned_folder, remove, sweep_files
 
@@ -80,6 +81,15 @@ def sweep(home: Path, line: Callable[[str], None] = lambda _line: None) -> list[
         found = sorted(parent.iterdir())
     except FileNotFoundError:
         return removed
+    except OSError as error:
+        raise RelforgeError(
+            "relforge's home cannot be used",
+            code=ExitCode.ENVIRONMENT,
+            where=str(home),
+            why=error.strerror,
+            hint="make it a folder that you can read and write, or name another one: home in the "
+            "site configuration, or RELFORGE_HOME",
+        ) from error
     for area in found:
         if not area.is_dir():
             continue

@@ -88,7 +88,10 @@ def _failure(attempts: Sequence[Attempt], recorded_s: float | None) -> Attempt |
         if attempt.state == "failed":
             ended = attempt.ended_s or attempt.started_s
             later = recorded_s is not None and recorded_s >= int(ended)
-            return None if later or _failing_stage(attempt) in passed else attempt
+            stage = _failing_stage(attempt)
+            # What failed before any stage is over once a stage was passed.
+            over = bool(passed) if stage is None else stage in passed
+            return None if later or over else attempt
         passed |= {one.name for one in attempt.stages if one.status in ("ran", "reused")}
         passed |= {name for name, verdict in attempt.verdicts.items() if verdict == "pass"}
         if attempt.state == "done" and not attempt.stages:

@@ -30,6 +30,14 @@ _Dumper.add_representer(str, _text)
 _Dumper.add_representer(type(None), _nothing)
 
 
+_MADE_BY = b"# Made by `relforge ci "
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether these are the bytes of a file that ``written`` made, edited or not."""
+    return not data.strip() or data.startswith(_MADE_BY)
+
+
 def written(content: Mapping[str, Any], command: str) -> bytes:
     """The file's bytes, with the command that makes it in its first lines."""
     said = (

@@ -180,7 +180,7 @@ def _read(matrix: Path) -> Any:
 def _deliver(
     content: Any, command: list[str], default: Path, out: Path | None, check: bool
 ) -> None:
-    from relforge.ci.writing import written
+    from relforge.ci.writing import is_ours, written
     from relforge.files import write_atomic
 
     made_by = shlex.join(["relforge", "ci", *command])
@@ -190,6 +190,14 @@ def _deliver(
         sys.stdout.write(data.decode())
         return
     if not check:
+        if file.is_file() and not is_ours(file.read_bytes()):
+            raise RelforgeError(
+                f"{file.name} is somebody's own",
+                code=ExitCode.USAGE,
+                where=str(file),
+                why="its first line is not that of a file that relforge ci wrote",
+                hint=f"move it away, or write beside it: {made_by} --out FILE",
+            )
         write_atomic(file, data)
         to_stderr(f"wrote {file}")
         return
@@ -198,7 +206,7 @@ def _deliver(
     except OSError as error:
         found, why = None, error.strerror
     else:
-        why = "settings, or relforge, are others than when it was written"
+        why = "it was edited, or settings or relforge are others than when it was written"
     if found != data:
         raise RelforgeError(
             f"{file.name} is not what would be written now",

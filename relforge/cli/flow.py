@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relforge.cancel import CancelToken
@@ -31,7 +31,7 @@ from relforge.executor.local import LocalExecutor
 from relforge.locks import held_lock
 from relforge.manifest.release import Release
 from relforge.pipeline import STAGES
-from relforge.plan import ReleasePlan, make_plan, subject
+from relforge.plan import ReleasePlan, make_plan, require_stages, subject
 from relforge.publishing.choosing import release_place
 from relforge.publishing.target import Step
 from relforge.running.choosing import executor_of
@@ -41,6 +41,7 @@ from relforge.running.walk import Outcome
 from relforge.ui import summary
 from relforge.ui.console import make_listener
 from relforge.ui.text import error as error_text
+from relforge.ui.text import several
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def run_until(
     or cannot even be read, does not stop the others; the code is that of the first of them.
     """
     how = how or How()
+    require_stages(STAGES, until=until, since=how.since)
     with telling(f"relforge {until or 'release'}", how.junit, how.summary) as told:
         place = with_keys(workplace(project, site), key_path, key_passphrase_file)
         told.at(place)
@@ -163,10 +165,12 @@ def resume(
             hint=f"type its command again: {run.command}",
         )
     place = with_keys(
-        workplace(_path(asked.project), _path(asked.site)),
+        workplace(_project_of(run, asked), _path(asked.site)),
         _path(asked.key_path),
         _path(asked.key_passphrase_file),
     )
+    if asked.dist is not None and place.site.dist is None:
+        place = replace(place, dist=Path(asked.dist))
     left = [one.release for one in run.releases if one.state != "done"]
     if not left:
         to_stderr(f"run {run.id} is done: nothing is left to do")
@@ -178,6 +182,19 @@ def resume(
         return _Execution(place, asked, run.command, resumed=run).run(as_json, told)
 
 
+def _project_of(run: Run, asked: Asked) -> Path | None:
+    """The run's own project, wherever the user stands. Raises RelforgeError (USAGE)."""
+    named = asked.project or asked.root
+    if named is None or Path(named).is_dir():
+        return _path(named)
+    raise RelforgeError(
+        f"the project of run {run.id} is gone",
+        code=ExitCode.USAGE,
+        where=named,
+        hint=f"if it was moved, say where to: relforge release --resume {run.id} --project DIR",
+    )
+
+
 class _Execution:
     """One run from what was asked for to its exit code."""
 
@@ -186,6 +203,7 @@ class _Execution:
     ) -> None:
         self.place, self.asked, self.command, self.resumed = place, asked, command, resumed
         self.following = Following(place, asked)
+        self.runner: Runner | None = None
         done = {one.release for one in resumed.releases if one.state == "done"} if resumed else ()
         self.names = [name for name in asked.releases if name not in done]
 
@@ -198,18 +216,25 @@ class _Execution:
         planned = self._planned()
         with interruptible() as cancel:
             try:
-                outcomes = self._executed(planned, cancel)
+                outcomes = self._begun(planned, cancel)
             except KeyboardInterrupt:
                 # The second signal: workers may hang, and what they started dies with this process.
+                if self.runner is not None and self.runner.run_id:
+                    to_stderr(f"to go on: {self.asked.resuming(self.runner.run_id)}")
                 sys.stderr.flush()
                 os._exit(int(ExitCode.INTERRUPTED))
         failures = dict(planned.not_planned)
         failures |= {one.release: one.error for one in outcomes if one.error is not None}
+        causes: dict[tuple[str | None, ...], list[str]] = {}
         for name in self.names:
             error = failures.get(name)
             if error is not None and not isinstance(error, NotSentError):
-                before = "" if self.alone else f"{name}\n"
-                sys.stderr.write(before + error_text(error) + "\n")
+                # Each has a log of its own; of one cause the first one's is told.
+                cause = (error.what, error.where, error.why, error.hint)
+                causes.setdefault(cause, []).append(name)
+        for names in causes.values():
+            before = "" if self.alone else f"{several(names)}\n"
+            sys.stderr.write(f"{before}{error_text(failures[names[0]])}\n")
         run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
         told.run(run, outcomes, planned.not_planned, self.following.sent)
         if not self.alone:
@@ -220,6 +245,12 @@ class _Execution:
             if one.bug is not None:
                 raise one.bug
         return next((int(failures[name].code) for name in self.names if name in failures), 0)
+
+    def _begun(self, planned: _Planned, cancel: CancelToken) -> tuple[Outcome, ...]:
+        if self.asked.fail_fast and planned.not_planned:
+            to_stderr("nothing was begun: a release cannot be planned, and --fail-fast was said")
+            return ()
+        return self._executed(planned, cancel)
 
     def _planned(self) -> _Planned:
         plans: list[ReleasePlan] = []
@@ -268,6 +299,7 @@ class _Execution:
                 limits=Limits.of(place.site.limits, place.home, jobs=asked.jobs),
                 fail_fast=asked.fail_fast,
             )
+            self.runner = runner
             try:
                 return runner.run_all(
                     planned.plans,

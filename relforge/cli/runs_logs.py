@@ -61,6 +61,11 @@ def logs(
         _errors(folder, chosen, stage)
         return
     one, name = _which(told, folder, chosen, at_work, stage)
+    others = [other.release for other in chosen if other.error is not None]
+    if len(chosen) > 1:
+        to_stderr(f"{name} of {one.release}")
+        if len(others) > 1:
+            to_stderr(f"{len(others)} releases failed: relforge runs logs {told.id} --errors")
     _print(_log(folder, one, name, told))
 
 

@@ -55,7 +55,7 @@ def worker(
 
     The host has its own home, engine, mirrors and keys: those of its own site configuration.
     """
-    from relforge.executor.ray_cluster import shows
+    from relforge.executor.ray_cluster import require_answer, shows
     from relforge.executor.ray_node import Node, run_node
     from relforge.executor.ray_version import own_version
 
@@ -66,6 +66,8 @@ def worker(
             raise _usage("--head and --address exclude each other")
         if joined is None:
             raise _usage("neither --head nor --address is given, and the site names no cluster")
+    if not head and joined is not None:
+        require_answer(joined)
     here = _here(place, name)
     node = Node(
         address=None if head else joined,

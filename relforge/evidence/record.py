@@ -9,7 +9,7 @@ from typing import Any
 
 from relforge import __version__
 from relforge.errors import RelforgeError
-from relforge.events import StageStatus, Verdict
+from relforge.events import ReleaseState, StageStatus, Verdict
 from relforge.evidence.runs import ReleaseRun
 from relforge.evidence.store import Record, Store
 from relforge.files import write_atomic
@@ -44,6 +44,12 @@ class ReleaseOutput(Frozen):
     verdicts: dict[str, Verdict]
     stages: tuple[StageOutput, ...]
     dist: str | None
+    state: ReleaseState = "done"
+    exit_code: int | None = None
+    error: str | None = None
+    """Why it failed: what, where and why."""
+    next: str | None = None
+    """The command that goes on from there."""
 
 
 class NotStarted(Frozen):
@@ -80,6 +86,10 @@ def summary(
             StageOutput(name=s.name, status=s.status, seconds=s.seconds) for s in entry.stages
         ),
         dist=str(dist / entry.release) if "publish" in results else None,
+        state=entry.state,
+        exit_code=entry.exit_code,
+        error=entry.error,
+        next=entry.next,
     )
 
 

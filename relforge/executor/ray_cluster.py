@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,8 @@ from relforge.manifest.site import Site
 
 NAME_LABEL = "relforge-host"
 _FRESH_S = 1.0
+_ANSWER_S = 10.0
+_PORTS = range(1, 65536)
 
 
 @contextmanager
@@ -33,6 +37,7 @@ def connected(site: Site) -> Iterator[Any]:
             where=str(site.file or "the site configuration"),
             hint="ray: {address: HOST:PORT} there; relforge worker --head starts one",
         )
+    require_answer(address)
     os.environ.update(shows(site))
     ray = imported()
     # Ray puts its own handler in the place of ours.
@@ -61,6 +66,30 @@ def connected(site: Site) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def require_answer(address: str) -> None:
+    """Asks whether anybody listens there: Ray itself would try for minutes, without a word.
+
+    Raises RelforgeError: USAGE for an address that is none, ENVIRONMENT when nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or re.search(r"[\s/@]", host) or not port.isdecimal() or int(port) not in _PORTS:
+        raise RelforgeError(
+            f"{address} is no address of a head",
+            code=ExitCode.USAGE,
+            hint="write HOST:PORT, for example 192.0.2.10:6379",
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise RelforgeError(
+            "no head of a Ray cluster answers",
+            code=ExitCode.ENVIRONMENT,
+            where=address,
+            why=error.strerror or str(error),
+            hint="start it (relforge worker --head), and see that this host reaches it",
+        ) from error
 
 
 class _NoPaths(list[str]):

@@ -214,7 +214,13 @@ class Runner:
         stopped: bool,
     ) -> None:
         for walk in walks:
-            record.note(walk.entry)  # after a second signal not all of them have ended
+            entry = walk.entry
+            if stopped and entry.state == "running":
+                # After a second signal not all of them have come to their end.
+                entry = entry.model_copy(
+                    update={"state": "interrupted", "exit_code": int(ExitCode.INTERRUPTED)}
+                )
+            record.note(entry)
         state, code = _whole(record.run, stopped=stopped)
         emit(RunFinished(state=state, exit_code=code, time_s=time.time()))
         record.close(state, code)

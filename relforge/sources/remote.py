@@ -107,10 +107,12 @@ def reason(done: Done) -> str:
     return "\n".join((told or rows)[-5:])
 
 
+# The number stands alone: commits have it in their hashes now and then.
+_NO_ACCESS = re.compile(
+    r"authentication|could not read username|\b403\b|permission denied \(publickey"
+)
+
+
 def refuses_access(why: str) -> bool:
     """Whether the reason is that nobody logged in, or may not do this."""
-    lower = why.lower()
-    return any(
-        word in lower for word in ("authentication", "could not read username", "403",
-                                   "permission denied (publickey")
-    )  # fmt: skip
+    return _NO_ACCESS.search(why.lower()) is not None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from relforge.history.comparing import ReleaseDiff, RunsDiff, StageDiff
 from relforge.history.listing import RunRow
 from relforge.history.showing import RunShown, ShownRelease, ShownStage, Wait
-from relforge.ui.text import duration
+from relforge.ui.text import duration, several
 
 _ORDER = ("done", "failed", "running", "waiting", "interrupted", "killed")
 _MARKS = {"ran": "✓", "reused": "=", "skipped": "·", "failed": "✗"}
@@ -54,12 +54,22 @@ def run(shown: RunShown, *, whole: bool) -> str:
             lines += _stages(one)
     if shown.error:
         lines.append(shown.error)
-    for one in shown.releases if len(shown.releases) > 1 else ():
-        if one.error:
-            lines.append(f"{one.release}: {one.error}")
+    lines += _causes(shown)
     if shown.next:
         lines.append(f"next: {shown.next}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _causes(shown: RunShown) -> list[str]:
+    """Why releases failed; of one cause, which each of them has in a log of its own, the first."""
+    causes: dict[str, list[ShownRelease]] = {}
+    for one in shown.releases:
+        if one.error and one.error != shown.error:
+            rows = [row for row in one.error.splitlines() if not row.startswith("log: ")]
+            causes.setdefault("\n".join(rows), []).append(one)
+    return [
+        f"{several([one.release for one in alike])}: {alike[0].error}" for alike in causes.values()
+    ]
 
 
 def _resumed(shown: RunShown) -> bool:

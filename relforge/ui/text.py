@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relforge.errors import RelforgeError
 
+_NAMED = 3
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -37,3 +40,11 @@ def error(failed: RelforgeError) -> str:
         rows.append(head + lines[0])
         rows.extend(pad + line for line in lines[1:])
     return "\n".join(rows)
+
+
+def several(names: Sequence[str]) -> str:
+    """Names of which the first few are told: ``a``, or ``12 releases (a, b, c, ...)``."""
+    if len(names) == 1:
+        return names[0]
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return f"{len(names)} releases ({shown})"

@@ -143,7 +143,7 @@ def test_what_went_is_done_anew_and_the_rest_is_not(made: Home) -> None:
 def test_two_runs_and_a_collector_that_is_killed_again_and_again(made: Home) -> None:
     """Everybody gets on: the runs end well, and each stage was done once."""
     chance = random.Random(8)
-    runs = [_toy(made, name, 0.4) for name in ("alpha", "beta")]
+    runs = [_toy(made, name, 1.5) for name in ("alpha", "beta")]
     killed = 0
     until = time.monotonic() + 60
     while any(one.poll() is None for one in runs) and time.monotonic() < until:

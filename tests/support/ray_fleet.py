@@ -196,12 +196,16 @@ def in_session(leader: int) -> list[int]:
     return found
 
 
+# Ray reads it once a process: clusters of one test process have the same.
+_TOKEN = secrets.token_hex(32)
+
+
 def token_of(folder: Path) -> Path:
     """The cluster's own token; what lies in the user's home is nothing to it."""
     path = folder / "token"
     if not path.exists():
         path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
+        path.write_text(_TOKEN)
     return path
 
 

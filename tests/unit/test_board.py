@@ -193,6 +193,16 @@ def test_a_failure_counts_until_a_run_comes_further(root: Path) -> None:
     )
 
 
+def test_a_failure_before_any_stage_is_over_once_a_stage_is_passed(root: Path) -> None:
+    words = run_of(RELEASE, 1, fails_at="smoke")
+    (one,) = words.releases
+    typo = one.model_copy(update={"stages": (), "error": "unknown stage"})
+    put_run(root / "home", words.model_copy(update={"releases": (typo,)}))
+    assert told(entry(board_of(root)).why) == ["failed before its first stage", "unknown stage"]
+    put_run(root / "home", run_of(RELEASE, 2, until="render"))
+    assert entry(board_of(root)).state == "not-run"
+
+
 def test_a_run_that_was_interrupted_decides_nothing(root: Path) -> None:
     put_run(root / "home", run_of(RELEASE, 1, fails_at="smoke"))
     put_run(root / "home", run_of(RELEASE, 2, until="build", state="interrupted"))

@@ -149,6 +149,19 @@ def test_a_second_writing_changes_nothing_and_check_sees_an_edit(
         assert dispatch("ci", [*words, "--check", "--python", "3.10"]) == 0
 
 
+@pytest.mark.parametrize(("name", "path"), [("github", github.PATH), ("gitlab", gitlab.PATH)])
+def test_a_file_that_somebody_wrote_by_hand_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, path: str
+) -> None:
+    project = repository(tmp_path)
+    file = project / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("mine: yes\n")
+    assert dispatch("ci", [name, "--project", str(project)]) == 2
+    assert f"{file.name} is somebody's own" in capsys.readouterr().err
+    assert file.read_text() == "mine: yes\n"
+
+
 def test_a_file_of_another_name_and_the_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

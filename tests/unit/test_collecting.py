@@ -286,7 +286,8 @@ def test_ages(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("50GB", 50_000_000_000), ("1KiB", 1024), ("7", 7), ("1.5 MB", 1_500_000)]
+    ("text", "count"),
+    [("50GB", 50_000_000_000), ("1KiB", 1024), ("0", 0), ("7 B", 7), ("1.5 MB", 1_500_000)],
 )
 def test_sizes(text: str, count: int) -> None:
     assert size_bytes(text, "--max-size") == count
