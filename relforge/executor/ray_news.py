@@ -31,7 +31,13 @@ class Listener:
 
     def begin(self, begun: Begun) -> None:
         with self._lock:
-            self._begun = begun
+            before, self._begun = self._begun, begun
+        if before is not None:
+            # Ray was quicker than who looks whether hosts are alive.
+            lost = f"host {before.host} was lost"
+            if before.node_id == begun.node_id:
+                lost = f"its process on {before.host} was lost"
+            self._ctx.line(f"{lost}; the job begins anew on {begun.host}")
         self._ctx.emit(
             StageStarted(
                 release=self._ctx.release, stage=self._ctx.stage, time_s=time.time(),

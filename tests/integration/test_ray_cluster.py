@@ -19,6 +19,7 @@ from relforge.executor.ray_executor import RayExecutor, ray_executor
 from relforge.manifest.limits import StageLimits
 from relforge.running.work import StageWork
 from relforge.stage import Job, Resources, StageContext, StageResult
+from tests.support.far_network import far_network
 from tests.support.ray_fleet import Fleet, fleet
 from tests.support.ray_toys import Errand, ErrandResult, device_manifests, errand, gone
 
@@ -84,6 +85,11 @@ def until(true: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.05)
     return found
+
+
+def left_in_work(home: Path) -> list[Path]:
+    """Files that came and were not taken."""
+    return [path for path in (home / "work").rglob("*") if path.is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -320,5 +326,36 @@ def test_a_killed_host_loses_no_job(driver: Driver, cluster: Fleet, tmp_path: Pa
     cut.freeze(thaw=True)
     time.sleep(6)
     assert made.path.stat().st_mtime_ns == before
-    assert not any((driver.home / "ray" / "incoming").glob("*/*"))
+    assert left_in_work(driver.home) == []
     assert isinstance(job.result, StageResult)
+
+
+@pytest.mark.skipif(
+    "RELFORGE_LONG" not in os.environ, reason="minutes, on a quiet machine: RELFORGE_LONG=1"
+)
+def test_a_host_whose_network_is_cut_works_on_for_nobody(tmp_path: Path) -> None:
+    """It has a network of its own, and hears of nothing: its job is done elsewhere, and what it
+    brings when it is back is refused."""
+    project = ("--project", str(device_manifests(tmp_path / "project", "dev_a")))
+    limits = {"devices": {"dev_a": 1}}
+    note = tmp_path / "note"
+    with far_network() as network, fleet(tmp_path / "fleet", ip=network.near(1)) as cluster:
+        words = ("--device", "dev_a", *project)
+        cluster.join("far", *words, ip=network.address, before=network.inside(), limits=limits)
+        home = tmp_path / "home"
+        with ray_executor(cluster.site(home), home) as executor:
+            driver = Driver(home, executor)
+            job = driver.start(driver.job(note=str(note), sleep_s=25, makes=1 << 20))
+            until(note.exists, "the job begins")
+            network.cut()
+            until(lambda: driver.of(StageWaiting), "it is told that no host has the device")
+            cluster.join("near", *words, limits=limits)
+            assert job.wait(180).host == "near"
+            made = job.result.outputs[0]
+            before = (made.path.stat().st_mtime_ns, made.path.stat().st_ino)
+            network.mend()
+            time.sleep(15)
+            assert (made.path.stat().st_mtime_ns, made.path.stat().st_ino) == before
+            assert left_in_work(home) == []
+            assert [row.split()[0] for row in note.read_text().splitlines()] == ["far", "near"]
+            assert driver.hosts == ["far", "near"]

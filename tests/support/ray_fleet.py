@@ -85,25 +85,35 @@ class Fleet:
     def token(self) -> Path:
         return token_of(self.folder)
 
-    def join(self, name: str, *words: str, code: Path = CHECKOUT, **site: Any) -> Worker:
-        """A further host; ``words`` are options of ``relforge worker``, ``code`` its relforge."""
+    def join(
+        self,
+        name: str,
+        *words: str,
+        code: Path = CHECKOUT,
+        ip: str | None = None,
+        before: Sequence[str] = (),
+        **site: Any,
+    ) -> Worker:
+        """A further host; ``words`` are options of ``relforge worker``, ``code`` its relforge,
+        ``before`` what stands before the command."""
         number = len(self.workers) + 2
-        ip = f"{self.address.rpartition(':')[0].rpartition('.')[0]}.{number}"
+        ip = ip or f"{self.address.rpartition(':')[0].rpartition('.')[0]}.{number}"
         options = ("--address", self.address, *words)
-        found = self.stack.enter_context(worker(self.folder, name, options, ip, site, code))
+        found = self.stack.enter_context(worker(self.folder, name, options, ip, site, code, before))
         self.workers[name] = found
         return found
 
 
 @contextmanager
-def fleet(folder: Path, *, cpus: int = 2) -> Iterator[Fleet]:
-    """A cluster with a head alone; gone when the block is left."""
+def fleet(folder: Path, *, cpus: int = 2, ip: str | None = None) -> Iterator[Fleet]:
+    """A cluster with a head alone, at ``ip`` or somewhere on loopback; gone when the block is
+    left."""
     # Not imported: Ray then keeps for good how it authenticates.
     if importlib.util.find_spec("ray") is None:
         pytest.fail("Ray is needed: pip install -e .[ray]")
     folder.mkdir(parents=True, exist_ok=True)
     # Of a block of loopback that is this process's own, so that clusters never meet.
-    ip = f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 256}.1"
+    ip = ip or f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 256}.1"
     port = free_port(ip)
     with ExitStack() as stack:
         words = ("--head", "--port", str(port), "--cpus", str(cpus))
@@ -119,6 +129,7 @@ def worker(
     ip: str,
     site: dict[str, Any],
     code: Path = CHECKOUT,
+    before: Sequence[str] = (),
 ) -> Iterator[Worker]:
     """``relforge worker`` until the block is left; it then leaves the cluster by Ctrl-C."""
     own = folder / name
@@ -134,7 +145,8 @@ def worker(
     path.write_text(json.dumps(settings))
     log = own / "worker.log"
     argv = [
-        *proc.dying_with_us(), sys.executable, "-c", "from relforge.cli import main; main()",
+        *before, *proc.dying_with_us(), sys.executable, "-c",
+        "from relforge.cli import main; main()",
         "worker", "--name", name, "--node-ip", ip, "--site", str(path), *words,
     ]  # fmt: skip
     with log.open("wb") as out:

@@ -14,6 +14,7 @@ import pytest
 from relforge import redact
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
+from relforge.events import Event, StageLine
 from relforge.executor.ray_agent import Answer, Attempt, Header
 from relforge.executor.ray_desk import Begun
 from relforge.executor.ray_host import Unfit
@@ -185,10 +186,13 @@ def test_a_key_beside_the_patches_of_the_site_stays(tmp_path: Path) -> None:
 
 
 def test_a_host_that_is_lost_does_not_take_the_next_ones_attempt_with_it() -> None:
-    listener = Listener(StageContext("r", "s", CancelToken()))
+    told: list[Event] = []
+    listener = Listener(StageContext("r", "s", CancelToken(), told.append))
     first, second = Begun("job", "north", "n1"), Begun("job", "south", "n2")
     listener.begin(first)
     listener.begin(second)
+    lines = [event.text for event in told if isinstance(event, StageLine)]
+    assert lines == ["host north was lost; the job begins anew on south"]
     assert not listener.lost(first)
     assert listener.host is second
     assert listener.lost(second)
