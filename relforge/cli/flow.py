@@ -144,7 +144,7 @@ def resume(
             f"run {run.id} is still at work",
             code=ExitCode.ENVIRONMENT,
             where=run.id,
-            hint=f"wait for its end: relforge runs show {run.id}",
+            hint=f"wait for its end: relforge runs logs {run.id} --follow",
         )
     anew = {
         "project": _absolute(project),
@@ -171,13 +171,13 @@ def resume(
     )
     if asked.dist is not None and place.site.dist is None:
         place = replace(place, dist=Path(asked.dist))
-    left = [one.release for one in run.releases if one.state != "done"]
-    if not left:
-        to_stderr(f"run {run.id} is done: nothing is left to do")
-        return 0
     # Of two that go on with it at once, one is told who was first.
     alone = held_lock(place.home / "locks" / f"run-{run.id}", purpose="--resume", wait_s=0)
     with alone, telling("relforge release", how.junit, how.summary) as told:
+        run = load_run(place.home, run.id)  # somebody may have gone on with it meanwhile
+        if all(one.state == "done" for one in run.releases):
+            to_stderr(f"run {run.id} is done: nothing is left to do")
+            return 0
         told.at(place)
         return _Execution(place, asked, run.command, resumed=run).run(as_json, told)
 

@@ -275,6 +275,21 @@ def test_a_phone_shows_a_list_and_never_scrolls_sideways(
         assert overflow(page) <= 0
 
 
+def test_a_table_that_goes_on_says_so_at_its_edge(chromium: Browser, address: str) -> None:
+    with page_of(chromium, viewport={"width": 860, "height": 700}) as page:
+        open_page(page, address)
+        wide = page.locator("#matrix .wide")
+        more = "document.querySelector('#matrix .wide').hasAttribute('data-more')"
+        wide.wait_for()
+        hidden = wide.evaluate("node => node.scrollWidth - node.clientWidth")
+        assert hidden > 1, "the matrix of the scene is wider than this"
+        wait_until(page, more)
+        wide.evaluate("node => { node.scrollLeft = node.scrollWidth }")
+        wait_until(page, f"!({more})")
+        page.set_viewport_size({"width": 2400, "height": 700})
+        wait_until(page, f"!({more})")
+
+
 def test_a_window_that_becomes_narrow_turns_the_matrix_into_a_list(
     page: Page, address: str
 ) -> None:

@@ -37,7 +37,17 @@ const board = (() => {
       else made.setAttribute(key, value === true ? "" : String(value));
     }
     made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+    if (attributes.class === "wide") edge(made);
     return made;
+  };
+
+  // What is wider than its place says so at its edge: scroll bars may be hidden until one scrolls.
+  const edge = (node) => {
+    const look = () =>
+      node.toggleAttribute("data-more", node.scrollWidth - node.clientWidth - node.scrollLeft > 1);
+    node.addEventListener("scroll", look, { passive: true });
+    const sizes = new ResizeObserver(look);
+    for (const one of [node, ...node.children]) sizes.observe(one);
   };
 
   const number = (value, digits = 0) =>
