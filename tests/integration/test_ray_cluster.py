@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from relforge.executor.ray_executor import RayExecutor, ray_executor
 from relforge.manifest.limits import StageLimits
 from relforge.running.work import StageWork
 from relforge.stage import Job, Resources, StageContext, StageResult
+from tests.e2e.conftest import command
 from tests.support.far_network import far_network
 from tests.support.ray_fleet import Fleet, fleet
 from tests.support.ray_toys import Errand, ErrandResult, device_manifests, errand, gone
@@ -164,6 +166,20 @@ def test_a_file_that_was_altered_here_is_not_sent_as_what_it_was(driver: Driver)
 def test_what_needs_nothing_runs_here(driver: Driver) -> None:
     assert driver.run(errand(driver.home, needs=Resources())).host == "driver"
     assert driver.executor.counts() == ({}, {})
+
+
+def test_a_home_has_one_worker(driver: Driver, cluster: Fleet) -> None:
+    """A second one would take the first one's session for an old one."""
+    first = cluster.workers["one"]
+    words = ("worker", "--address", cluster.address, "--site", str(first.site), "--device", "dev_a")
+    project = ("--project", str(cluster.folder / "project"))
+    done = subprocess.run(
+        command(*words, *project), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 3
+    assert f"process {first.process.pid} " in done.stderr
+    assert driver.run(driver.job()).host in ("one", "two")
+    assert (first.home / "ray" / "node").exists()
 
 
 def test_an_error_keeps_its_code_and_names_the_host(driver: Driver) -> None:
