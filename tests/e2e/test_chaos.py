@@ -1,7 +1,7 @@
 """Runs killed at random: relforge, the engine under it, a host of the cluster, at any moment.
 
 Each goes on with what is left and ends with the very images of an undisturbed run; nothing stays
-behind. Five seeds here and two on a cluster; with RELFORGE_LONG=1 seventy and thirty.
+behind. Five seeds, one of them on a cluster; with RELFORGE_LONG=1 seventy, and thirty on one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         engine.purge()
 
 
-@pytest.mark.parametrize("seed", range(70 if LONG else 5))
+@pytest.mark.parametrize("seed", range(70 if LONG else 4))
 def test_whatever_is_killed_the_run_ends_with_the_same_images(scene: Scene, seed: int) -> None:
     dice = random.Random(seed)
     work = scene.root / f"seed-{seed}"
@@ -106,7 +106,7 @@ def hosts(scene: Scene) -> Iterator[Hosts]:
         yield every
 
 
-@pytest.mark.parametrize("seed", range(30 if LONG else 2))
+@pytest.mark.parametrize("seed", range(30 if LONG else 1))
 def test_whichever_host_is_killed_the_run_ends_with_the_same_images(
     scene: Scene, hosts: Hosts, seed: int
 ) -> None:
