@@ -5,7 +5,8 @@
 
 ``docs/pictures/console.events.jsonl`` is the event stream of a real run of tiny-adder-cpu_x86 on
 two processor cores, without log lines, and with the place of the published folder relative. The
-board needs chromium (``apt-get install chromium``), the extra ``dev``, and releases in ``dist/``.
+board needs chromium (``apt-get install chromium``), the extra ``dev``, and what a fresh
+``./scripts/quickstart`` made: what failed in its home later would be seen, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
+SITE = ROOT / ".relforge" / "site.yaml"
 EVENTS = PICTURES / "console.events.jsonl"
 WIDTH_COLUMNS = 132
 BOARD_SIZE = {"width": 1420, "height": 960}
@@ -57,11 +59,8 @@ def board_pngs() -> dict[str, bytes]:
     if program is None:
         sys.exit("chromium is needed: apt-get install chromium")
     with tempfile.TemporaryDirectory() as scratch:
-        # A home of its own: what failed here yesterday is nobody else's.
-        site = Path(scratch) / "site.yaml"
-        site.write_text("kind: site\nhome: home\n")
         board = str(Path(scratch) / "board")
-        words = ["board", "--out", board, "--project", str(ROOT), "--site", str(site)]
+        words = ["board", "--out", board, "--project", str(ROOT), "--site", str(SITE)]
         subprocess.run(
             [sys.executable, "-c", "from relforge.cli import main; main()", *words],
             cwd=ROOT,
