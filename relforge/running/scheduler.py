@@ -28,7 +28,6 @@ from relforge.events import (
 from relforge.evidence.runs import RunFolder
 from relforge.evidence.store import Store
 from relforge.executor.local import Executor
-from relforge.manifest.limits import StageLimits
 from relforge.running.limits import Taken
 from relforge.running.walk import Walk
 from relforge.running.work import Attempt, Begins, Done, StageWork, tried
@@ -177,7 +176,7 @@ class Scheduler:
             stage,
             self._job(walk),
             walk.plan.subject,
-            _limits(walk),
+            walk.limits,
             forced=stage.name in self._forced,
         )
         needs, alone = stage.resources(inputs), stage.alone
@@ -201,7 +200,7 @@ class Scheduler:
         if len(self._walks) == 1 or not parts or sent:
             walk.done_parts = True
             return True
-        job, ctx, limits, stage = self._job(walk), self._context(walk), _limits(walk), walk.stage
+        job, ctx, limits, stage = self._job(walk), self._context(walk), walk.limits, walk.stage
         for part in parts:
             key = f"part {part.key}"
             if (other := self._running.get(key)) is not None:
@@ -398,9 +397,3 @@ class Scheduler:
     def _log(self, walk: Walk) -> str | None:
         path = self._folder.log_path(walk.name, walk.stage.name)
         return str(path) if path.exists() else None
-
-
-def _limits(walk: Walk) -> StageLimits:
-    """What the release's manifest says of the stage that it is at."""
-    named = walk.plan.subject.release.limits
-    return next((one for name, one in named.items() if name == walk.stage.name), StageLimits())

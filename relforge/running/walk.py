@@ -11,6 +11,7 @@ from typing import Any
 from relforge.errors import RelforgeError
 from relforge.events import StageStatus
 from relforge.evidence.runs import ReleaseRun, StageEntry
+from relforge.manifest.limits import StageLimits
 from relforge.plan import PlannedStage, ReleasePlan
 from relforge.stage import Stage, StageResult
 
@@ -54,6 +55,12 @@ class Walk:
     missing_parts: set[str] = field(default_factory=set)
     done_parts: bool = False
     told_start: bool = False
+
+    @property
+    def limits(self) -> StageLimits:
+        """What the release's manifest says of the stage that it is at."""
+        named = self.plan.subject.release.limits
+        return next((one for name, one in named.items() if name == self.stage.name), StageLimits())
 
     @property
     def name(self) -> str:
