@@ -43,7 +43,8 @@ sys.path.insert(0, str(CHECKOUT))
 
 from relforge.cancel import CancelToken  # noqa: E402
 from relforge.events import RunStarted, StageFinished, StageStarted  # noqa: E402
-from relforge.evidence.runs import Asked, list_runs, read_events  # noqa: E402
+from relforge.evidence.reading_runs import list_runs, read_events  # noqa: E402
+from relforge.evidence.runs import Asked  # noqa: E402
 from relforge.executor.local import LocalExecutor  # noqa: E402
 from relforge.manifest.site import Site  # noqa: E402
 from relforge.running.limits import Limits  # noqa: E402

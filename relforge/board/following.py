@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from relforge.events import EVENT, Event, ReleaseFinished, RunFinished, RunStarted, StageLine
-from relforge.evidence.runs import EVENTS, read_run
+from relforge.evidence.reading_runs import read_run
+from relforge.evidence.run_folder import EVENTS
 
 _MOST_LINES = 50
 """Of stages' logs, between two looks: a page shows fewer."""

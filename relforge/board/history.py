@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relforge.board.model import Attempt, StageRow
-from relforge.evidence.runs import ReleaseRun, Run, as_told, list_runs, read_run
+from relforge.evidence.reading_runs import as_told, list_runs, read_run
+from relforge.evidence.runs import ReleaseRun, Run
 
 STAGES_KEPT = 20
 """Of so many runs of a release the page has every stage; of older ones their verdicts."""

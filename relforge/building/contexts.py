@@ -15,7 +15,7 @@ from relforge.stages.sources import SourcesResult
 from relforge.trees import TreeRequest, checked_out
 
 if TYPE_CHECKING:
-    from relforge.stages.build import BuildInputs
+    from relforge.building.inputs import BuildInputs
 
 
 @contextmanager

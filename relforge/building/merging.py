@@ -17,9 +17,10 @@ from relforge.manifest.site import Site
 from relforge.stage import Job, StageContext
 
 if TYPE_CHECKING:
+    from relforge.building.inputs import BuildInputs
     from relforge.engine.layout import ImageFacts
     from relforge.oci.store import ImageStore
-    from relforge.stages.build import BuildInputs, BuildResult
+    from relforge.stages.build import BuildResult
 
 
 def with_others(built: BuildResult, job: Job[BuildInputs], ctx: StageContext) -> BuildResult:

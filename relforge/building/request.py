@@ -12,7 +12,7 @@ from relforge.manifest.site import CacheSite
 from relforge.stage import Job
 
 if TYPE_CHECKING:
-    from relforge.stages.build import BuildInputs
+    from relforge.building.inputs import BuildInputs
 
 
 def build_request(

@@ -9,7 +9,8 @@ from relforge.manifest.facts import BaseImage
 from relforge.stage import Job, StageContext
 
 if TYPE_CHECKING:
-    from relforge.stages.build import BuildInputs, BuildResult
+    from relforge.building.inputs import BuildInputs
+    from relforge.stages.build import BuildResult
 
 
 def take_image(job: Job[BuildInputs], ctx: StageContext) -> BuildResult:

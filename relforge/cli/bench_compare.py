@@ -191,7 +191,7 @@ def _compared(
 ) -> tuple[BenchComparison, Path]:
     from relforge.benching.comparing import compare_servers
     from relforge.engine.client import connect
-    from relforge.evidence.runs import new_run_id
+    from relforge.evidence.run_folder import new_run_id
     from relforge.files import write_atomic
 
     run_id = f"bench-{new_run_id()}"

@@ -23,9 +23,10 @@ from relforge.cli.following import Following, NotSentError
 from relforge.cli.passphrases import ask_for_passphrases
 from relforge.cli.reporting import Telling, telling
 from relforge.errors import Cancelled, ExitCode, RelforgeError
+from relforge.evidence.reading_runs import load_run
 from relforge.evidence.record import NotStarted, names_of
 from relforge.evidence.record import summary as release_json
-from relforge.evidence.runs import Asked, Run, load_run
+from relforge.evidence.runs import Asked, Run
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.locks import held_lock

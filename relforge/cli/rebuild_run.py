@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import cast
 
+from relforge.building.inputs import BuildInputs
 from relforge.cancel import CancelToken
 from relforge.cli.common import Workplace, to_stderr
 from relforge.cli.passphrases import ask_for_passphrases
@@ -23,7 +24,6 @@ from relforge.rebuilding.image import from_layout
 from relforge.rebuilding.model import Comparison, RebuildOutput
 from relforge.rebuilding.recorded import Recorded, by_name, in_folder, in_store
 from relforge.running.runner import Runner
-from relforge.stages.build import BuildInputs
 from relforge.ui.console import make_listener
 from relforge.workarea import work_area
 

@@ -116,7 +116,7 @@ def show(
 
     Of a run of many releases: one line for each, and the stages of those that failed.
     """
-    from relforge.evidence.runs import load_run
+    from relforge.evidence.reading_runs import load_run
     from relforge.history.showing import shown
     from relforge.ui import history
 
@@ -137,7 +137,7 @@ def diff(
     site: SiteOption = None,
 ) -> None:
     """Says what differs between two runs: releases, stages and why, verdicts, times, digests."""
-    from relforge.evidence.runs import load_run
+    from relforge.evidence.reading_runs import load_run
     from relforge.history.comparing import compare
     from relforge.ui import history
 

@@ -12,7 +12,9 @@ import typer
 from relforge.cli.common import ProjectOption, SiteOption, to_stderr, workplace
 from relforge.cli.runs_list import RunArgument
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.runs import ReleaseRun, Run, as_told, load_run, log_path, owner_gone
+from relforge.evidence.reading_runs import as_told, load_run, owner_gone
+from relforge.evidence.run_folder import log_path
+from relforge.evidence.runs import ReleaseRun, Run
 
 
 def logs(

@@ -14,8 +14,8 @@ from relforge.manifest.release import Release
 from relforge.serving.spec import LaunchSpec, launch_spec
 
 if TYPE_CHECKING:
+    from relforge.building.inputs import BuildInputs
     from relforge.plan import ReleasePlan
-    from relforge.stages.build import BuildInputs
 
 
 def launch_of(
@@ -88,7 +88,8 @@ class Planned:
     @property
     def image(self) -> str:
         """The image that was built here; of a launch that is printed also one that will be."""
-        from relforge.stages.build import BuildInputs, BuildResult
+        from relforge.building.inputs import BuildInputs
+        from relforge.stages.build import BuildResult
 
         built = self._plan.reused.get("build")
         if not isinstance(built, BuildResult):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from relforge.cli.common import Workplace, interruptible, to_stderr
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.runs import new_run_id
+from relforge.evidence.run_folder import new_run_id
 from relforge.manifest.hosts import HostNode
 from relforge.serving.reach import check_reach
 from relforge.serving.spec import LaunchSpec

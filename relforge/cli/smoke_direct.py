@@ -15,7 +15,7 @@ from relforge.cli.common import (
 )
 from relforge.engine.client import connect
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.runs import new_run_id
+from relforge.evidence.run_folder import new_run_id
 from relforge.manifest.release import Release
 from relforge.manifest.smoke import Smoke
 from relforge.rendering import LABEL

@@ -19,7 +19,7 @@ from relforge.cli.common import (
 )
 from relforge.errors import ExitCode, RelforgeError
 from relforge.events import StageLine
-from relforge.evidence.runs import new_run_id
+from relforge.evidence.run_folder import new_run_id
 from relforge.evidence.store import Store
 from relforge.files import held_lock, write_atomic
 from relforge.frozen import content_key, sha256_hex

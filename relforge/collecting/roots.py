@@ -11,7 +11,8 @@ from typing import Any
 
 from relforge.collecting.model import Wanted
 from relforge.errors import RelforgeError
-from relforge.evidence.runs import Run, read_run
+from relforge.evidence.reading_runs import read_run
+from relforge.evidence.runs import Run
 from relforge.manifest.project import find_project
 from relforge.manifest.site import Site
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relforge.events import ReleaseState, StageStatus, Verdict
-from relforge.evidence.runs import ReleaseRun, Run, StageEntry, as_told, result_path
+from relforge.evidence.reading_runs import as_told
+from relforge.evidence.run_folder import result_path
+from relforge.evidence.runs import ReleaseRun, Run, StageEntry
 from relforge.evidence.store import Store
 from relforge.explaining import Change, changes, with_stages
 from relforge.frozen import Frozen

@@ -23,7 +23,8 @@ from relforge.events import (
     StageStarted,
     StageWaiting,
 )
-from relforge.evidence.runs import EVENTS, owner_gone
+from relforge.evidence.reading_runs import owner_gone
+from relforge.evidence.run_folder import EVENTS
 
 _POLL_S = 0.2
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relforge.events import ReleaseState
-from relforge.evidence.runs import Run, list_runs
+from relforge.evidence.reading_runs import list_runs
+from relforge.evidence.runs import Run
 from relforge.frozen import Frozen
 
 

@@ -6,15 +6,9 @@ from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.events import RunStarted, StageRetried, StageStarted, StageWaiting
-from relforge.evidence.runs import (
-    Asked,
-    ReleaseRun,
-    Run,
-    StageEntry,
-    as_told,
-    log_path,
-    read_events,
-)
+from relforge.evidence.reading_runs import as_told, read_events
+from relforge.evidence.run_folder import log_path
+from relforge.evidence.runs import Asked, ReleaseRun, Run, StageEntry
 from relforge.frozen import Frozen
 from relforge.manifest.project import unknown
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relforge.building.contexts import opened, pruned_afterwards
+from relforge.building.inputs import BuildInputs
 from relforge.building.request import build_request
 from relforge.engine.base_image import ensure_base
 from relforge.engine.buildx import build_layout
@@ -22,7 +23,7 @@ from relforge.network import Proxy
 from relforge.pipeline import STAGES
 from relforge.plan import Planning
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
-from relforge.stages.build import Build, BuildInputs
+from relforge.stages.build import Build
 
 _BEFORE = ("preflight", "sources", "unpatch", "render")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relforge.building.inputs import BuildInputs
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.record import FILE_NAME
@@ -17,7 +18,7 @@ from relforge.explaining import differences
 from relforge.manifest.site import Site
 from relforge.rebuilding.image import Image, from_layout, named
 from relforge.rebuilding.model import Side
-from relforge.stages.build import BuildInputs, BuildResult
+from relforge.stages.build import BuildResult
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _NOTED = 8

@@ -16,7 +16,8 @@ from typing import Any
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.events import Event, ReleaseFinished, ReleaseState, RunFinished, RunStarted
-from relforge.evidence.runs import Asked, ReleaseRun, Run, RunFolder, new_run_id
+from relforge.evidence.run_folder import RunFolder, new_run_id
+from relforge.evidence.runs import Asked, ReleaseRun, Run
 from relforge.evidence.store import Store
 from relforge.executor.local import Executor
 from relforge.manifest.site import Site

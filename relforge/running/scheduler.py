@@ -25,7 +25,7 @@ from relforge.events import (
     StageStatus,
     StageWaiting,
 )
-from relforge.evidence.runs import RunFolder
+from relforge.evidence.run_folder import RunFolder
 from relforge.evidence.store import Store
 from relforge.executor.local import Executor
 from relforge.running.limits import Taken

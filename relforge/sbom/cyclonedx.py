@@ -10,12 +10,12 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from typing import Any
 
+from relforge.building.inputs import BuiltPackage
 from relforge.frozen import canonical_json
 from relforge.sbom.expressions import Licence
 from relforge.sbom.facts import Facts, document_uuid, origin, source_purl, swhid
 from relforge.sbom.packages import Package
 from relforge.sbom.sources import PatchSet, Source
-from relforge.stages.build import BuiltPackage
 
 _ID = re.compile(r"package-id=([0-9a-f]+)$")
 _Json = dict[str, Any]

@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from relforge import PROJECT
+from relforge.building.inputs import BuiltPackage
 from relforge.frozen import canonical_json, sha256_hex
 from relforge.lock import LockedWheel
 from relforge.sbom.packages import Package, canonical
 from relforge.sbom.sources import PatchSet, Source
-from relforge.stages.build import BuiltPackage
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from relforge.events import StageFinished, StageStarted
-from relforge.evidence.runs import list_runs, read_events
+from relforge.evidence.reading_runs import list_runs, read_events
 from tests.support.chaos import Engine, Scene, digests_in, made, must, nothing_left, words
 from tests.support.ray_fleet import Fleet, Worker, fleet
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from relforge.events import StageFinished, StageLine, StageStarted
-from relforge.evidence.runs import Run, list_runs, read_events
+from relforge.evidence.reading_runs import list_runs, read_events
+from relforge.evidence.runs import Run
 from tests.e2e.conftest import Result, command, containers, relforge, site_settings
 from tests.support.hello_fleet import make_project, make_site
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relforge.events import StageStarted
-from relforge.evidence.runs import read_events
+from relforge.evidence.reading_runs import read_events
 from tests.e2e.conftest import SAID, Hello
 from tests.support.ray_fleet import Fleet, fleet
 

@@ -26,7 +26,8 @@ from relforge.events import (
     StageStarted,
     StageWaiting,
 )
-from relforge.evidence.runs import ReleaseRun, Run, RunFolder, StageEntry
+from relforge.evidence.run_folder import RunFolder
+from relforge.evidence.runs import ReleaseRun, Run, StageEntry
 from tests.support.board_pages import open_page, page_of, wait_until
 from tests.support.boards import (
     SCENE_REAL,

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from relforge.evidence.runs import Run, list_runs
+from relforge.evidence.reading_runs import list_runs
+from relforge.evidence.runs import Run
 from tests.e2e.conftest import Result, command
 from tests.support.hello_fleet import make_project, make_site
 

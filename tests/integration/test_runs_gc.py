@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from relforge.evidence.runs import list_runs
+from relforge.evidence.reading_runs import list_runs
 from tests.integration.test_two_runs import CHECKOUT, _start
 from tests.support.made_homes import Home, aged, tree
 from tests.support.toys import ToyRelease, noted, plan_of

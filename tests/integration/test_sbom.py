@@ -19,6 +19,7 @@ from identify.vendor.licenses import LICENSES
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
+from relforge.building.inputs import BuiltPackage
 from relforge.cancel import CancelToken
 from relforge.engine.layout import describe
 from relforge.errors import Cancelled, ExitCode, RelforgeError
@@ -30,7 +31,7 @@ from relforge.sbom import syft as syft_module
 from relforge.sbom.syft import Syft, find, scan
 from relforge.sources.api import store_of
 from relforge.stage import Job, StageContext, StageEnv
-from relforge.stages.build import BuildResult, BuiltPackage
+from relforge.stages.build import BuildResult
 from relforge.stages.sbom import Sbom, SbomInputs, SbomResult
 from tests.support.sbom import PYTHON, SYSTEM, layout_of
 

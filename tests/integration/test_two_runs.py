@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from relforge.evidence.runs import list_runs
+from relforge.evidence.reading_runs import list_runs
 from tests.integration.test_locks import another
 from tests.support.toys import noted
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from relforge.evidence.runs import list_runs
+from relforge.evidence.reading_runs import list_runs
 from tests.e2e.conftest import CHECKOUT, command, site_settings
 from tests.support.plaintext import files_holding
 from tests.support.sealed_hello import RELEASE, seal, write_patch_set

@@ -17,7 +17,8 @@ from relforge.events import (
     StageLine,
     StageStarted,
 )
-from relforge.evidence.runs import Asked, ReleaseRun, Run, RunFolder, entry_of
+from relforge.evidence.run_folder import RunFolder
+from relforge.evidence.runs import Asked, ReleaseRun, Run, entry_of
 
 SECOND = 1_790_000_000.0
 """When made runs begin, unless they are told: a moment in 2026."""

@@ -19,6 +19,7 @@ from relforge.attesting.sealing import seal_release
 from relforge.attesting.signing import SigningKey
 from relforge.benching.chart import svg
 from relforge.benching.tool import read_result
+from relforge.building.inputs import BuildInputs
 from relforge.building.merging import with_others
 from relforge.cancel import CancelToken
 from relforge.coverage.evidence import load_coverage
@@ -42,7 +43,7 @@ from relforge.sbom.evidence import Licences, PackageRow
 from relforge.serving.probes import ProbeResult
 from relforge.stage import Job, StageContext, StageEnv, StageResult
 from relforge.stages.bench import BenchResult
-from relforge.stages.build import BuildInputs, BuildResult
+from relforge.stages.build import BuildResult
 from relforge.stages.coverage import CoverageResult
 from relforge.stages.evaluate import EvaluateResult
 from relforge.stages.sbom import SbomResult

@@ -13,7 +13,8 @@ from relforge.board.building import Board, make_board
 from relforge.board.model import Entry
 from relforge.card.model import Said
 from relforge.events import StageStarted
-from relforge.evidence.runs import ReleaseRun, Run, RunFolder
+from relforge.evidence.run_folder import RunFolder
+from relforge.evidence.runs import ReleaseRun, Run
 from relforge.manifest.project import Project, builtin_root
 from tests.support.boards import (
     START_S,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from relforge.building.inputs import BuiltPackage
 from relforge.card.gather import gather
 from relforge.card.model import CardData, Language
 from relforge.card.parts.material import Material
@@ -26,7 +27,7 @@ from relforge.serving.probes import ProbeResult
 from relforge.serving.reference import GreedyText
 from relforge.serving.smoke import SmokeReport
 from relforge.stages.attest import Signed
-from relforge.stages.build import BuildResult, BuiltPackage
+from relforge.stages.build import BuildResult
 from relforge.stages.sbom import SbomResult
 from relforge.stages.smoke import SmokeResult
 from tests.support import benching

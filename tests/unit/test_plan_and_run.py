@@ -12,7 +12,7 @@ import pytest
 from relforge.cancel import CancelToken
 from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.events import Event, StageFinished
-from relforge.evidence.runs import list_runs
+from relforge.evidence.reading_runs import list_runs
 from relforge.evidence.store import Store
 from relforge.executor.local import LocalExecutor
 from relforge.explaining import changes, differences, with_stages

@@ -26,7 +26,8 @@ from relforge.events import (
     StageStarted,
     StageWaiting,
 )
-from relforge.evidence.runs import Asked, Run, list_runs, read_events
+from relforge.evidence.reading_runs import list_runs, read_events
+from relforge.evidence.runs import Asked, Run
 from relforge.executor.local import Executor, LocalExecutor
 from relforge.manifest.limits import StageLimits
 from relforge.manifest.site import LimitsSite, Site

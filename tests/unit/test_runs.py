@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 from relforge.events import EVENT
-from relforge.evidence.runs import Asked, ReleaseRun, Run, RunFolder, as_told, list_runs, load_run
+from relforge.evidence.reading_runs import as_told, list_runs, load_run
+from relforge.evidence.run_folder import RunFolder
+from relforge.evidence.runs import Asked, ReleaseRun, Run
 
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from relforge.evidence.runs import ReleaseRun, Run, RunFolder
+from relforge.evidence.run_folder import RunFolder
+from relforge.evidence.runs import ReleaseRun, Run
 from relforge.events import StageFinished, StageLine, StageStarted
 folder = RunFolder(Path(sys.argv[1]), "run-1")
 folder.write(Run(id="run-1", command="relforge build", started_s=1.0,

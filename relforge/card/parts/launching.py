@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from relforge.building.inputs import image_name
 from relforge.card.parts.material import Material
 from relforge.card.parts.variables import quoted
 from relforge.manifest.facts import UNRESOLVED
@@ -15,7 +16,6 @@ from relforge.manifest.release import Release
 from relforge.serving.commands import docker_argv
 from relforge.serving.model import LaunchSpec
 from relforge.serving.spec import launch_spec
-from relforge.stages.build import image_name
 
 WEIGHTS = "/stand-in.weights"
 IMAGE = "stand-in.image"
