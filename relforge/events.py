@@ -100,7 +100,7 @@ class ReleaseFinished(Frozen):
     state: ReleaseState
     exit_code: int
     error: Said | None
-    next: str | None
+    next: Said | None
     seconds: float
     time_s: float
 

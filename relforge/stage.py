@@ -157,6 +157,8 @@ class Stage(ABC, Generic[InputsT, ResultT]):
     result_type: ClassVar[type[StageResult]]
     kept: ClassVar[bool] = True
     """False for a stage whose result is this run's alone: never reused, never kept in the store."""
+    cheap_again: ClassVar[bool] = False
+    """True for a stage whose outputs are soon made again where they got lost on their way."""
     alone: ClassVar[bool] = False
     """True for a stage that measures time: nothing else runs on its host meanwhile."""
     check_only: ClassVar[bool] = False

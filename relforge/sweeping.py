@@ -52,6 +52,8 @@ def engine(home: Path, site: EngineSite, line: Callable[[str], None]) -> None:
 def _workplaces(home: Path, dist: Path) -> Iterator[Path]:
     """Where results are made before they are renamed into their places."""
     store = home / "store"
+    # What came from other hosts: ``executor/ray_store.room_for``.
+    yield from (store, home / "ray", home / "runs")
     yield from sorted(store.glob("outputs/*/*"))
     yield store / "files" / ".incoming"
     yield store / "wheelhouses"

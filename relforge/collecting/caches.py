@@ -23,6 +23,9 @@ _COLLECTED = {
     "ray",
     *_LOGS, *_NEVER,
 }  # fmt: skip
+_SENT = ("files", "projects", "outside", "dist", "weights", "incoming")
+"""Below ``ray``; earlier versions had what came to a driver in ``incoming``."""
+_RAY = {*_SENT, "node", "node.log", "locks"}
 _STORE = {
     "results", "outputs", "blobs", "sources", "git", "repositories", "files", "wheelhouses",
     "weights", "latest", "locks",
@@ -57,7 +60,7 @@ def of_caches(home: Path, mentions: Mentions) -> Iterator[Item]:
     # Where a job is at work the home is in use; whatever goes is sent again when it is wanted.
     for path in sorted((home / "ray" / "files").glob("??/*")):
         yield item("sent", path.name[:12], [path])
-    for name in ("projects", "outside", "dist", "weights"):
+    for name in _SENT[1:]:
         for path in sorted((home / "ray" / name).glob("*")):
             yield item("sent", f"{name} {path.name[:12]}", [path])
     for name, kind in _LOGS.items():
@@ -88,7 +91,8 @@ def untouched(home: Path, *, weights: bool) -> list[Untouched]:
     for name in ("store/weights", "server-weights"):
         if not weights and (home / name).exists():
             found.append(_left(home / name, name, "weights go only with --weights"))
-    for folder, known in ((home, _COLLECTED), (home / "store", _STORE)):
+    places = ((home, _COLLECTED), (home / "store", _STORE), (home / "ray", _RAY))
+    for folder, known in places:
         for name in names_below(folder):
             if name not in known:
                 place = folder / name

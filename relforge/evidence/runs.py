@@ -32,7 +32,7 @@ class ReleaseRun(Frozen):
     state: ReleaseState = "waiting"
     exit_code: int | None = None
     error: Said | None = None
-    next: str | None = None
+    next: Said | None = None
     """The command that goes on from a failure."""
     seconds: float = 0.0
     stages: tuple[StageEntry, ...] = ()

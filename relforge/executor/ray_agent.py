@@ -148,7 +148,7 @@ class Attempt:
         large = own_large_files(sent, site, ctx)
         job, places = receive(sent, self.place, site, calls, ctx, large)
         self._told = places.told
-        looked_at(sent, self.place, job.env.site, ctx)
+        looked_at(sent, self.place, job.env, ctx)
         try:
             result = sent.stage.run(job, ctx)
         except BaseException:
@@ -157,8 +157,10 @@ class Attempt:
                 self._logs = give_back(job, None, places, self.place.home, calls)
             raise
         assert isinstance(result, StageResult)
-        # What was made of sealed sources lies nowhere before it was searched.
-        outward = None if "identities" in sent.secrets else large
+        # What was made of sealed sources lies nowhere before it was searched; what was measured is
+        # not measured again because a place did not answer.
+        sealed = "identities" in sent.secrets
+        outward = large if sent.stage.cheap_again and not sealed else None
         files = give_back(job, result, places, self.place.home, calls, outward)
         return Answer(self.host, self.node_id, moved(result, places.told), files=files)
 

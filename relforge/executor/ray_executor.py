@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from typing import Any
 
 from relforge.cancel import CancelToken
 from relforge.errors import RelforgeError
-from relforge.events import StageStarted
 from relforge.executor.local import LocalExecutor
 from relforge.executor.ray_agent import Answer, Header, attempt_task
 from relforge.executor.ray_cluster import Hosts, connected
@@ -28,12 +26,12 @@ from relforge.executor.ray_news import News
 from relforge.executor.ray_openers import openers_of
 from relforge.executor.ray_placement import Placement, chosen, lacking, placement
 from relforge.executor.ray_sent import Packed, ProjectFiles, pack, places_of
-from relforge.executor.ray_shared import LargeFiles, large_files
+from relforge.executor.ray_shared import LargeFiles, large_files, large_files_now
 from relforge.executor.ray_taking import NotShared, fetch_shared, take_in
 from relforge.executor.ray_version import own_version
 from relforge.executor.ray_watch import HostLost, Watch, too_often
 from relforge.manifest.site import Site
-from relforge.stage import Job, Resources, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import Job, Resources, Stage, StageContext, StageResult
 from relforge.workarea import work_area
 
 _AT_THE_DESK = 256
@@ -44,7 +42,8 @@ _AT_THE_DESK = 256
 def ray_executor(site: Site, home: Path) -> Iterator[RayExecutor]:
     """An executor on the site's cluster, while this is open. Raises what ``connected`` raises."""
     # A place that is not there is found before anything runs.
-    large_files(site, line=_silent, cancel=CancelToken())
+    if (large := large_files(site, line=_silent, cancel=CancelToken())) is not None:
+        large.place.sweep()
     with work_area(home, "incoming") as incoming, connected(site) as ray:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -84,24 +83,30 @@ class RayExecutor:
         self._task = attempt_task()
         self._project = ProjectFiles(cluster.site)
         self._local = LocalExecutor()
+        self._placements = dict[str, Placement | None]()
+        """Of jobs by stage and key: a scheduler asks whenever anything has changed."""
 
-    def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:
-        """What a key decides about is not known here; it takes little of this host either way."""
-        return placement(stage.resources(inputs), inputs) is not None
+    def sends(self, stage: Stage[Any, Any], job: Job[Any]) -> bool:
+        """Whether it needs what the driver does not lend, a key that it has not among it."""
+        return self._placement(stage, job) is not None
+
+    def _placement(self, stage: Stage[Any, Any], job: Job[Any]) -> Placement | None:
+        name = f"{stage.name} {job.key}"
+        if name not in self._placements:
+            openers, own = openers_of(job)
+            self._placements[name] = placement(
+                stage.resources(job.inputs), job.inputs, alone=stage.alone, secrets=job.secrets,
+                openers=openers, opens_here=own,
+            )  # fmt: skip
+        return self._placements[name]
 
     def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
         """Raises what the stage raises, and RelforgeError (ENVIRONMENT) when no host takes it."""
         needs = stage.resources(job.inputs)
-        openers, own = openers_of(job)
-        wanted = placement(
-            needs, job.inputs, alone=stage.alone, secrets=job.secrets,
-            openers=openers, opens_here=own,
-        )  # fmt: skip
+        wanted = self._placement(stage, job)
         if wanted is None:
-            if self.sends(stage, job.inputs):
-                ctx.emit(StageStarted(release=ctx.release, stage=ctx.stage, time_s=time.time()))
             return self._local.execute(stage, _as_driver(job), ctx)
-        large = large_files(self._cluster.site, line=ctx.line, cancel=ctx.cancel)
+        large = large_files_now(self._cluster.site, line=ctx.line, cancel=ctx.cancel)
         shared = large.place.id if large is not None else None
         packed = pack(stage, job, needs, self._project, shared)
         return self._sent(wanted, packed, job, ctx, large)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from relforge.events import EVENT, StageStarted
+from relforge.events import EVENT, StageStarted, StageWaiting
 from relforge.executor.ray_desk import Begun, Told
 from relforge.stage import StageContext
 
@@ -30,27 +30,35 @@ class Listener:
         return self._begun
 
     def begin(self, begun: Begun) -> None:
+        ctx = self._ctx
         with self._lock:
             before, self._begun = self._begun, begun
-        if before is not None:
-            # Ray was quicker than who looks whether hosts are alive.
-            lost = f"host {before.host} was lost"
-            if before.node_id == begun.node_id:
-                lost = f"its process on {before.host} was lost"
-            self._ctx.line(f"{lost}; the job begins anew on {begun.host}")
-        self._ctx.emit(
-            StageStarted(
-                release=self._ctx.release, stage=self._ctx.stage, time_s=time.time(),
-                host=begun.host,
+            if before is not None:
+                # Ray was quicker than who looks whether hosts are alive.
+                lost = f"host {before.host} was lost"
+                if before.node_id == begun.node_id:
+                    lost = f"its process on {before.host} was lost"
+                ctx.line(f"{lost}; the job begins anew on {begun.host}")
+            ctx.emit(
+                StageStarted(
+                    release=ctx.release, stage=ctx.stage, time_s=time.time(), host=begun.host
+                )
             )
-        )  # fmt: skip
 
     def lost(self, begun: Begun) -> bool:
-        """That host is gone. False: the job has begun on another one since."""
+        """That host is gone. False: the job has begun on another one since.
+
+        What both tell comes in the order in which it was: a time limit stops here.
+        """
+        ctx = self._ctx
         with self._lock:
             if self._begun is not begun:
                 return False
             self._begun = None
+            why = f"for a host in the place of {begun.host}, which was lost"
+            ctx.emit(
+                StageWaiting(release=ctx.release, stage=ctx.stage, why=why, time_s=time.time())
+            )
             return True
 
     def pass_on(self, events: Iterable[dict[str, Any]]) -> None:

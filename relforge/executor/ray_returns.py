@@ -38,7 +38,7 @@ def give_back(
     large: LargeFiles | None = None,
 ) -> tuple[Returned, ...]:
     """Sends what the driver has not: every output of the result that lies in this home, and what
-    the job wrote into its run folder. Large files go to ``large`` where there is one. Raises
+    the job wrote into its run folder. Large outputs go to ``large`` where there is one. Raises
     Cancelled, OSError."""
     files = WorkerFiles(home, calls.cancel)
     found: dict[Path, Returned] = {}
@@ -63,7 +63,7 @@ def give_back(
         if one.output:
             files.keep(path, one.sha256)
         if one.sha256 in lacking:
-            if large is not None and large.put(path, one.sha256, one.size_bytes):
+            if one.output and large is not None and large.put(path, one.sha256, one.size_bytes):
                 found[path] = one.model_copy(update={"shared": True})
             else:
                 calls.send(path, one.sha256)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 4 << 20
 _ID = "relforge-large-files"
+_LEFT_S = 24 * 3600.0
 _MEDIA_TYPE = "application/octet-stream"
 
 
@@ -52,6 +54,9 @@ class SharedFiles(Protocol):
 
     def drop(self, sha256: str) -> None:
         """It is not what its name says: the next one who has it puts it there anew."""
+
+    def sweep(self) -> None:
+        """Removes what killed hosts left half-written."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,12 @@ class LargeFiles:
 
     def passed_over(self, error: RelforgeError) -> None:
         """Says why the driver is asked instead."""
-        why = ": ".join(part for part in (error.what, error.where, error.why) if part)
-        self.line(f"large files go through the driver: {why}")
+        self.line(_driver_instead(error))
+
+
+def _driver_instead(error: RelforgeError) -> str:
+    why = ": ".join(part for part in (error.what, error.where, error.why) if part)
+    return f"large files go through the driver: {why}"
 
 
 def large_files(
@@ -108,6 +117,17 @@ def large_files(
     if place is None or site.ray.large_files is None:
         return None
     return LargeFiles(place, site.ray.large_files.at_least_bytes, line)
+
+
+def large_files_now(
+    site: Site, *, line: Callable[[str], None], cancel: CancelToken
+) -> LargeFiles | None:
+    """The same for one job; None, and a line, where the place is not there any more."""
+    try:
+        return large_files(site, line=line, cancel=cancel)
+    except RelforgeError as error:
+        line(_driver_instead(error))
+        return None
 
 
 def shared_files(
@@ -141,7 +161,7 @@ class SharedFolder:
         try:
             if not mark.exists():
                 # Of two hosts that begin at once, both read what the first one wrote.
-                with _whole(mark) as out:
+                with _whole(mark, first=True) as out:
                     out.write(f"{secrets.token_hex(16)}\n".encode())
             self._id = mark.read_text().strip()
         except OSError as error:
@@ -162,7 +182,6 @@ class SharedFolder:
         try:
             if self.has(sha256, size_bytes) and sha256_file(target) == sha256:
                 return
-            target.unlink(missing_ok=True)
             target.parent.mkdir(exist_ok=True)
             with path.open("rb") as source, _whole(target) as out:
                 while chunk := source.read(_CHUNK_BYTES):
@@ -184,6 +203,14 @@ class SharedFolder:
                 why=str(error),
             ) from error
 
+    def sweep(self) -> None:
+        # Hosts do not know whether another one's process lives: what grows is not so old.
+        long_ago_s = time.time() - _LEFT_S
+        for part in self._folder.glob("**/.part-*"):
+            with suppress(OSError):
+                if part.stat().st_mtime < long_ago_s:
+                    part.unlink()
+
     def drop(self, sha256: str) -> None:
         target = self._at(sha256)
         try:
@@ -196,8 +223,9 @@ class SharedFolder:
 
 
 @contextmanager
-def _whole(target: Path) -> Iterator[BinaryIO]:
-    """A file that is at ``target`` when the block ends; where one is already, that stays."""
+def _whole(target: Path, *, first: bool = False) -> Iterator[BinaryIO]:
+    """A file that is at ``target`` when the block ends, in the place of one that was there; with
+    ``first`` that one stays, where the file system has hard links."""
     descriptor, part = owned_file(target.parent, ".part")
     try:
         with open(descriptor, "wb") as out:  # noqa: PTH123 (a descriptor)
@@ -206,8 +234,15 @@ def _whole(target: Path) -> Iterator[BinaryIO]:
             out.flush()
             os.fsync(out.fileno())
         part.chmod(0o644)
-        with suppress(FileExistsError):
-            os.link(part, target)
+        if first:
+            try:
+                os.link(part, target)
+            except FileExistsError:
+                return
+            except OSError:  # some file systems have no hard links
+                part.replace(target)
+        else:
+            part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
@@ -245,6 +280,9 @@ class SharedRegistry:
 
     def drop(self, sha256: str) -> None:
         """A registry checks what it takes, and cannot be asked to forget a single blob."""
+
+    def sweep(self) -> None:
+        """A registry ends uploads that nobody goes on with itself."""
 
     def _descriptor(self, sha256: str, size_bytes: int) -> Descriptor:
         from relforge.oci.store import Descriptor

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from relforge.cancel import CancelToken
@@ -28,16 +29,21 @@ class WorkerFiles:
     """The files of one worker's home; used by several jobs, in processes of their own, at once."""
 
     def __init__(self, home: Path, cancel: CancelToken) -> None:
+        self._home = home
         self._root = home / "ray" / "files"
         self._locks = home / "ray" / "locks"
         self._cancel = cancel
 
     def has(self, sha256: str, size_bytes: int) -> bool:
-        """Whether the file is here. Its hash was checked when it came."""
+        """Whether the file is here; then it counts as used. Its hash was checked when it came."""
+        path = self._at(sha256)
         try:
-            return self._at(sha256).stat().st_size == size_bytes
+            if path.stat().st_size != size_bytes:
+                return False
+            os.utime(path)
         except OSError:
             return False
+        return True
 
     def lay_out(
         self,
@@ -54,7 +60,7 @@ class WorkerFiles:
         came = came_bytes = 0
         for file, path in files:
             self._cancel.check()
-            if not self.has(file.sha256, file.size_bytes):
+            if not self.has(file.sha256, file.size_bytes) and not self._kept_at(path, file):
                 lock = self._locks / file.sha256[:2] / file.sha256
                 with held_lock(lock, purpose="file", cancel=self._cancel):
                     if not self.has(file.sha256, file.size_bytes):
@@ -74,6 +80,19 @@ class WorkerFiles:
                     (room / "file").replace(target)
             except OSError:
                 return  # it is only asked for again
+
+    def _kept_at(self, path: Path, file: SentFile) -> bool:
+        """Whether it lies where the job looks for it, and is known again from now on.
+
+        Where the home was collected, what is needed for other reasons stayed.
+        """
+        try:
+            if path.stat().st_size != file.size_bytes or sha256_file(path) != file.sha256:
+                return False
+        except OSError:
+            return False
+        self.keep(path, file.sha256)
+        return self.has(file.sha256, file.size_bytes)
 
     def _at(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
@@ -95,9 +114,8 @@ class WorkerFiles:
         try:
             if path.exists() and (path.samefile(source) or sha256_file(path) == file.sha256):
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
             # Jobs that begin at once want the same files in the same places.
-            with owned_folder(path.parent, ".part") as room:
+            with room_for(path, self._home) as room:
                 part = room / "file"
                 if file.executable:
                     # Its mode is its own; what is linked elsewhere keeps the other one.
@@ -108,6 +126,17 @@ class WorkerFiles:
                 part.replace(path)
         except OSError as error:
             raise cannot_write(path, error) from error
+
+
+@contextmanager
+def room_for(path: Path, home: Path) -> Iterator[Path]:
+    """A folder to make a file in that is then renamed to ``path`` in the home: on its file system,
+    and where ``sweeping`` looks for what was killed. Raises OSError."""
+    parts = path.relative_to(home).parts
+    top = home / parts[0] if len(parts) > 1 else home
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with owned_folder(top, ".part") as room:
+        yield room
 
 
 def write_checked(target: Path, sha256: str, chunks: Iterator[bytes], cancel: CancelToken) -> None:

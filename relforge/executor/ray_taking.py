@@ -11,10 +11,9 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.ray_agent import Answer
 from relforge.executor.ray_paths import Places, moved, outputs_in, stamped
 from relforge.executor.ray_shared import LargeFiles
-from relforge.executor.ray_store import write_checked
+from relforge.executor.ray_store import room_for, write_checked
 from relforge.executor.ray_worksite import full_disk
 from relforge.files import cannot_write, stamp, sync_folder
-from relforge.leftovers import owned_folder
 from relforge.stage import StageResult
 
 
@@ -32,9 +31,8 @@ def take_in(answer: Answer, incoming: Path, places: Places) -> Answer:
         came = incoming / file.sha256
         try:
             if came.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
                 # Releases whose jobs end at once may name one file.
-                with owned_folder(path.parent, ".part") as room:
+                with room_for(path, places.home) as room:
                     link_or_copy(came, room / "file")
                     (room / "file").replace(path)
                 folders.add(path.parent)

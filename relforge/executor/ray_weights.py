@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,8 +71,10 @@ def _note(folder: Path, hashes: Mapping[str, str], home: Path) -> Path:
 
 def _known(folder: Path, hashes: Mapping[str, str], home: Path) -> tuple[Output, ...] | None:
     """What was hashed before, while nothing of it changed."""
+    note = _note(folder, hashes, home)
     try:
-        known = _OUTPUTS.validate_json(_note(folder, hashes, home).read_bytes())
+        known = _OUTPUTS.validate_json(note.read_bytes())
+        os.utime(note)  # it is in use
     except (OSError, ValidationError):
         return None
     return known if all(altered(one) is None for one in known) else None

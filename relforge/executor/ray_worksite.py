@@ -4,10 +4,8 @@ at."""
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from relforge import hostcheck, sweeping
@@ -17,14 +15,15 @@ from relforge.executor.ray_git import missing_objects, names_for, take_pack
 from relforge.executor.ray_host import Unfit, WorkerPlace
 from relforge.executor.ray_paths import Places, moved, outputs_in, stamped
 from relforge.executor.ray_sent import Sent, SentFile, output_of
-from relforge.executor.ray_shared import LargeFiles, large_files
+from relforge.executor.ray_shared import LargeFiles, large_files_now
 from relforge.executor.ray_store import WorkerFiles
 from relforge.executor.ray_weights import own_weights, refuse_too_large
 from relforge.files import held_lock
 from relforge.frozen import content_key
 from relforge.gitio.git import Git
+from relforge.leftovers import owned_folder
 from relforge.manifest.site import Site
-from relforge.stage import Job, StageContext
+from relforge.stage import Job, StageContext, StageEnv
 from relforge.ui.text import size
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -34,11 +33,7 @@ def own_large_files(sent: Sent, site: Site, ctx: StageContext) -> LargeFiles | N
     """This host's way to the driver's place for large files, where it has one."""
     if sent.shared is None:
         return None
-    try:
-        large = large_files(site, line=ctx.line, cancel=ctx.cancel)
-    except RelforgeError as error:
-        ctx.line(f"large files go through the driver: {error.what}: {error.where}")
-        return None
+    large = large_files_now(site, line=ctx.line, cancel=ctx.cancel)
     return large if large is not None and large.place.id == sent.shared else None
 
 
@@ -85,12 +80,14 @@ def receive(
     return replace(job, upstream=upstream, env=env), places
 
 
-def looked_at(sent: Sent, place: WorkerPlace, site: Site, ctx: StageContext) -> None:
-    """What preflight looks at, for this one job; leftovers of killed jobs go first.
+def looked_at(sent: Sent, place: WorkerPlace, env: StageEnv, ctx: StageContext) -> None:
+    """What preflight looks at, for this one job; leftovers of killed jobs go first: decrypted
+    sources may be among them, and nobody types a command on a worker.
 
     Raises Unfit when something is missing.
     """
-    needs = sent.needs
+    needs, site = sent.needs, env.site
+    sweeping.files(place.home, env.dist, ctx.line)
     if needs.engine:
         sweeping.engine(place.home, site.engine, ctx.line)
     findings = []
@@ -165,9 +162,9 @@ def _taken(
     if not missing:
         return 0
     sha256, size_bytes = calls.pack(missing)
-    with tempfile.TemporaryDirectory(dir=place.home / "ray", prefix=".pack-") as folder:
-        path = Path(folder) / "pack"
+    with owned_folder(place.home / "ray", ".pack") as folder:
+        path = folder / "pack"
         file = SentFile(path=path, sha256=sha256, size_bytes=size_bytes)
-        WorkerFiles(Path(folder), ctx.cancel).lay_out([(file, path)], calls.fetch)
+        WorkerFiles(folder, ctx.cancel).lay_out([(file, path)], calls.fetch)
         take_pack(git, path)
     return size_bytes

@@ -30,7 +30,7 @@ from relforge.evidence.store import Store
 from relforge.executor.local import Executor
 from relforge.running.limits import Taken
 from relforge.running.walk import Walk
-from relforge.running.work import Attempt, Begins, Done, StageWork, tried
+from relforge.running.work import Attempt, Clock, Done, StageWork, tried
 from relforge.stage import Job, Part, Resources, StageContext, StageEnv, StageResult
 
 AfterRelease = Callable[[Walk, str], RelforgeError | None]
@@ -180,7 +180,7 @@ class Scheduler:
             forced=stage.name in self._forced,
         )
         needs, alone = stage.resources(inputs), stage.alone
-        sent = self._executor.sends(stage, inputs)
+        sent = self._executor.sends(stage, work.job)
         if sent:
             needs, alone = Resources(cpu_cores=0), False
         running = _Running(key, [walk], needs, alone=alone, sent=sent)
@@ -196,11 +196,10 @@ class Scheduler:
         """Whether all parts of the stage are there; else those that can be are begun."""
         parts = walk.stage.parts(walk.plan.inputs[walk.stage.name])
         parts = tuple(part for part in parts if part.key not in self._made)
-        sent = self._executor.sends(walk.stage, walk.plan.inputs[walk.stage.name])
-        if len(self._walks) == 1 or not parts or sent:
+        job, ctx, limits, stage = self._job(walk), self._context(walk), walk.limits, walk.stage
+        if len(self._walks) == 1 or not parts or self._executor.sends(stage, job):
             walk.done_parts = True
             return True
-        job, ctx, limits, stage = self._job(walk), self._context(walk), walk.limits, walk.stage
         for part in parts:
             key = f"part {part.key}"
             if (other := self._running.get(key)) is not None:
@@ -210,8 +209,8 @@ class Scheduler:
                 continue
             running = _Running(key, [walk], part.needs, part=part)
 
-            def make(own: CancelToken, begins: Begins, part: Part = part) -> Done:
-                begins()
+            def make(own: CancelToken, clock: Clock, part: Part = part) -> Done:
+                clock.start()
                 stage.run_part(part, job, replace(ctx, cancel=own))
                 return Done(StageResult())
 

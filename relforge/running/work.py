@@ -30,9 +30,28 @@ class Done:
     found: bool = False
 
 
-Begins = Callable[[], None]
-"""Starts the clock of an attempt; called again, it starts anew."""
-Attempt = Callable[[CancelToken, Begins], Done]
+class Clock:
+    """Cancels a token when ``limit_s`` is over since somebody began to work; None: never."""
+
+    def __init__(self, limit_s: float | None, token: CancelToken) -> None:
+        self._limit_s, self._token = limit_s, token
+        self._timer: threading.Timer | None = None
+
+    def start(self) -> None:
+        """From the beginning, also where it was running."""
+        self.stop()
+        if self._limit_s is not None:
+            self._timer = threading.Timer(self._limit_s, self._token.cancel, ("time limit",))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def stop(self) -> None:
+        """Nobody works now."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+Attempt = Callable[[CancelToken, Clock], Done]
 
 
 def tried(
@@ -70,14 +89,12 @@ def _within(
     attempt: Attempt,
 ) -> Done:
     """One attempt, within its time limit. Waiting for a lock or a host does not count."""
-    if limit_s is None:
-        return attempt(cancel, _nothing)
     own = cancel.child()
-    clock = _Clock(limit_s, own)
+    clock = Clock(limit_s, own)
     try:
-        return attempt(own, clock.start)
+        return attempt(own, clock)
     except Cancelled:
-        if cancel.cancelled:
+        if cancel.cancelled or limit_s is None:
             raise
         raise RelforgeError(
             f"{stage} took longer than its time limit",
@@ -88,28 +105,6 @@ def _within(
         ) from None
     finally:
         clock.stop()
-
-
-class _Clock:
-    """Cancels when the time is over that passed since the last ``start``."""
-
-    def __init__(self, limit_s: float, token: CancelToken) -> None:
-        self._limit_s, self._token = limit_s, token
-        self._timer: threading.Timer | None = None
-
-    def start(self) -> None:
-        self.stop()
-        self._timer = threading.Timer(self._limit_s, self._token.cancel, ("time limit",))
-        self._timer.daemon = True
-        self._timer.start()
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-def _nothing() -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,8 @@ class StageWork:
     ) -> Done:
         """Raises what the stage raises, and RelforgeError (ENVIRONMENT) when it took too long."""
 
-        def attempt(own: CancelToken, begins: Begins) -> Done:
-            return self._once(executor, store, own, emit, begins)
+        def attempt(own: CancelToken, clock: Clock) -> Done:
+            return self._once(executor, store, own, emit, clock)
 
         return tried(self.limits, self.job.env.release, self.stage.name, cancel, emit, attempt)
 
@@ -142,19 +137,22 @@ class StageWork:
         store: Store,
         cancel: CancelToken,
         emit: Callable[[Event], None],
-        begins: Begins,
+        clock: Clock,
     ) -> Done:
         stage, job = self.stage, self.job
-        sent = executor.sends(stage, job.inputs)
+        sent = executor.sends(stage, job)
 
         def heard(event: Event) -> None:
             if sent and isinstance(event, StageStarted):
-                begins()  # a host has it now
+                clock.start()  # a host has it now
+            elif sent and isinstance(event, StageWaiting):
+                clock.stop()  # that host is lost
             emit(event)
 
         ctx = StageContext(job.env.release, stage.name, cancel, heard)
         if stage.check_only or not stage.kept:
-            begins()
+            if not sent:
+                clock.start()
             return Done(executor.execute(stage, job, ctx))
         lock = store.root / "locks" / f"{stage.name}-{job.key[:32]}"
         purpose = f"{stage.name} of {job.env.release}"
@@ -173,7 +171,7 @@ class StageWork:
                 return Done(known, found=True)
             started = time.monotonic()
             if not sent:
-                begins()
+                clock.start()
             result = executor.execute(stage, job, ctx)
             if result.verdict in (None, "pass", "not-run"):
                 store.save(

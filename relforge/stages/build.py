@@ -84,6 +84,7 @@ class Build(Stage[BuildInputs, BuildResult]):
     name = "build"
     title = "image build"
     needs = ("sources", "render", "unpatch")
+    cheap_again = True  # BuildKit has its steps
     result_type = BuildResult
 
     def plan(self, planning: Planning) -> BuildInputs:

@@ -17,7 +17,7 @@ from relforge.executor.ray_executor import ray_executor
 from relforge.stage import Resources, StageContext
 from tests.e2e.conftest import command
 from tests.support.ray_fleet import Fleet, fleet
-from tests.support.ray_toys import Errand, ErrandResult, device_manifests, errand
+from tests.support.ray_toys import Errand, ErrandResult, Measurement, device_manifests, errand
 from tests.support.registries import RealRegistry, docker_registry
 
 pytestmark = pytest.mark.timeout(600)
@@ -59,10 +59,10 @@ class Driver:
     def __exit__(self, *_: object) -> None:
         self._context.__exit__(None, None, None)
 
-    def run(self, host: str, **words: Any) -> ErrandResult:
+    def run(self, host: str, stage: Errand | None = None, **words: Any) -> ErrandResult:
         job = errand(self.home, needs=Resources(cpu_cores=0, device=f"dev_{host}"), **words)
         ctx = StageContext("toy", "errand", CancelToken(), self._told)
-        found = self.executor.execute(Errand(), job, ctx)
+        found = self.executor.execute(stage or Errand(), job, ctx)
         assert isinstance(found, ErrandResult)
         assert found.host == host
         return found
@@ -143,6 +143,14 @@ def test_what_is_made_of_sealed_sources_goes_through_the_driver(
     with scene.driver(tmp_path / "home", scene.large["folder"]) as driver:
         made = driver.run(SECRETS_OF, makes=LARGE_BYTES + 512, secrets=("identities",))
         assert made.outputs[0].path.stat().st_size == LARGE_BYTES + 512
+        assert driver.bytes_through_the_driver() > LARGE_BYTES
+    assert made.outputs[0].sha256 not in [path.name for path in scene.in_folder()]
+
+
+def test_what_was_measured_does_not_depend_on_the_place(scene: Scene, tmp_path: Path) -> None:
+    with scene.driver(tmp_path / "home", scene.large["folder"]) as driver:
+        made = driver.run("south", Measurement(), makes=LARGE_BYTES + 768)
+        assert made.outputs[0].path.stat().st_size == LARGE_BYTES + 768
         assert driver.bytes_through_the_driver() > LARGE_BYTES
     assert made.outputs[0].sha256 not in [path.name for path in scene.in_folder()]
 

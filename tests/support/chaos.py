@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,12 @@ def words(work: Path, at: list[str]) -> list[str]:
     return command("release", "--all", "--jobs", "2", *at)
 
 
+def half_made(home: Path) -> Iterator[Path]:
+    """Files and folders that are named after who makes them."""
+    owned = re.compile(r"^\..+-\d+-\d+-[0-9a-f]{8}-[a-z0-9_]+$")
+    return (path for path in home.rglob(".*") if owned.match(path.name))
+
+
 def nothing_left(scene: Scene, work: Path, since: Path, homes: Sequence[Path] = ()) -> bool:
     """Containers, networks, volumes, work areas, half-made results and decrypted bytes.
 
@@ -191,7 +198,7 @@ def nothing_left(scene: Scene, work: Path, since: Path, homes: Sequence[Path] = 
             "networks": engine.docker("network", "ls", "--quiet", "--filter", "type=custom"),
             "volumes": engine.docker("volume", "ls", "--quiet"),
             "work": [str(p) for home in every for p in home.glob("work/*") if p.is_dir()],
-            "half made": [str(p) for home in every for p in home.glob("store/outputs/*/*/.*")],
+            "half made": [str(path) for home in every for path in half_made(home)],
             "prune": [str(p) for home in every for p in home.glob("prune/*")],
             "plaintext": [
                 str(path)

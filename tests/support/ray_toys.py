@@ -48,6 +48,7 @@ class Errand(Stage[ErrandInputs, ErrandResult]):
     ``raises``; ``dies`` while FILE has so few lines; ``says`` a line; or it is ``quiet``."""
 
     name = "errand"
+    cheap_again = True
     title = "errand"
     result_type = ErrandResult
 
@@ -107,6 +108,12 @@ class Errand(Stage[ErrandInputs, ErrandResult]):
             folder=outputs[0].path.parent if outputs else None,
             nested={"first": outputs[0]} if outputs else {},
         )  # fmt: skip
+
+
+class Measurement(Errand):
+    """What nobody wants to do again."""
+
+    cheap_again = False
 
 
 def errand(

@@ -34,7 +34,7 @@ from relforge.manifest.site import LimitsSite, Site
 from relforge.running.limits import Limits, Taken
 from relforge.running.runner import Runner
 from relforge.running.walk import Outcome, Walk
-from relforge.stage import Job, Resources, Stage, StageContext, StageInputs, StageResult
+from relforge.stage import Job, Resources, Stage, StageContext, StageResult
 from tests.support.plaintext import files_holding
 from tests.support.toys import PIPELINE, Toy, ToyRelease, note, noted, plan_of
 
@@ -267,7 +267,7 @@ def test_what_runs_at_once_stays_within_the_limits(
 
 def test_a_stage_that_goes_to_a_host_is_told_to_begin_there_and_once(scene: Scene) -> None:
     class Elsewhere(LocalExecutor):
-        def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:
+        def sends(self, stage: Stage[Any, Any], job: Job[Any]) -> bool:
             return stage.name == "make"
 
         def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
@@ -363,7 +363,7 @@ def test_a_shared_part_is_tried_again_and_has_a_time_limit_too(scene: Scene) -> 
 
 def test_waiting_for_a_host_is_no_part_of_the_time_limit(scene: Scene) -> None:
     class Queue(LocalExecutor):
-        def sends(self, stage: Stage[Any, Any], inputs: StageInputs) -> bool:
+        def sends(self, stage: Stage[Any, Any], job: Job[Any]) -> bool:
             return stage.name == "make"
 
         def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
@@ -380,6 +380,28 @@ def test_waiting_for_a_host_is_no_part_of_the_time_limit(scene: Scene) -> None:
     assert states(outcomes) == {"patient": "done", "slow": "failed"}
     assert outcomes[1].error is not None
     assert outcomes[1].error.why == "the limit is 0.5 s"
+
+
+def test_waiting_for_another_host_is_no_part_of_it_either(scene: Scene) -> None:
+    class Lost(LocalExecutor):
+        def sends(self, stage: Stage[Any, Any], job: Job[Any]) -> bool:
+            return stage.name == "make"
+
+        def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
+            if stage.name == "make":
+                now = {"release": ctx.release, "stage": "make", "time_s": 0.0}
+                ctx.emit(StageStarted(**now, host="north"))
+                ctx.emit(StageWaiting(**now, why="for a host in the place of north"))
+                ctx.cancel.sleep(1.0)
+                ctx.emit(StageStarted(**now, host="south"))
+            return super().execute(stage, job, ctx)
+
+    scene.executor = Lost()
+    limits = {"make": StageLimits(timeout_s=0.5)}
+    patient = ToyRelease("patient", limits=limits)
+    slow = ToyRelease("slow", does={"make": {"sleep_s": 30}}, limits=limits)
+    outcomes = scene.run(patient, slow)
+    assert states(outcomes) == {"patient": "done", "slow": "failed"}
 
 
 def test_a_stage_that_takes_too_long_is_ended(scene: Scene) -> None:
