@@ -137,6 +137,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(made: Home) -> None:
     made.put("scan/packages/y.json.gz", "{}", 90)
     made.put("ray/files/ab/abcd", "sent", 90)
     made.put("ray/projects/0123/0/manifests/x.yaml", "sent", 90)
+    made.put("ray/incoming/0123/abcd", "sent to an earlier version", 90)
     made.put("ray/node/session", "Ray's own", 90)
     made.put("leaving/0123/half", "half", 1)
     before = tree(made.folder)
@@ -151,6 +152,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(made: Home) -> None:
     }  # fmt: skip
     assert (made.home / "ray" / "node" / "session").exists()
     assert not list((made.home / "ray" / "files").glob("*/*"))
+    assert not list((made.home / "ray" / "incoming").iterdir())
     assert not list((made.home / "scan" / "packages").iterdir())
     assert would.freed_bytes == did.freed_bytes > 0
     assert not list((made.home / "leaving").iterdir())
@@ -222,12 +224,14 @@ def test_weights_go_only_when_they_are_asked_for_and_unused(made: Home) -> None:
 def test_what_relforge_does_not_know_is_named_and_left_alone(made: Home) -> None:
     made.put("notes.txt", "mine", 900)
     made.put("store/mine/x", "mine", 900)
+    made.put("ray/mine/x", "mine", 900)
+    made.put("ray/node.log", "a log", 900)
     made.put("prune/build-1", "{}", 900)
     made.put("scan/salt", "salt", 900)
     output = made.collect(days=0, max_bytes=0)
     assert output.gone == ()
     assert {one.what: one.bytes for one in output.untouched} == {
-        "notes.txt": 4, "store/mine": 4, "prune": 2,
+        "notes.txt": 4, "store/mine": 4, "ray/mine": 4, "prune": 2,
     }  # fmt: skip
     assert (made.home / "scan" / "salt").exists()
 
