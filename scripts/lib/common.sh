@@ -9,6 +9,18 @@ fail() { # message, next step
   exit 3
 }
 
+# Stops where a disk has less free space than what follows fills. Arguments: GB, folders.
+free_disk() {
+  local need_gb=$1 folder free_kb
+  shift
+  for folder in "$@"; do
+    free_kb=$(df --output=avail -k "$folder" | tail -n 1)
+    [ "$((free_kb / 1000000))" -ge "$need_gb" ] ||
+      fail "$((free_kb / 1000000)) GB are free at $folder, $need_gb GB are needed" \
+        "free disk space there, or run from a checkout on another disk"
+  done
+}
+
 # Installs the Debian packages that are missing, and names them. Arguments: package names.
 debian_packages() {
   local missing=() package
