@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from relforge.board.page import policy
-from relforge.board.serving import Served
+from relforge.board.serving import Message, Served
 from relforge.errors import ExitCode, RelforgeError
 
 HOST, PORT = "127.0.0.1", 8750
@@ -114,12 +114,15 @@ class _Handler(BaseHTTPRequestHandler):
         arrived_at = str(self.connection.getsockname()[0])
         if not self.server.answers_to(self.headers.get("Host", ""), arrived_at):
             return self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
-        path = unquote(urlsplit(self.path).path).removeprefix("/")
+        _, _, path, query, _ = urlsplit(self.path)
+        path = unquote(path).removeprefix("/")
         site = self.headers.get("Sec-Fetch-Site", "none")
         if site not in ("none", "same-origin") and path != "":
             return self._refuse(HTTPStatus.FORBIDDEN)
         if path == "events" and body:
-            return self._stream()
+            # What a browser says when it comes back is newer than what the page was made with.
+            after = self.headers.get("Last-Event-ID", "").strip() or _asked(query, "after")
+            return self._stream(after)
         try:
             found = self.server.served.file(path)
         except OSError:
@@ -133,19 +136,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
         return None
 
-    def _stream(self) -> None:
-        """Server-sent events until the page goes away."""
+    def _stream(self, after: str | None) -> None:
+        """Server-sent events until the page goes away; see ``Served.listen``."""
         if self.server.streams >= _MOST_STREAMS:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         self.server.streams += 1
         try:
             self.close_connection = True
             self._head(HTTPStatus.OK, "text/event-stream", None, policy(live=True))
-            for message in self.server.served.listen():
+            for message in self.server.served.listen(after):
                 # A comment now and then: else nobody notices that the page is gone.
-                kind, data = message if message is not None else ("", "")
-                text = f"event: {kind}\ndata: {data}\n\n" if kind else ":\n\n"
-                self.wfile.write(text.encode())
+                self.wfile.write(_sent(message).encode() if message is not None else b":\n\n")
                 self.wfile.flush()
         finally:
             self.server.streams -= 1
@@ -167,6 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**_HEADERS, "Content-Security-Policy": rules}.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+def _asked(query: str, name: str) -> str | None:
+    return next(iter(parse_qs(query).get(name, ())), None)
+
+
+def _sent(message: Message) -> str:
+    at = f"id: {message.at}\n" if message.at is not None else ""
+    return f"{at}event: {message.kind}\ndata: {message.data}\n\n"
 
 
 def serve_until(server: BoardServer, wait: Callable[[], bool]) -> None:

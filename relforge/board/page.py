@@ -55,15 +55,15 @@ def assets() -> dict[str, bytes]:
     return {name: (_FOLDER / "page" / name).read_bytes() for name in (*SCRIPTS, *STYLES, ICON)}
 
 
-def html(index: Index, *, live: bool = False) -> bytes:
-    """The page. ``live``: it is served, and follows what happens."""
+def html(index: Index, *, live: str | None = None) -> bytes:
+    """The page. ``live``: it is served, and follows what happened after this."""
     template = _environment().get_template("board.html.j2")
     text = template.render(
         index=script_json(index.model_dump(mode="json")),
         words=script_json({"zh": words()}),
         scripts=SCRIPTS,
         styles=STYLES,
-        policy=policy(live=live),
+        policy=policy(live=live is not None),
         live=live,
         relforge=index.relforge,
     )

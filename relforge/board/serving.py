@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import queue
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from relforge.board.building import Board
 from relforge.board.detail import evidence_id, shown_files
@@ -24,8 +25,13 @@ _BEHIND = 1000
 """Messages that a page may be behind; one that is further is left, and asks again."""
 _MOST_CHARTS = 64
 
-Message = tuple[str, str]
-"""What kind it is, and its JSON."""
+
+class Message(NamedTuple):
+    """What kind it is, and its JSON. ``at``: where whoever lost touch goes on after it."""
+
+    kind: str
+    data: str
+    at: str | None = None
 
 
 class Served:
@@ -41,6 +47,9 @@ class Served:
         self._drawing = threading.Lock()
         self._charts: dict[str, bytes] = {}
         self._pages: set[queue.Queue[Message]] = set()
+        self._id = secrets.token_hex(8)
+        self._made: dict[str, int] = {}
+        """Releases that were made anew, and when that was: the last of them after all others."""
         self._stamps = self._records()
 
     def step(self) -> None:
@@ -55,16 +64,19 @@ class Served:
                     self._board.note_run(self._follower.folder(one.run))
                 dirty.update(one.over)
             dirty |= self._new_records()
-            made = [self._board.make_again(release) for release in sorted(dirty)]
-        for release in made:
-            text = release.entry.model_dump_json()
-            self._tell(("release", text))
+            for release in sorted(dirty):
+                self._board.make_again(release)
+                self._made[release] = self._last + 1
+            made = [self._release_message(release) for release in sorted(dirty)]
+        for message in made:
+            self._tell(message)
 
     def file(self, path: str) -> tuple[bytes, str] | None:
         """Content and media type of a file of the board, or of evidence; None: there is none."""
         if path in ("", "index.html"):
             with self._lock:
-                return html(self._board.index, live=True), "text/html; charset=utf-8"
+                page = html(self._board.index, live=self._at(self._last))
+            return page, "text/html; charset=utf-8"
         if path in self._assets:
             return self._assets[path], _media_type(path)
         folder, _, name = path.partition("/")
@@ -76,11 +88,15 @@ class Served:
             return self._evidence(name)
         return None
 
-    def listen(self) -> Iterator[Message | None]:
-        """What happens from now on, after what is known of runs at work; None: nothing now."""
+    def listen(self, after: str | None = None) -> Iterator[Message | None]:
+        """What happens from now on, after what is known of runs at work; None: nothing now.
+
+        ``after`` says how far the page knows: releases that were made anew between then and now
+        come first. ``stale`` where that cannot be told, as another server made the page.
+        """
         page: queue.Queue[Message] = queue.Queue(_BEHIND)
         with self._lock:
-            known = [_run_message(one) for one in self._follower.so_far()]
+            known = [*self._missed(after), *map(_run_message, self._follower.so_far())]
             self._pages.add(page)
         try:
             yield from known
@@ -95,6 +111,26 @@ class Served:
     def close(self) -> None:
         """The open pages are left."""
         self._pages.clear()
+
+    @property
+    def _last(self) -> int:
+        return max(self._made.values(), default=0)
+
+    def _at(self, number: int) -> str:
+        return f"{self._id}-{number}"
+
+    def _release_message(self, release: str) -> Message:
+        text = self._board.made[release].entry.model_dump_json()
+        return Message("release", text, self._at(self._made[release]))
+
+    def _missed(self, after: str | None) -> list[Message]:
+        if after is None:
+            return []
+        server, _, number = after.partition("-")
+        if server != self._id or not number.isdecimal():
+            return [Message("stale", "{}")]
+        missed = sorted((at, one) for one, at in self._made.items() if at > int(number))
+        return [self._release_message(release) for _, release in missed]
 
     def _tell(self, message: Message) -> None:
         for page in list(self._pages):
@@ -164,7 +200,7 @@ class Served:
 
 def _run_message(happened: Happened) -> Message:
     events: list[Any] = [one.model_dump(mode="json") for one in happened.events]
-    return "run", json.dumps({"run": happened.run, "events": events})
+    return Message("run", json.dumps({"run": happened.run, "events": events}))
 
 
 def _media_type(name: str) -> str:

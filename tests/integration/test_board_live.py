@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ from tests.support.boards import (
 from tests.support.pages import browser, keep
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 RELEASE = "model-0-chip_5"
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +251,66 @@ def test_a_new_record_updates_the_matrix(
         wait_until(page, f"{cell(SCENE_RECORDED)}.includes('released')")
 
 
+def test_what_happens_before_a_page_listens_is_told_when_it_does(
+    chromium: Browser, address: str, scene: BoardScene
+) -> None:
+    path = scene.root / "dist" / SCENE_RECORDED / "release.json"
+    record = json.loads(path.read_text())
+
+    def late(route: Route) -> None:
+        knows = made_with(address)
+        assert route.request.url == f"{address}events?after={knows}"
+        record["verdicts"]["evaluate"] = "fail"
+        put_record(scene.root / "dist", record)
+        while made_with(address) == knows:
+            time.sleep(0.05)
+        route.continue_()
+
+    with page_of(chromium) as page:
+        page.route("**/events?*", late, times=1)
+        open_page(page, address)
+        wait_until(page, f"{cell(SCENE_RECORDED)}.includes('failing')")
+    record["verdicts"]["evaluate"] = "pass"
+    put_record(scene.root / "dist", record)
+    with page_of(chromium) as page:
+        open_page(page, address)
+        wait_until(page, f"{cell(SCENE_RECORDED)}.includes('released')")
+
+
+def made_with(address: str) -> str:
+    """How far the page knows that the server gives out now."""
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text.partition('data-events="events?after=')[2].partition('"')[0]
+
+
+def test_a_page_of_another_server_is_loaded_anew(chromium: Browser, address: str) -> None:
+    """As when the board was started again: nobody knows what such a page missed."""
+    loaded: list[str] = []
+
+    def older(route: Route) -> None:
+        answer = route.fetch()
+        now = made_with(address)
+        text = answer.text()
+        loaded.append(now)
+        if len(loaded) == 1:
+            text = text.replace(now, "0123456789abcdef-7")
+        route.fulfill(response=answer, body=text)
+
+    with page_of(chromium) as page:
+        page.route(address, older)
+        ready: list[object] = []
+        page.on("load", lambda opened: ready.append(opened))
+        page.goto(address)
+        deadline = time.monotonic() + 30
+        while len(ready) < 2:
+            assert time.monotonic() < deadline
+            page.wait_for_timeout(50)
+        wait_until(page, "document.getElementById('live').textContent.includes('Following')")
+        page.wait_for_timeout(500)
+        assert len(loaded) == 2, "once is enough"
+
+
 def test_evidence_and_charts_are_served(chromium: Browser, address: str) -> None:
     with page_of(chromium) as page:
         open_page(page, address, f"#/release/{SCENE_REAL}")
@@ -285,7 +346,7 @@ def ask(
 
 def test_nothing_else_is_served(address: str, scene: BoardScene) -> None:
     page = ask(address, "/")[2].decode()
-    assert 'data-events="events"' in page
+    assert 'data-events="events?after=' in page
     secret = scene.root / "dist" / "outside.txt"
     secret.write_text("not yours")
     folder = scene.root / "dist" / SCENE_REAL

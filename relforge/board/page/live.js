@@ -109,6 +109,8 @@ board.live = (() => {
       for (const event of events) note(run, event);
       draw();
     });
+    // Another server than the one that made this page: nobody knows what it missed.
+    source.addEventListener("stale", () => location.reload());
     source.addEventListener("release", (message) => { renewed(JSON.parse(message.data)); draw(); });
     setInterval(() => {
       for (const one of document.querySelectorAll(".elapsed")) {
