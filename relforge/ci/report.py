@@ -4,14 +4,17 @@ ways to write it down."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from relforge.checking.report import CheckReport
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evidence.runs import ReleaseRun, StageEntry
 from relforge.frozen import Frozen
-from relforge.publishing.delivering import DeliveryReport, TargetOutcome
-from relforge.verifying.report import Finding, VerifyReport
+
+if TYPE_CHECKING:
+    # Each command makes one of these; it need not load the others'.
+    from relforge.checking.report import CheckReport
+    from relforge.evidence.runs import ReleaseRun, StageEntry
+    from relforge.publishing.delivering import DeliveryReport, TargetOutcome
+    from relforge.verifying.report import Finding, VerifyReport
 
 State = Literal["passed", "failed", "error", "skipped"]
 """``failed``: a gate or a check said no. ``error``: it could not be done."""
