@@ -83,22 +83,17 @@ class RayExecutor:
         self._task = attempt_task()
         self._project = ProjectFiles(cluster.site)
         self._local = LocalExecutor()
-        self._placements = dict[str, Placement | None]()
-        """Of jobs by stage and key: a scheduler asks whenever anything has changed."""
 
     def sends(self, stage: Stage[Any, Any], job: Job[Any]) -> bool:
         """Whether it needs what the driver does not lend, a key that it has not among it."""
         return self._placement(stage, job) is not None
 
     def _placement(self, stage: Stage[Any, Any], job: Job[Any]) -> Placement | None:
-        name = f"{stage.name} {job.key}"
-        if name not in self._placements:
-            openers, own = openers_of(job)
-            self._placements[name] = placement(
-                stage.resources(job.inputs), job.inputs, alone=stage.alone, secrets=job.secrets,
-                openers=openers, opens_here=own,
-            )  # fmt: skip
-        return self._placements[name]
+        openers, own = openers_of(job)
+        return placement(
+            stage.resources(job.inputs), job.inputs, alone=stage.alone, secrets=job.secrets,
+            openers=openers, opens_here=own,
+        )  # fmt: skip
 
     def execute(self, stage: Stage[Any, Any], job: Job[Any], ctx: StageContext) -> StageResult:
         """Raises what the stage raises, and RelforgeError (ENVIRONMENT) when no host takes it."""
