@@ -29,7 +29,7 @@ from relforge.executor.ray_sent import Packed, ProjectFiles, pack, places_of
 from relforge.executor.ray_shared import LargeFiles, large_files, large_files_now
 from relforge.executor.ray_taking import NotShared, fetch_shared, take_in
 from relforge.executor.ray_version import own_version
-from relforge.executor.ray_watch import HostLost, Watch, too_often
+from relforge.executor.ray_watch import AllRefused, HostLost, Watch, too_often
 from relforge.manifest.site import Site
 from relforge.stage import Job, Resources, Stage, StageContext, StageResult
 from relforge.workarea import work_area
@@ -124,6 +124,7 @@ class RayExecutor:
         payload = pickle.dumps(packed.sent)
         refused: dict[str, str] = {}
         lost = 0
+        error: BaseException = AllRefused()
         while True:
             try:
                 answer = self._attempted(wanted, packed, payload, refused, job, ctx, large)
@@ -133,6 +134,8 @@ class RayExecutor:
                 packed = replace(packed, sent=replace(packed.sent, shared=None))
                 payload, large = pickle.dumps(packed.sent), None
                 continue
+            except AllRefused:
+                raise error from None
             except HostLost as gone:
                 lost += 1
                 if lost > self._cluster.site.ray.lost_hosts:

@@ -36,6 +36,10 @@ class HostLost(Exception):
     """
 
 
+class AllRefused(Exception):
+    """Every host that could take the job has refused it; the last one that had not is gone."""
+
+
 @dataclass
 class Watch:
     """One job that was submitted; ``ref`` is its future answer."""
@@ -93,6 +97,9 @@ class Watch:
             if since_s >= _BUSY_S:
                 self._tell(f"for a free host: {', '.join(sorted(host.name for host in fit))}")
             return
+        if refused:
+            self.ray.cancel(self.ref, force=True, recursive=False)
+            raise AllRefused
         why = why_nowhere(wanted, hosts, refused=refused)
         self._tell(why)
         now_s = time.monotonic()
