@@ -18,9 +18,10 @@ from relforge.errors import RelforgeError
 from relforge.evidence.store import Store
 from relforge.executor.forked import in_slices, rare_collections
 from relforge.manifest.earlier import earlier
-from relforge.manifest.project import Project, home_folder, normalised
+from relforge.manifest.project import Project, normalised
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import home_folder
 from relforge.pipeline import STAGES
 from relforge.plan import make_plan
 from relforge.subject import subject

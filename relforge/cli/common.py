@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,17 +18,13 @@ from relforge import redact
 from relforge.cancel import CancelToken
 from relforge.cli import holding
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.project import (
-    Project,
-    builtin_root,
-    find_project,
-    find_site_file,
-    home_folder,
-    load_site,
-)
-from relforge.manifest.release import Release
+from relforge.manifest.project import Project, builtin_root, find_project
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import find_site_file, home_folder, load_site
 from relforge.workarea import sweep
+
+if TYPE_CHECKING:
+    from relforge.manifest.release import Release
 
 ProjectOption = Annotated[
     Path | None, typer.Option("--project", help="The project folder.", metavar="DIR")

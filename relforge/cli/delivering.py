@@ -130,13 +130,14 @@ def send(
     """
     from relforge.publishing.delivering import Delivering, deliver, preview
     from relforge.publishing.gate import Gate
-    from relforge.publishing.handing import another_image
     from relforge.publishing.journal import Journal
     from relforge.publishing.snapshot import snapshot
     from relforge.publishing.target import Doing
 
     with snapshot(folder, place.home) as kept:
         if digest is not None and kept.published.image_digest != digest:
+            from relforge.publishing.handing import another_image
+
             raise another_image(folder, digest, kept.published.image_digest)
         gate = Gate(
             kept,

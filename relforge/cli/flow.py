@@ -116,7 +116,7 @@ def run_until(
         if not asked.releases:
             to_stderr(f"nothing changed since {how.changed_since}: nothing to do")
             if as_json:
-                from relforge.publishing.delivering import SentReleasesOutput
+                from relforge.publishing.outputs import SentReleasesOutput
 
                 print_json(SentReleasesOutput(releases=()).model_dump(mode="json"))
             return 0
@@ -321,7 +321,7 @@ class _Execution:
     def _print_json(
         self, outcomes: Sequence[Outcome], not_planned: Mapping[str, RelforgeError]
     ) -> None:
-        from relforge.publishing.delivering import SentOutput, SentReleasesOutput
+        from relforge.publishing.outputs import SentOutput, SentReleasesOutput
 
         shown = tuple(
             SentOutput(

@@ -24,15 +24,9 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.device import Device
 from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.model import Model
-from relforge.manifest.project import (
-    Project,
-    builtin_root,
-    find_project,
-    find_site_file,
-    home_folder,
-    load_site,
-)
+from relforge.manifest.project import Project, builtin_root, find_project
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import find_site_file, home_folder, load_site
 from relforge.starting.facts import told_at_once
 from relforge.starting.pins import folder_hashes, folder_pins
 from relforge.starting.texts import NewModel, NewRelease, model_text, release_text

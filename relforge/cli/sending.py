@@ -12,7 +12,6 @@ from relforge.cli.delivering import folders, send, targets
 from relforge.cli.reporting import telling
 from relforge.errors import ExitCode, RelforgeError
 from relforge.publishing.delivering import DeliveriesOutput, DeliveryReport, NotSent
-from relforge.publishing.handing import read_handed
 from relforge.publishing.journal import Journal
 from relforge.publishing.published import read_published
 from relforge.publishing.target import Step
@@ -110,6 +109,8 @@ def _handed(
             code=ExitCode.USAGE,
             hint="leave out one or the other",
         )
+    from relforge.publishing.handing import read_handed
+
     return read_handed(published)
 
 

@@ -87,8 +87,10 @@ def _wanted(
 ) -> Wanted:
     from relforge.lock import Lock
     from relforge.manifest.loader import load
-    from relforge.manifest.project import find_project, find_site_file, load_site
-    from relforge.verifying import policy as policies
+    from relforge.manifest.policy import load_policy
+    from relforge.manifest.project import find_project
+    from relforge.manifest.site_file import find_site_file, load_site
+    from relforge.verifying.policy import BUILT_IN
     from relforge.verifying.run import Wanted
 
     found = find_project(Path.cwd(), project)
@@ -99,8 +101,8 @@ def _wanted(
     return Wanted(
         keys=trusted,
         # Who names a key wants to know that it is signed, and no more than that.
-        policy=None if asked is None else policies.load(None if built_in else asked),
-        policy_name=None if asked is None else policies.BUILT_IN if built_in else str(asked),
+        policy=None if asked is None else load_policy(None if built_in else asked),
+        policy_name=None if asked is None else BUILT_IN if built_in else str(asked),
         demanded=bool(keys) or asked is not None or site.publish.signing is not None,
         lock=None if lock is None else load(lock, Lock),
         lock_name=str(lock),

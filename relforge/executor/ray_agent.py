@@ -24,7 +24,7 @@ from relforge.executor.ray_sent import Sent
 from relforge.executor.ray_version import own_code, own_version
 from relforge.executor.ray_worksite import full_disk, looked_at, own_large_files, receive
 from relforge.in_use import using
-from relforge.manifest.project import load_site
+from relforge.manifest.site_file import load_site
 from relforge.stage import StageContext, StageResult
 
 _TELL_S = 0.1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from relforge.frozen import Frozen
 from relforge.manifest.common import Line, Reason
+from relforge.manifest.loader import load
 from relforge.manifest.publishing import LicensePolicy
 
 StageName = Literal["smoke", "evaluate", "bench", "coverage", "sbom", "scan"]
@@ -110,3 +112,8 @@ class Policy(Frozen):
             if stage not in self.stages:
                 raise ValueError(f"may_skip names {stage}, which `stages` does not ask for")
         return self
+
+
+def load_policy(path: Path | None) -> Policy:
+    """The policy of a file; None: the built-in one. Raises RelforgeError (USAGE)."""
+    return Policy() if path is None else load(path, Policy)

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen, content_key
-from relforge.manifest.device import Device
 from relforge.manifest.fileversion import FileVersion, file_version
 from relforge.manifest.loader import load
-from relforge.manifest.model import Model
-from relforge.manifest.reference import ReferenceFigures
-from relforge.manifest.release import Release
-from relforge.manifest.site import Site
 from relforge.manifest.translations import Translations
+
+if TYPE_CHECKING:
+    from relforge.manifest.device import Device
+    from relforge.manifest.model import Model
+    from relforge.manifest.reference import ReferenceFigures
+    from relforge.manifest.release import Release
 
 ManifestT = TypeVar("ManifestT", bound=Frozen)
 
@@ -123,7 +123,7 @@ class Project:
     @cached_property
     def devices(self) -> dict[str, Device]:
         """All devices by name. Raises RelforgeError (USAGE) for two devices that share a name."""
-        loaded = {stem: self._load(path, Device) for stem, path in self.device_files.items()}
+        loaded = {stem: self._device(path) for stem, path in self.device_files.items()}
         taken: dict[str, str] = {}
         for device in loaded.values():
             for name in (device.name, *device.aliases):
@@ -143,7 +143,7 @@ class Project:
         A name that is a file's is read alone: a fault in another device's file does not matter.
         """
         if (path := self._device_paths.get(normalised(name))) is not None:
-            return self._load(path, Device)
+            return self._device(path)
         known = {
             normalised(alias): device
             for device in self.devices.values()
@@ -160,7 +160,9 @@ class Project:
         files = self.model_files
         if name not in files:
             raise unknown("model", name, {n: n for n in files}, "ls manifests/models")
-        return self._load(files[name], Model)
+        from relforge.manifest.model import Model
+
+        return _named(_shared(files[name], Model), files[name])
 
     def release(self, name: str) -> Release:
         """A release by name. Raises RelforgeError (USAGE)."""
@@ -168,14 +170,19 @@ class Project:
             raise unknown(
                 "release", name, {n: n for n in self.release_files}, "relforge plan --all"
             )
-        return self._load(self.release_files[name], Release)
+        from relforge.manifest.release import Release
+
+        path = self.release_files[name]
+        return _named(load(path, Release), path)
 
     def reference(self, name: str) -> ReferenceFigures:
         """A reference by name. Raises RelforgeError (USAGE)."""
         files = self.reference_files
         if name not in files:
             raise unknown("reference", name, {n: n for n in files}, "ls manifests/references")
-        return self._load(files[name], ReferenceFigures)
+        from relforge.manifest.reference import ReferenceFigures
+
+        return _named(load(files[name], ReferenceFigures), files[name])
 
     @cached_property
     def references(self) -> tuple[ReferenceFigures, ...]:
@@ -227,22 +234,27 @@ class Project:
             )
         return release
 
-    def _load(self, path: Path, model: type[ManifestT]) -> ManifestT:
-        # Many releases share a device or a model; of releases and locks each is read once anyway.
-        manifest = _shared(path, model) if model in (Device, Model) else load(path, model)
-        name = getattr(manifest, "name", None)
-        if name != path.stem:
-            raise RelforgeError(
-                f"{path.name} describes {name!r}",
-                code=ExitCode.USAGE,
-                where=str(path),
-                why="a manifest's file is named as what it describes",
-                hint=f"rename the file to {name}.yaml, or correct its name:",
-            )
-        return manifest
+    def _device(self, path: Path) -> Device:
+        from relforge.manifest.device import Device
+
+        return _named(_shared(path, Device), path)
+
+
+def _named(manifest: ManifestT, path: Path) -> ManifestT:
+    name = getattr(manifest, "name", None)
+    if name != path.stem:
+        raise RelforgeError(
+            f"{path.name} describes {name!r}",
+            code=ExitCode.USAGE,
+            where=str(path),
+            why="a manifest's file is named as what it describes",
+            hint=f"rename the file to {name}.yaml, or correct its name:",
+        )
+    return manifest
 
 
 def _shared(path: Path, model: type[ManifestT]) -> ManifestT:
+    """Many releases share a device or a model; of releases and locks each is read once anyway."""
     try:
         version = file_version(path)
     except OSError:
@@ -265,77 +277,3 @@ def unknown(kind: str, name: str, known: dict[str, str], listing: str) -> Relfor
         why=f"known: {', '.join(sorted(known.values())) or 'none'}",
         hint=f"did you mean {known[near[0]]!r}?" if near else f"list them: {listing}",
     )
-
-
-def find_site_file(project: Project, explicit: Path | None = None) -> Path | None:
-    """The site configuration in force: --site, $RELFORGE_SITE, the project's, the user's."""
-    named = explicit or (Path(p) if (p := os.environ.get("RELFORGE_SITE")) else None)
-    if named is not None:
-        if not named.is_file():
-            raise RelforgeError(
-                f"the site configuration {named} does not exist",
-                code=ExitCode.USAGE,
-                where=str(named),
-                hint="correct --site or RELFORGE_SITE",
-            )
-        return named.resolve()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    places: Iterable[Path] = (
-        project.root / ".relforge" / "site.yaml",
-        config / "relforge" / "site.yaml",
-    )
-    return next((p for p in places if p.is_file()), None)
-
-
-def load_site(path: Path | None) -> Site:
-    """The site configuration with every path made absolute."""
-    if path is None:
-        return Site()
-    site = load(path, Site)
-    base = path.parent
-
-    def at(p: Path) -> Path:
-        # Without `..`, and without following links: what the user wrote is what messages show.
-        return Path(os.path.normpath(base / p.expanduser()))
-
-    def maybe(p: Path | None) -> Path | None:
-        return None if p is None else at(p)
-
-    return site.read_from(path).model_copy(
-        update={
-            "home": maybe(site.home),
-            "dist": maybe(site.dist),
-            "extra_ca": maybe(site.extra_ca),
-            "proxy": site.proxy
-            and site.proxy.model_copy(update={"password_file": maybe(site.proxy.password_file)}),
-            "key_passphrase_file": maybe(site.key_passphrase_file),
-            "identities": tuple(at(p) for p in site.identities),
-            "python": site.python.model_copy(
-                update={
-                    "find_links": tuple(
-                        link if "://" in link else str(at(Path(link)))
-                        for link in site.python.find_links
-                    )
-                }
-            ),
-            "patch_sets": {name: at(p) for name, p in site.patch_sets.items()},
-            "trusted_keys": tuple(
-                key.model_copy(update={"public_key": at(key.public_key)})
-                for key in site.trusted_keys
-            ),
-            "engine": site.engine.model_copy(
-                update={
-                    "docker": maybe(site.engine.docker),
-                    "config_dir": maybe(site.engine.config_dir),
-                }
-            ),
-        }
-    )
-
-
-def home_folder(site: Site) -> Path:
-    """Where store, runs and work areas live."""
-    if site.home is not None:
-        return site.home
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return Path(os.environ.get("RELFORGE_HOME") or data / "relforge")

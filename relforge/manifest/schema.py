@@ -38,7 +38,8 @@ def models() -> dict[str, type[Frozen]]:
     from relforge.oci.mirroring import MirrorReport
     from relforge.patching.lint.model import LintReport
     from relforge.plan import PlanOutput
-    from relforge.publishing.delivering import DeliveriesOutput, SentOutput, SentReleasesOutput
+    from relforge.publishing.delivering import DeliveriesOutput
+    from relforge.publishing.outputs import SentOutput, SentReleasesOutput
     from relforge.rebuilding.model import RebuildOutput
     from relforge.serving.model import LaunchOutput
     from relforge.tuning.evidence import TuneOutput

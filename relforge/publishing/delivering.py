@@ -16,7 +16,6 @@ from typing import Literal
 
 from relforge import redact
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.evidence.record import ReleaseOutput, ReleasesOutput
 from relforge.files import cannot_write, held_lock
 from relforge.frozen import Frozen, sha256_hex
 from relforge.publishing.journal import Journal
@@ -56,21 +55,6 @@ class DeliveryReport(Frozen):
     def exit_code(self) -> int:
         """That of the first failure."""
         return next((one.exit_code for one in self.outcomes if one.exit_code), 0)
-
-
-class SentOutput(ReleaseOutput):
-    """What ``relforge release --json`` and ``relforge publish --json`` print; stable.
-
-    ``sent`` says what came of the targets that were named.
-    """
-
-    sent: tuple[TargetOutcome, ...] = ()
-
-
-class SentReleasesOutput(ReleasesOutput):
-    """The same for several releases."""
-
-    releases: tuple[SentOutput, ...]
 
 
 class NotSent(Frozen):

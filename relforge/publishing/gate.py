@@ -12,7 +12,7 @@ from relforge.attesting.trusting import release_signers
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import write_atomic
 from relforge.frozen import content_key
-from relforge.manifest.policy import Policy
+from relforge.manifest.policy import Policy, load_policy
 from relforge.manifest.site import Site
 from relforge.publishing.journal import Journal
 from relforge.publishing.snapshot import Snapshot
@@ -56,11 +56,12 @@ class Gate:
                 self._require_verified(policy)
 
     def _require_clean(self) -> None:
-        from relforge.scanning.folder import require_clean
         from relforge.scanning.looking import LookedFor
 
         key = LookedFor(self._site, self._home, self._roots).key({})
         if not self._known("clean", key):
+            from relforge.scanning.folder import require_clean
+
             require_clean(
                 self._kept.published.folder, self._site, home=self._home, roots=self._roots
             )
@@ -93,10 +94,7 @@ class Gate:
                 )
 
     def _require_verified(self, file: Path | None) -> None:
-        from relforge.verifying import verify_place
-        from relforge.verifying.policy import load
-
-        policy = load(file)
+        policy = load_policy(file)
         signers = release_signers(self._site)
         key = content_key(
             {
@@ -106,6 +104,8 @@ class Gate:
             }
         )
         if not _lasts(policy) or not self._known("verified", key):
+            from relforge.verifying import verify_place
+
             self._line(f"verifying {self._kept.origin}")
             published = self._kept.published
             report = verify_place(published.folder, signers, policy, site=self._site)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.publishing.delivering import SentOutput, SentReleasesOutput
+from relforge.publishing.outputs import SentOutput, SentReleasesOutput
 
 _PRINTED: TypeAdapter[SentReleasesOutput | SentOutput] = TypeAdapter(
     SentReleasesOutput | SentOutput

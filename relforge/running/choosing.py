@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.local import Executor, LocalExecutor
-from relforge.manifest.project import home_folder
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import home_folder
 
 
 @contextmanager

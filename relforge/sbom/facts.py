@@ -6,15 +6,17 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from relforge import PROJECT
-from relforge.building.inputs import BuiltPackage
 from relforge.frozen import canonical_json, sha256_hex
-from relforge.lock import LockedWheel
 from relforge.sbom.packages import Package, canonical
 from relforge.sbom.sources import PatchSet, Source
+
+if TYPE_CHECKING:
+    from relforge.building.inputs import BuiltPackage
+    from relforge.lock import LockedWheel
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ class Scan(Stage[ScanInputs, ScanResult]):
         )
 
     def unusable(self, result: ScanResult, subject: Subject) -> str | None:
-        from relforge.manifest.project import home_folder
+        from relforge.manifest.site_file import home_folder
         from relforge.scanning.values import here
         from relforge.scanning.vulnerabilities import find_scanner, no_scanner
 

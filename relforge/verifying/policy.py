@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from relforge.evidence.dsse import TrustedSigner
@@ -20,15 +19,6 @@ from relforge.verifying.signed import StatementsSeen, named
 from relforge.verifying.vulnerabilities import findings_of, too_severe
 
 BUILT_IN = "the built-in policy"
-
-
-def load(path: Path | None) -> Policy:
-    """The policy of a file; None: the built-in one. Raises RelforgeError (USAGE)."""
-    if path is None:
-        return Policy()
-    from relforge.manifest.loader import load as load_manifest
-
-    return load_manifest(path, Policy)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.executor.ray_executor import ray_executor
-from relforge.manifest.project import load_site
+from relforge.manifest.site_file import load_site
 from relforge.stage import Resources, StageContext
 from tests.support.ray_fleet import CHECKOUT, fleet
 from tests.support.ray_toys import Errand, ErrandResult, device_manifests, errand

@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 from relforge import proc
-from relforge.manifest.project import load_site
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import load_site
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _START_S = 200

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 from relforge import hostcheck
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.project import load_site
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import load_site
 from relforge.patching.keys import (
     LockedKey,
     exposed_keys,

@@ -11,8 +11,8 @@ import pytest
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.project import load_site
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import load_site
 from relforge.oci.opening import open_store
 from relforge.oci.reference import Reference, Repository
 from relforge.oci.registry import RegistryStore

@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import RelforgeError
-from relforge.manifest.project import (
-    Project,
-    builtin_root,
-    find_project,
-    find_site_file,
-    load_site,
-)
+from relforge.manifest.project import Project, builtin_root, find_project
+from relforge.manifest.site_file import find_site_file, load_site
 from tests.unit.test_manifest_loader import DEVICE
 
 

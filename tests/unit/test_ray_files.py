@@ -26,7 +26,7 @@ from relforge.executor.ray_shared import AnotherFile, LargeFiles, SharedFolder
 from relforge.executor.ray_store import WorkerFiles, write_checked
 from relforge.executor.ray_taking import NotShared, fetch_shared, take_in
 from relforge.frozen import Frozen
-from relforge.manifest.project import load_site
+from relforge.manifest.site_file import load_site
 from relforge.stage import Resources, StageContext, StageResult
 from tests.support.ray_toys import Errand, ErrandInputs, errand
 

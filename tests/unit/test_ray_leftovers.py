@@ -23,7 +23,7 @@ from relforge.executor.ray_store import WorkerFiles
 from relforge.executor.ray_worksite import looked_at
 from relforge.files import sha256_file
 from relforge.leftovers import owned_file
-from relforge.manifest.project import load_site
+from relforge.manifest.site_file import load_site
 from relforge.stage import Resources, StageContext
 from tests.support.ray_toys import Errand, errand
 

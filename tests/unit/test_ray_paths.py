@@ -11,7 +11,7 @@ import pytest
 from relforge.executor.ray_paths import Places, moved, outputs_in, stamped
 from relforge.executor.ray_sent import ProjectFiles, pack
 from relforge.files import stamp
-from relforge.manifest.project import load_site
+from relforge.manifest.site_file import load_site
 from relforge.stage import Resources, StageResult
 from tests.support.ray_toys import Errand, ErrandResult, errand
 

@@ -10,8 +10,8 @@ import yaml
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
-from relforge.manifest.project import load_site
 from relforge.manifest.site import EngineSite, ProxySite, RegistryMirror, Site
+from relforge.manifest.site_file import load_site
 from relforge.network import Proxy, ca_bundle, child_environment
 
 PASSWORD = "s3cret-of-the-proxy"

@@ -13,11 +13,11 @@ from relforge.attesting.statements import Statement
 from relforge.attesting.verifying import Said
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.dsse import TrustedSigner
-from relforge.manifest.policy import Policy
+from relforge.manifest.policy import Policy, load_policy
 from relforge.manifest.publishing import LicensePolicy
 from relforge.sbom.evidence import Licences, PackageRow
 from relforge.verifying.image import ImageSeen, Part
-from relforge.verifying.policy import Judged, load, outcomes
+from relforge.verifying.policy import Judged, outcomes
 from relforge.verifying.report import passed
 from relforge.verifying.signed import StatementsSeen
 from tests.support.signed import new_key
@@ -68,7 +68,7 @@ def found(policy: Policy, judged: Judged) -> dict[str, tuple[str, str]]:
 
 
 def test_the_built_in_policy_passes_a_whole_release() -> None:
-    verdicts = {name: verdict for name, (verdict, _) in found(load(None), seen()).items()}
+    verdicts = {name: verdict for name, (verdict, _) in found(load_policy(None), seen()).items()}
     assert verdicts == {
         "policy.signers": "pass", "policy.stages": "pass", "policy.attestations": "pass",
         "policy.sbom": "pass",
@@ -251,6 +251,6 @@ def test_a_policy_that_makes_no_sense_is_refused(tmp_path: Path, text: str, says
     path = tmp_path / "policy.yaml"
     path.write_text(f"kind: policy\n{text}\n")
     with pytest.raises(RelforgeError) as caught:
-        load(path)
+        load_policy(path)
     assert caught.value.code is ExitCode.USAGE
     assert says in str(caught.value)

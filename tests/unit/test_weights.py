@@ -17,8 +17,9 @@ from relforge.executor.local import LocalExecutor
 from relforge.frozen import content_key
 from relforge.manifest.loader import load
 from relforge.manifest.model import Model
-from relforge.manifest.project import Project, builtin_root, load_site
+from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import load_site
 from relforge.pipeline import STAGES
 from relforge.plan import make_plan, subject
 from relforge.running.runner import Runner

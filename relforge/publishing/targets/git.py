@@ -17,9 +17,9 @@ from relforge.addresses import shown
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import held_lock
 from relforge.frozen import sha256_hex
-from relforge.manifest.project import home_folder
 from relforge.manifest.publishing import GitTarget as GitSpec
 from relforge.manifest.site import Site
+from relforge.manifest.site_file import home_folder
 from relforge.publishing.published import Published
 from relforge.publishing.target import Change, Delivery, Doing, Step, TargetPlan
 from relforge.publishing.targets.git_content import folder_of, notes_text
