@@ -74,6 +74,16 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def copy_hashed(source: Path, target: Path) -> str:
+    """Copies a file's content, and returns its SHA-256. Raises OSError."""
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+    return digest.hexdigest()
+
+
 class Output(Frozen):
     """A file that a result owns. ``path`` is absolute; the stamp makes a cheap no-change check."""
 

@@ -6,8 +6,11 @@ the site names no proxy, the environment's own variables count, as they do for e
 
 from __future__ import annotations
 
+import importlib
 import os
+import socket
 import ssl
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,12 +79,26 @@ class Proxy:
         return values | {name.upper(): value for name, value in values.items()}
 
 
+def load_requests() -> None:
+    """Loads ``requests`` without chardet. Where that is installed (lm-eval brings it) ``requests``
+    takes it to guess at encodings, which nothing here asks for, and its tables cost 0.1 s.
+    """
+    if "requests" in sys.modules or "chardet" in sys.modules:
+        return
+    sys.modules["chardet"] = None  # type: ignore[assignment]  # documented: its import fails
+    try:
+        importlib.import_module("requests")
+    finally:
+        del sys.modules["chardet"]
+
+
 def proxies_for(url: str, proxy: Proxy | None) -> dict[str, str]:
     """The proxies for a URL by scheme: the site's, else the environment's."""
-    from requests.utils import get_environ_proxies
-
     if proxy is not None:
         return proxy.for_url(url)
+    load_requests()
+    from requests.utils import get_environ_proxies
+
     found = dict(get_environ_proxies(url))
     for address in found.values():
         hide_credentials(address)
@@ -122,6 +139,7 @@ def ca_bundle(extra_ca: Path, folder: Path, *, usual: str | None = None) -> Path
 
 def usual_bundle() -> str:
     """The certificates that count without the site's: the environment's, else the system's."""
+    load_requests()
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
     named = (os.environ.get(name) for name in CA_VARIABLES)
@@ -183,3 +201,23 @@ def _with_login(url: str | None, login: str | None) -> str | None:
     host = parts.netloc if login is None else f"{login}@{parts.netloc}"
     # Some programs take a path, even an empty one, for part of the host.
     return urlunsplit((parts.scheme, host, "", "", ""))
+
+
+def speaks_tls(host: str, limit_s: float) -> bool:
+    """Whether a server at ``HOST[:PORT]`` speaks TLS. Who it is, is for each request to ask."""
+    place = urlsplit(f"//{host}")
+    name = place.hostname or ""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((name, place.port or 443), timeout=limit_s) as plain,
+            context.wrap_socket(plain, server_hostname=name),
+        ):
+            return True
+    except ssl.SSLError as error:
+        # It refuses us in TLS, such as for want of our certificate; plain HTTP has no alerts.
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False

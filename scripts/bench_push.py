@@ -117,6 +117,8 @@ def _relforge(work: Path, *words: str) -> tuple[float, str]:
     program = "from relforge.cli import main; main()"
     argv = [sys.executable, "-c", program, *words]
     environment = {**os.environ, "RELFORGE_SITE": str(work / "site.yaml")}
+    # An installed relforge has its bytecode; a checkout keeps it after the first run.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     began_s = time.perf_counter()
     done = subprocess.run(argv, capture_output=True, text=True, env=environment)
     seconds = time.perf_counter() - began_s

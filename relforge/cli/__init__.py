@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -71,6 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script; exits with a documented code."""
     words = sys.argv[1:] if argv is None else argv
     _prepare_streams()
+    # Loaded modules are hundreds of thousands of objects that stay: looking through them at the
+    # usual pace costs 0.1 s of every command.
+    gc.set_threshold(20_000, 50, 100)
     code = 0
     try:
         code = _run(words)

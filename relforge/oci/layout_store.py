@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -115,3 +116,24 @@ class LayoutStore(LayoutBase):
             yield
         finally:
             os.close(handle)
+
+
+class UnchangingLayout(LayoutStore):
+    """One that nobody writes to meanwhile, such as a snapshot's: each manifest is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._known: dict[tuple[str, str | None], Manifest | None] = {}
+
+    @cached_property
+    def _listed(self) -> list[Entry]:
+        return super()._entries()
+
+    def _entries(self) -> list[Entry]:
+        return self._listed
+
+    def _read(self, digest: str, media_type: str | None) -> Manifest | None:
+        key = digest, media_type
+        if key not in self._known:
+            self._known[key] = super()._read(digest, media_type)
+        return self._known[key]

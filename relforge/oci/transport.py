@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from relforge.cancel import CancelToken
 from relforge.manifest.site import Site
-from relforge.network import Proxy, proxies_for
+from relforge.network import Proxy, load_requests, proxies_for, speaks_tls
 from relforge.oci.auth import Authority, is_loopback
 from relforge.oci.reference import Repository
 from relforge.oci.refusals import refused, unreachable
@@ -83,6 +83,7 @@ class Transport:
         line: Callable[[str], None],
         policy: RetryPolicy = POLICY,
     ) -> None:
+        load_requests()
         self.repository = repository
         self.cancel = cancel
         self.line = line
@@ -289,15 +290,4 @@ class Transport:
         if not is_loopback(urlsplit(f"//{host}").hostname or ""):
             return "https"
         # As Docker does it for this host's own addresses: TLS where it is spoken, else plain.
-        from requests import RequestException
-        from requests.exceptions import SSLError
-
-        try:
-            self._session.get(
-                f"https://{host}/v2/", timeout=_PROBE_S, stream=True, allow_redirects=False
-            ).close()
-        except SSLError as error:
-            return "https" if "CERTIFICATE" in str(error).upper() else "http"
-        except RequestException:
-            return "http"
-        return "https"
+        return "https" if speaks_tls(host, _PROBE_S) else "http"

@@ -9,7 +9,6 @@ that sends one checks it.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relforge.errors import ExitCode, RelforgeError
-from relforge.files import sha256_file
+from relforge.files import copy_hashed
 from relforge.frozen import content_key
 from relforge.leftovers import owned_folder
 from relforge.publishing.published import IMAGE, Published, read_published
@@ -95,8 +94,7 @@ def _copied(origin: Path, copy: Path) -> Iterator[tuple[str, str]]:
         if name.startswith(_BLOBS) and info.st_size >= _LINKED_BYTES and _linked(path, target):
             yield name, f"{info.st_size} {info.st_mtime_ns} {info.st_ino}"
         else:
-            shutil.copyfile(path, target)
-            yield name, sha256_file(target)
+            yield name, copy_hashed(path, target)
 
 
 def _linked(path: Path, target: Path) -> bool:

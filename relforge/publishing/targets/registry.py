@@ -17,7 +17,7 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.publishing import RegistryTarget as RegistrySpec
 from relforge.manifest.site import Site
 from relforge.oci.copying import CopyReport, Piece, copy, survey
-from relforge.oci.layout_store import LayoutStore
+from relforge.oci.layout_store import UnchangingLayout
 from relforge.oci.reference import Repository, require_tag
 from relforge.oci.registry import RegistryStore
 from relforge.oci.tree import read_tree
@@ -41,6 +41,7 @@ class RegistryTarget:
         self._spec = spec
         self._site = site
         self._uploads = uploads
+        self._layouts: dict[Path, UnchangingLayout] = {}
         self._delivered: dict[Repository, frozenset[str]] = {}
         """Digests of all that this object has delivered as a candidate, or found there."""
 
@@ -91,7 +92,7 @@ class RegistryTarget:
     def _candidate(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
         tags = self._tag_changes(published, "candidate", store)
         report = copy(
-            LayoutStore(published.layout), store, published.image_digest, thorough=False,
+            self._layout(published), store, published.image_digest, thorough=False,
             tag=tags[0].name if tags else None, line=doing.line, cancel=doing.cancel,
         )  # fmt: skip
         # Whole, or an error: the promotion that may follow in this run need not ask again.
@@ -109,11 +110,11 @@ class RegistryTarget:
         elsewhere = same_host and waiting.repository != store.repository
         # The waiting repository is no source: others may have attached something there, too.
         report = copy(
-            LayoutStore(published.layout), store, digest, thorough=False,
+            self._layout(published), store, digest, thorough=False,
             mount_from=waiting.repository.name if elsewhere else None,
             line=doing.line, cancel=doing.cancel,
         )  # fmt: skip
-        image = LayoutStore(published.layout).manifest(digest)
+        image = self._layout(published).manifest(digest)
         assert image is not None  # `copy` has sent it
         written = [tag for tag in tags if tag.action != "same"]
         for tag in written:
@@ -132,7 +133,7 @@ class RegistryTarget:
         waiting = self._store(self._repository(published, "candidate"), doing)
         if waiting.repository == store.repository:
             waiting = store
-        tree = read_tree(LayoutStore(published.layout), published.image_digest)
+        tree = read_tree(self._layout(published), published.image_digest)
         if tree.digests <= self._delivered.get(waiting.repository, frozenset()):
             return waiting
         report = self._survey(published, waiting)
@@ -149,7 +150,7 @@ class RegistryTarget:
         return waiting
 
     def _survey(self, published: Published, store: RegistryStore) -> CopyReport:
-        layout = LayoutStore(published.layout)
+        layout = self._layout(published)
         return survey(layout, store, published.image_digest, thorough=False)
 
     def _withdraw(self, published: Published, store: RegistryStore, doing: Doing) -> Delivery:
@@ -246,6 +247,10 @@ class RegistryTarget:
 
     def _parsed(self, published: Published, pattern: str) -> Repository:
         return Repository.parse(published.fill(pattern, lower=True))
+
+    def _layout(self, published: Published) -> UnchangingLayout:
+        folder = published.layout
+        return self._layouts.setdefault(folder, UnchangingLayout(folder))
 
     def _store(self, repository: Repository, doing: Doing) -> RegistryStore:
         line: Callable[[str], None] = doing.line
