@@ -15,10 +15,10 @@ from relforge.manifest.common import (
     Name,
     Reason,
     RelativePath,
+    RepositoryName,
 )
 from relforge.manifest.facts import (
     RegistryBase,
-    RepositoryName,
     RequestedImage,
     Source,
 )

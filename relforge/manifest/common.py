@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from relforge.addresses import DOCKER_LOGINS, plain_address
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNFIT_IN_PATHS = re.compile(r"[\x00-\x1f,]")
 
@@ -26,6 +28,17 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _repository(text: str) -> str:
+    from relforge.errors import RelforgeError
+    from relforge.oci.reference import Repository
+
+    try:
+        Repository.parse(text)
+    except RelforgeError as error:
+        raise ValueError(error.why or error.what) from error
+    return text
+
+
 Line = Annotated[str, AfterValidator(_one_line)]
 """One line of text, without control characters."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
@@ -42,6 +55,10 @@ Architecture = Literal["amd64", "arm64", "riscv64"]
 """As Docker and OCI call it."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """Of a manifest in a registry or layout."""
+ImageReference = Annotated[Line, AfterValidator(plain_address(DOCKER_LOGINS))]
+"""As ``docker pull`` takes it, without login."""
+RepositoryName = Annotated[ImageReference, AfterValidator(_repository)]
+"""``HOST/NAME`` of a repository in a registry, without tag or digest."""
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 """A git commit, in full."""
 TreeHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]

@@ -11,12 +11,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from relforge.addresses import DOCKER_LOGINS, index_address, page_address, plain_address
+from relforge.addresses import index_address, page_address
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
     DebianPackage,
     Digest,
     EnvName,
+    ImageReference,
     Line,
     Name,
     Reason,
@@ -38,23 +39,6 @@ IndexAddress = Annotated[
     str, StringConstraints(pattern=r"^https?://\S+$"), AfterValidator(index_address)
 ]
 """A package index, without login and token."""
-ImageReference = Annotated[Line, AfterValidator(plain_address(DOCKER_LOGINS))]
-"""As ``docker pull`` takes it, without login."""
-
-
-def _repository(text: str) -> str:
-    from relforge.errors import RelforgeError
-    from relforge.oci.reference import Repository
-
-    try:
-        Repository.parse(text)
-    except RelforgeError as error:
-        raise ValueError(error.why or error.what) from error
-    return text
-
-
-RepositoryName = Annotated[ImageReference, AfterValidator(_repository)]
-"""``HOST/NAME`` of a repository in a registry, without tag or digest."""
 
 
 class RegistryBase(Frozen):

@@ -33,8 +33,7 @@ from relforge.addresses import (
 )
 from relforge.frozen import Frozen
 from relforge.manifest.ci import CiSite
-from relforge.manifest.common import Line, Name, PositiveInt
-from relforge.manifest.facts import ImageReference, RepositoryName
+from relforge.manifest.common import ImageReference, Line, Name, PositiveInt, RepositoryName
 from relforge.manifest.publishing import PublishSite, TrustedKey
 
 _ENGINE_LOGINS = "an engine is reached with an ssh key, or with certificates (DOCKER_CERT_PATH)"

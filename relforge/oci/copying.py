@@ -165,12 +165,13 @@ def copy(
     _require_whole(dst, tree, known | have.trusted)
     # Asked again right before it is written: layers take their time.
     before = _points_to(dst, tag) if move_tag else require_unmoved(dst, tag, digest)
-    if tag is not None and before != digest:
+    moved = tag is not None and before != digest
+    if moved:
         dst.put_manifest(tree.images[-1], tag=tag)
     dst.commit()
     if digest not in known:
         _require_digest(dst, digest)
-    if tag is not None and (found_digest := _points_to(dst, tag)) != digest:
+    if moved and (found_digest := _points_to(dst, tag)) != digest:
         raise RelforgeError(
             "the tag does not point to what was copied",
             code=ExitCode.PUBLISH,

@@ -45,3 +45,24 @@ def test_a_verb_imports_nothing_slow_before_it_knows_its_work(
         check=True,
     )
     assert sorted(done.stdout.split()) == sorted(needed)
+
+
+def test_sending_a_release_loads_nothing_of_what_made_it() -> None:
+    """Nor chardet, which requests would take to guess at encodings that nobody asks for."""
+    made = ("relforge.plan", "relforge.lock", "relforge.manifest.release", "relforge.stages")
+    program = (
+        "import sys, relforge.cli.sending, relforge.publishing.gate;"
+        " import relforge.publishing.targets.registry;"
+        " from relforge.network import load_requests; load_requests();"
+        " import relforge.oci.connecting;"
+        f" print(*sorted(set({(*made, 'chardet')!r}) & set(sys.modules)));"
+        " import importlib.util; importlib.util.find_spec('chardet')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(builtin_root())},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == []
