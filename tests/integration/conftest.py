@@ -40,7 +40,12 @@ def verify_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRe
 
 
 @pytest.fixture
-def scene(made: Made, verify_registry: RealRegistry, tmp_path: Path) -> Scene:
+def scene(
+    made: Made, verify_registry: RealRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Scene:
+    # Not the one of a checkout where quickstart was run.
+    (tmp_path / "no-keys.yaml").write_text("kind: site\n")
+    monkeypatch.setenv("RELFORGE_SITE", str(tmp_path / "no-keys.yaml"))
     scene = Scene(made, tmp_path, verify_registry)
     scene.start()
     return scene

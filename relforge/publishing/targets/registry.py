@@ -41,7 +41,7 @@ class RegistryTarget:
         self._spec = spec
         self._site = site
         self._uploads = uploads
-        self._layouts: dict[Path, UnchangingLayout] = {}
+        self._read: tuple[tuple[Path, int, int], UnchangingLayout] | None = None
         self._delivered: dict[Repository, frozenset[str]] = {}
         """Digests of all that this object has delivered as a candidate, or found there."""
 
@@ -249,8 +249,16 @@ class RegistryTarget:
         return Repository.parse(published.fill(pattern, lower=True))
 
     def _layout(self, published: Published) -> UnchangingLayout:
+        """Of one snapshot the same for all steps, as long as its index is."""
         folder = published.layout
-        return self._layouts.setdefault(folder, UnchangingLayout(folder))
+        try:
+            index = (folder / "index.json").stat()
+        except OSError:
+            return UnchangingLayout(folder)  # whoever reads it says what is missing
+        version = folder, index.st_ino, index.st_mtime_ns
+        if self._read is None or self._read[0] != version:
+            self._read = version, UnchangingLayout(folder)
+        return self._read[1]
 
     def _store(self, repository: Repository, doing: Doing) -> RegistryStore:
         line: Callable[[str], None] = doing.line
