@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import signal
 import sys
+
+from relforge.cli import streams
 
 COMMANDS = {
     "release": "build, serve, evaluate, describe and publish a release",
@@ -72,8 +73,9 @@ def help_text() -> str:
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script; exits with a documented code."""
     words = sys.argv[1:] if argv is None else argv
-    _prepare_streams()
+    streams.prepare()
     if argv is None:
+        streams.forgive()
         # Loaded modules are hundreds of thousands of objects that stay until the end. To look
         # through them at the usual pace, and when all ends, costs 0.1 s of every command each.
         gc.set_threshold(20_000, 50, 100)
@@ -85,10 +87,10 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader of our output went away; what was wrong before that stays wrong, and what is
         # not known to have gone well is no success.
-        _discard_output()
+        streams.discard(sys.stdout)
         code = code or 128 + signal.SIGPIPE
     except OSError as error:
-        _discard_output()
+        streams.discard(sys.stdout)
         sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
         code = 3
     sys.exit(code)
@@ -106,17 +108,3 @@ def _run(words: list[str]) -> int:
     from relforge.cli.dispatch import dispatch
 
     return dispatch(words[0], words[1:])
-
-
-def _prepare_streams() -> None:
-    """Output never fails for its encoding, nor because a caller closed it."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -43,6 +43,19 @@ def test_output_that_cannot_be_written_is_said() -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_what_cannot_be_said_changes_nothing(tmp_path: Path) -> None:
+    """A log on a full disk: the run goes on, and ends as it would have."""
+    site = tmp_path / "site.yaml"
+    site.write_text("home: home\nengine: {docker: /bin/false}\n")
+    words = ["build", "--device", "cpu_x86", "--site", str(site)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*RUN, *words], stdout=subprocess.DEVNULL, stderr=full, check=False)
+    assert done.returncode == 3
+    (journal,) = (tmp_path / "home" / "runs").glob("*/events.jsonl")
+    finished = json.loads(journal.read_text().splitlines()[-1])
+    assert (finished["type"], finished["state"]) == ("run-finished", "failed")
+
+
 def test_an_ascii_terminal_gets_text_too(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text("home: home\n")
