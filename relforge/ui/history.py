@@ -13,6 +13,9 @@ from relforge.ui.text import duration, several
 _ORDER = ("done", "failed", "running", "waiting", "interrupted", "killed")
 _MARKS = {"ran": "✓", "reused": "=", "skipped": "·", "failed": "✗"}
 
+_TextChange = tuple[str, tuple[str, ...]]
+"""Its phrase, and the lines that differ."""
+
 
 def when(time_s: float) -> str:
     """``2026-11-29 12:19Z``."""
@@ -120,7 +123,11 @@ def _told(waits: Iterable[Wait]) -> list[str]:
 
 
 def difference(found: RunsDiff) -> str:
-    """What differs, release by release; times where the stage itself worked in both."""
+    """What differs, release by release; times where the stage itself worked in both.
+
+    Of the same change in several releases the lines stand with the first.
+    """
+    told: dict[_TextChange, str] = {}
     lines = [
         f"{found.before}  {found.states[0]}  {_seconds(found.seconds[0])}",
         f"{found.after}  {found.states[1]}  {_seconds(found.seconds[1])}",
@@ -129,7 +136,7 @@ def difference(found: RunsDiff) -> str:
     lines += [f"+ {name}: only in {found.after}" for name in found.only_after]
     for one in found.releases:
         if one.differs:
-            lines += _release_diff(one)
+            lines += _release_diff(one, told)
         else:
             took = f"{duration(one.seconds[0])} -> {duration(one.seconds[1])}"
             lines.append(f"= {one.release}: the same, in {took}")
@@ -140,14 +147,17 @@ def _seconds(seconds: float | None) -> str:
     return "at work" if seconds is None else duration(seconds)
 
 
-def _release_diff(one: ReleaseDiff) -> list[str]:
+def _release_diff(one: ReleaseDiff, told: dict[_TextChange, str]) -> list[str]:
     lines = [f"~ {one.release}: {_arrow(*one.states)}"]
     if one.digests[0] != one.digests[1]:
         lines.append(f"    image      {one.digests[0] or 'none'} -> {one.digests[1] or 'none'}")
-    return lines + [row for stage in one.stages if stage.differs for row in _stage_diff(stage)]
+    for stage in one.stages:
+        if stage.differs:
+            lines += _stage_diff(stage, one.release, told)
+    return lines
 
 
-def _stage_diff(stage: StageDiff) -> list[str]:
+def _stage_diff(stage: StageDiff, release: str, told: dict[_TextChange, str]) -> list[str]:
     before, after = stage.before, stage.after
     if before is None or after is None:
         there = after or before
@@ -165,6 +175,10 @@ def _stage_diff(stage: StageDiff) -> list[str]:
     for change in stage.changes:
         # That an earlier stage has another key says no more than its own lines do.
         follows = f"as {change.stage} is another" if change.stage else change.phrase
+        first = told.setdefault((follows, change.diff), release) if change.diff else release
+        if first != release:
+            rows.append(f"      {follows}: as for {first}")
+            continue
         rows.append(f"      {follows}")
         rows += [f"        {line}" for line in change.diff]
     if stage.unknown:

@@ -14,10 +14,12 @@ import pytest
 from relforge.cli import main
 from relforge.events import StageRetried, StageWaiting
 from relforge.evidence.store import Store
-from relforge.history.comparing import RunsDiff
+from relforge.explaining import Change
+from relforge.history.comparing import ReleaseDiff, RunsDiff, StageDiff, StageSide
 from relforge.history.listing import RunsOutput
 from relforge.history.showing import RunShown
 from relforge.stage import StageInputs, StageResult
+from relforge.ui.history import difference
 from tests.support.made_runs import SECOND, MadeRun, old_run
 
 TWO = ("alpha-cpu_x86", "beta-cpu_x86")
@@ -366,3 +368,30 @@ def test_diff_of_alike_runs_and_of_other_releases(home: Path, runs: Callable[...
     assert (told.only_before, told.only_after) == (("hello-cpu_x86",), TWO)
     assert told.differ
     assert told.releases == ()
+
+
+def test_the_same_change_in_several_releases_is_shown_once() -> None:
+    def side(key: str) -> StageSide:
+        return StageSide(status="ran", verdict=None, key=key, seconds=1.0, detail="")
+
+    def one(name: str, last: str) -> ReleaseDiff:
+        change = Change(where="template", before="2 lines", now="2 lines", diff=("-b", f"+{last}"))
+        stage = StageDiff(
+            stage="render", before=side("1"), after=side("2"), changes=(change,), unknown=None
+        )
+        return ReleaseDiff(
+            release=name, states=("done", "done"), seconds=(1.0, 1.0), digests=(None, None),
+            stages=(stage,),
+        )  # fmt: skip
+
+    text = difference(
+        RunsDiff(
+            before="1", after="2", differ=True, states=("done", "done"), seconds=(1.0, 1.0),
+            only_before=(), only_after=(),
+            releases=(one("first", "c"), one("second", "c"), one("third", "d")),
+        )
+    )  # fmt: skip
+    assert text.count("        -b\n        +c\n") == 1
+    assert "~ second: done\n  ~ render     ran, 1.0 s -> 1.0 s\n" in text
+    assert "      template: 2 lines → 2 lines: as for first\n" in text
+    assert text.endswith("      template: 2 lines → 2 lines\n        -b\n        +d\n")
