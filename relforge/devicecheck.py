@@ -18,8 +18,8 @@ from relforge.engine.cli import EngineFacts, engine_facts
 from relforge.engine.client import engine_host
 from relforge.errors import RelforgeError
 from relforge.hostcheck import Finding
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN
 from relforge.manifest.site import EngineSite
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}

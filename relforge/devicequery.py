@@ -10,8 +10,9 @@ from pathlib import Path
 from relforge import proc
 from relforge.errors import ExitCode, RelforgeError
 from relforge.hostcheck import Finding, State
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN, DeviceQuery
+from relforge.manifest.facts import DeviceQuery
 from relforge.ui.text import size
 
 QUERY_TIMEOUT_S = 15.0

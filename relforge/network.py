@@ -31,6 +31,7 @@ PROXY_HINT = (
 )
 # Where Debian and its kin, and Red Hat and its kin, keep what the system trusts.
 _SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+_HTTPS = 443
 _THIS_HOST = ("localhost", "127.0.0.1", "::1")
 
 
@@ -89,7 +90,7 @@ def load_requests() -> None:
     try:
         importlib.import_module("requests")
     finally:
-        del sys.modules["chardet"]
+        sys.modules.pop("chardet", None)
 
 
 def proxies_for(url: str, proxy: Proxy | None) -> dict[str, str]:
@@ -212,12 +213,12 @@ def speaks_tls(host: str, limit_s: float) -> bool:
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((name, place.port or 443), timeout=limit_s) as plain,
+            socket.create_connection((name, place.port or _HTTPS), timeout=limit_s) as plain,
             context.wrap_socket(plain, server_hostname=name),
         ):
             return True
     except ssl.SSLError as error:
         # It refuses us in TLS, such as for want of our certificate; plain HTTP has no alerts.
         return "ALERT" in (error.reason or "")
-    except OSError:
+    except (OSError, ValueError):  # nobody there, or no such port
         return False

@@ -8,8 +8,9 @@ from pathlib import Path
 from relforge.devicequery import file_of, whom
 from relforge.engine.cli import EngineFacts
 from relforge.hostcheck import Finding
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN, LaunchProfile
+from relforge.manifest.facts import LaunchProfile
 
 # What the engine itself needs for `--gpus`, whether or not a runtime is registered.
 _GPUS_HOOK = "nvidia-container-runtime-hook"

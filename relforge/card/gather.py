@@ -21,7 +21,7 @@ from relforge.card.parts.limits import limits, unpinned
 from relforge.card.parts.material import Material
 from relforge.card.parts.running import steps
 from relforge.card.parts.scores import reported_tables
-from relforge.manifest.facts import UNKNOWN
+from relforge.manifest.common import UNKNOWN
 from relforge.ui.text import size
 
 ENGINES = {

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN, DeviceQuery
+from relforge.manifest.facts import DeviceQuery
 from relforge.manifest.model import Model
 from relforge.manifest.places import Keys
 from relforge.manifest.release import Release

@@ -77,8 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None:
         streams.forgive()
         # Loaded modules are hundreds of thousands of objects that stay until the end. To look
-        # through them at the usual pace, and when all ends, costs 0.1 s of every command each.
-        gc.set_threshold(20_000, 50, 100)
+        # through them again and again while they come costs 0.1 s of every command, and once more
+        # when all ends another 0.1 s.
+        gc.set_threshold(20_000, 10, 10)
         atexit.register(gc.freeze)
     code = 0
     try:

@@ -124,7 +124,10 @@ def shows(site: Site) -> dict[str, str]:
 
 
 def imported() -> Any:
-    """Ray, without its reports of use. Raises RelforgeError (ENVIRONMENT)."""
+    """Ray, without its reports of use, and connected to nothing that was not named.
+
+    Raises RelforgeError (ENVIRONMENT).
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Whatever asks Ray once more when all is over gets an error, not a cluster of its own.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from relforge.executor.ray_cluster import Hosts, connected
 from relforge.executor.ray_desk import Desk
 from relforge.executor.ray_news import News
 from relforge.executor.ray_openers import openers_of
-from relforge.executor.ray_placement import Placement, chosen, lacking, placement
+from relforge.executor.ray_placement import Host, Placement, chosen, lacking, placement
 from relforge.executor.ray_sent import Packed, ProjectFiles, pack, places_of
 from relforge.executor.ray_shared import LargeFiles, large_files, large_files_now
 from relforge.executor.ray_taking import NotShared, fetch_shared, take_in
@@ -124,7 +124,7 @@ class RayExecutor:
         payload = pickle.dumps(packed.sent)
         refused: dict[str, str] = {}
         lost = 0
-        error: BaseException = AllRefused()
+        refusal: RelforgeError | None = None
         while True:
             try:
                 answer = self._attempted(wanted, packed, payload, refused, job, ctx, large)
@@ -135,7 +135,9 @@ class RayExecutor:
                 payload, large = pickle.dumps(packed.sent), None
                 continue
             except AllRefused:
-                raise error from None
+                if refusal is not None and not self._fit(wanted, refused):
+                    raise refusal from None
+                continue
             except HostLost as gone:
                 lost += 1
                 if lost > self._cluster.site.ray.lost_hosts:
@@ -147,11 +149,18 @@ class RayExecutor:
             if not answer.unfit or not isinstance(error, RelforgeError):
                 raise error
             refused[answer.node_id] = f"{answer.host}: {error.what}"
-            alive = [host for host in self._cluster.hosts.now() if host.alive]
-            fit = [host for host in alive if lacking(wanted, host) is None]
-            if all(host.node_id in refused for host in fit):
+            refusal = error
+            if not self._fit(wanted, refused):
                 raise error
             ctx.line(f"{refused[answer.node_id]}; the job goes to another host")
+
+    def _fit(self, wanted: Placement, refused: Mapping[str, str]) -> list[Host]:
+        """Hosts that have what the job needs, and have not refused it."""
+        return [
+            host
+            for host in self._cluster.hosts.now()
+            if host.alive and host.node_id not in refused and lacking(wanted, host) is None
+        ]
 
     def _attempted(
         self,

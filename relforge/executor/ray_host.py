@@ -170,7 +170,7 @@ def _count(device: Device) -> int | None:
 def _counted(device: Device) -> int | None:
     """Accelerators that the device's query program lists; None where it cannot say."""
     from relforge.devicequery import ask
-    from relforge.manifest.facts import UNKNOWN
+    from relforge.manifest.common import UNKNOWN
 
     asked = device.device_query
     if not isinstance(asked, DeviceQuery) or asked.count == UNKNOWN:

@@ -132,19 +132,16 @@ def lacking(wanted: Placement, host: Host) -> str | None:
     return None
 
 
-def why_nowhere(wanted: Placement, hosts: Iterable[Host], *, refused: Mapping[str, str]) -> str:
-    """In words for people, why no host takes the job. ``refused``: node ids and their reasons."""
+def why_nowhere(wanted: Placement, hosts: Iterable[Host]) -> str:
+    """In words for people, why no host takes the job."""
     alive = [host for host in hosts if host.alive]
-    if refused and not [host for host in alive if host.node_id not in refused]:
-        return "every host refused it: " + "; ".join(refused.values())
     for name in (*sorted(wanted.resources), *(" or ".join(one) for one in wanted.one_of)):
         names = name.split(" or ")
         if not any(any(n in host.resources for n in names) for host in alive):
             return f"no host has {name} now"
-    own = [host for host in alive if SLOTS in host.resources and host.node_id not in refused]
+    own = [host for host in alive if SLOTS in host.resources]
     missing = ", ".join(f"{host.name} lacks {lacking(wanted, host)}" for host in own)
-    others = "; ".join(refused.values())
-    return f"no host has all that it needs: {'; '.join(t for t in (missing, others) if t)}"
+    return f"no host has all that it needs: {missing}"
 
 
 def _architecture(inputs: Any) -> str | None:

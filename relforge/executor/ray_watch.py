@@ -37,7 +37,8 @@ class HostLost(Exception):
 
 
 class AllRefused(Exception):
-    """Every host that could take the job has refused it; the last one that had not is gone."""
+    """Of the hosts with the keys that were chosen every one has refused the job; the last one that
+    had not is gone."""
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Watch:
         if refused:
             self.ray.cancel(self.ref, force=True, recursive=False)
             raise AllRefused
-        why = why_nowhere(wanted, hosts, refused=refused)
+        why = why_nowhere(wanted, hosts)
         self._tell(why)
         now_s = time.monotonic()
         self.nowhere_since_s = self.nowhere_since_s or now_s

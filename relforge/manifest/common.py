@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -11,6 +11,9 @@ from relforge.addresses import DOCKER_LOGINS, plain_address
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNFIT_IN_PATHS = re.compile(r"[\x00-\x1f,]")
+
+UNKNOWN: Final = "unknown"
+"""A fact that nobody is known to say."""
 
 
 def _stays_inside(path: str) -> str:

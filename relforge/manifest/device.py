@@ -9,6 +9,7 @@ from pydantic import model_validator
 from relforge.errors import ExitCode, RelforgeError
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
+    UNKNOWN,
     Architecture,
     DebianPackage,
     DeviceName,
@@ -18,7 +19,6 @@ from relforge.manifest.common import (
     RelativePath,
 )
 from relforge.manifest.facts import (
-    UNKNOWN,
     BaseImage,
     Communication,
     DeviceQuery,

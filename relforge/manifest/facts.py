@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from relforge.addresses import index_address, page_address
 from relforge.frozen import Frozen
 from relforge.manifest.common import (
+    UNKNOWN,
     DebianPackage,
     Digest,
     EnvName,
@@ -23,7 +24,6 @@ from relforge.manifest.common import (
     Reason,
 )
 
-UNKNOWN: Final = "unknown"
 Unknown = Literal["unknown"]
 UNRESOLVED: Final = "unresolved"
 Source = Annotated[

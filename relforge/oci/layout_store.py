@@ -119,7 +119,10 @@ class LayoutStore(LayoutBase):
 
 
 class UnchangingLayout(LayoutStore):
-    """One that nobody writes to meanwhile, such as a snapshot's: each manifest is read once."""
+    """One that nobody writes to meanwhile, such as a snapshot's: each manifest is read once.
+
+    Its own writing methods are not for use.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -131,6 +134,11 @@ class UnchangingLayout(LayoutStore):
 
     def _entries(self) -> list[Entry]:
         return self._listed
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        raise TypeError(f"{self.folder} is not to change")
+        yield
 
     def _read(self, digest: str, media_type: str | None) -> Manifest | None:
         key = digest, media_type

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from relforge.manifest.facts import UNKNOWN
+from relforge.manifest.common import UNKNOWN
 from relforge.oci.reference import require_tag
 
 MOST = 128

@@ -3,7 +3,8 @@
 They are what the site configuration names (tokens, passwords, passphrases, private keys), what the
 host's own programs log in with (docker, git, curl and pip, the hubs' clients) and what was
 registered for redaction in this process. Nothing that a scan leaves behind lets them be guessed:
-a cache key is made of all of them together with scrypt and the home's own salt.
+a cache key is made of all of them, and of the words that a site denies, together with scrypt and
+the home's own salt.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ class Values:
         known = {**(self.of_host if whole else {}), **self.of_site}
         values = {name: sorted(found) for name, found in known.items()}
         data = canonical_json({"values": values, "policy": policy})
-        # Slow on purpose, so that nobody guesses a value from it; where there is none, needlessly.
-        return _stands_for(data, _salt(home)) if values else sha256_hex(data)
+        if not (values or policy.deny_hosts or policy.deny_words):
+            return sha256_hex(data)  # nothing that is not for everybody
+        # Slow on purpose: it is published, and nobody is to guess a value or a denied word from it.
+        return _stands_for(data, _salt(home))
 
 
 @lru_cache(maxsize=16)

@@ -9,8 +9,9 @@ from typing import Literal, Protocol
 from relforge.devicequery import Asked, memory_used
 from relforge.events import Verdict
 from relforge.frozen import Frozen
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN, DeviceQuery
+from relforge.manifest.facts import DeviceQuery
 from relforge.ui.text import size
 
 When = Literal["before", "serving", "after"]

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from relforge.frozen import Frozen
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN, UNRESOLVED
+from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.source import SourceSpec
 
 _MANIFESTS = "docs/manifests.md"

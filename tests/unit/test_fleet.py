@@ -12,8 +12,9 @@ import yaml
 from relforge.checking import check_project
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
-from relforge.manifest.facts import UNKNOWN, fact_at
+from relforge.manifest.facts import fact_at
 from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.site import Site
 

@@ -110,32 +110,24 @@ def test_a_sealed_build_never_stays_although_the_key_is_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hosts", "refused", "said"),
+    ("hosts", "said"),
     [
-        ([], {}, "no host has docker now"),
-        ([host("one", docker=1)], {}, "no host has npu now"),
+        ([], "no host has docker now"),
+        ([host("one", docker=1)], "no host has npu now"),
         (
             [host("one", docker=1), host("two", npu=1, npu_jobs=1)],
-            {},
             "no host has all that it needs: one lacks npu, two lacks docker",
-        ),
-        (
-            [host("one", docker=1, npu=1, npu_jobs=1)],
-            {"id-one": "one: the disk is full"},
-            "every host refused it: one: the disk is full",
         ),
     ],
 )
-def test_it_is_said_why_no_host_takes_a_job(
-    hosts: list[Host], refused: dict[str, str], said: str
-) -> None:
+def test_it_is_said_why_no_host_takes_a_job(hosts: list[Host], said: str) -> None:
     wanted = placement(Resources(engine=True, device="npu"), StageInputs())
     assert wanted is not None
-    assert why_nowhere(wanted, hosts, refused=refused) == said
+    assert why_nowhere(wanted, hosts) == said
 
 
 def test_a_lost_host_has_nothing() -> None:
     wanted = placement(Resources(engine=True), StageInputs())
     assert wanted is not None
     lost = host("one", docker=1).model_copy(update={"alive": False})
-    assert why_nowhere(wanted, [lost], refused={}) == "no host has docker now"
+    assert why_nowhere(wanted, [lost]) == "no host has docker now"

@@ -8,7 +8,7 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.lock import Lock, LockedSource, LockedWheels
-from relforge.manifest.facts import UNKNOWN
+from relforge.manifest.common import UNKNOWN
 from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site

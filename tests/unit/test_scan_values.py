@@ -168,3 +168,15 @@ def test_the_fingerprint_knows_other_values_and_keeps_none(site: Site, tmp_path:
     (tmp_path / "site" / "pass").write_text(secret(4))
     assert values_of(site, {}, tmp_path).fingerprint(tmp_path / "b", policy, whole=False) != first
     assert (home / "scan" / "salt").stat().st_mode & 0o777 == 0o600
+
+
+def test_denied_words_are_no_more_to_be_guessed_than_values(tmp_path: Path) -> None:
+    """The fingerprint is published with the record of a release."""
+    none = values_of(Site(), {}, tmp_path)
+
+    def prints(policy: ContentPolicy) -> set[str]:
+        return {none.fingerprint(tmp_path / home, policy, whole=False) for home in ("a", "b")}
+
+    assert len(prints(ContentPolicy(deny_words=("Falcon",)))) == 2
+    assert len(prints(ContentPolicy(deny_hosts=("corp.dev",)))) == 2
+    assert len(prints(ContentPolicy())) == 1

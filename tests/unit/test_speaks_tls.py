@@ -72,3 +72,4 @@ def test_nobody_and_one_that_never_answers_do_not() -> None:
         assert not speaks_tls(host, 0.2)
         held.set()
     assert not speaks_tls(host, 1)
+    assert not speaks_tls("127.0.0.1:99999", 1)

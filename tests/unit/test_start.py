@@ -47,22 +47,34 @@ def test_a_verb_imports_nothing_slow_before_it_knows_its_work(
     assert sorted(done.stdout.split()) == sorted(needed)
 
 
-def test_sending_a_release_loads_nothing_of_what_made_it() -> None:
-    """Nor chardet, which requests would take to guess at encodings that nobody asks for."""
-    made = ("relforge.plan", "relforge.lock", "relforge.manifest.release", "relforge.stages")
-    program = (
-        "import sys, relforge.cli.sending, relforge.publishing.gate;"
-        " import relforge.publishing.targets.registry;"
-        " from relforge.network import load_requests; load_requests();"
-        " import relforge.oci.connecting;"
-        f" print(*sorted(set({(*made, 'chardet')!r}) & set(sys.modules)));"
-        " import importlib.util; importlib.util.find_spec('chardet')"
-    )
+@pytest.mark.parametrize(
+    "target", ["folder", "git", "huggingface", "modelscope", "registry", "tar"]
+)
+def test_sending_a_release_loads_nothing_of_what_made_it(target: str) -> None:
+    made = ("plan", "lock", "stages", "manifest.device", "manifest.facts", "manifest.release")
+    assert _loaded(
+        "import relforge.cli.sending, relforge.publishing.gate;"
+        f" import relforge.publishing.targets.{target}",
+        *(f"relforge.{name}" for name in made), "requests",
+    ) == []  # fmt: skip
+
+
+def test_requests_comes_without_what_guesses_encodings() -> None:
+    pytest.importorskip("chardet")
+    loads = "from relforge.network import load_requests; load_requests()"
+    assert _loaded(loads, "chardet", "requests") == ["requests"]
+    # Whoever wants it later has it.
+    assert _loaded(f"{loads}; import chardet", "chardet", "requests") == ["chardet", "requests"]
+
+
+def _loaded(program: str, *names: str) -> list[str]:
+    """Those of the modules that the program has loaded."""
+    tells = f"import sys; print(*({set(names)!r} & sys.modules.keys()))"
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", f"{program}; {tells}"],
         env={**os.environ, "PYTHONPATH": str(builtin_root())},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == []
+    return sorted(done.stdout.split())

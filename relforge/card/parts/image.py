@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from relforge.attesting.predicates import RELEASE
 from relforge.card.model import Code, EnvironmentRow, PatchRow, Row, Said, SourceRow
 from relforge.card.parts.material import Material
-from relforge.manifest.facts import UNKNOWN, UNRESOLVED
+from relforge.manifest.common import UNKNOWN
+from relforge.manifest.facts import UNRESOLVED
 from relforge.stages.scan import ScanResult
 from relforge.ui.text import size
 

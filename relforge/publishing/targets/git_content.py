@@ -14,9 +14,7 @@ from typing import Any
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.files import write_atomic
-from relforge.notes.compare import compare_records
 from relforge.notes.record import Record, read_record, record_of
-from relforge.notes.render import render
 from relforge.publishing.published import CONTENTS, HUB_CARDS, RECORD, SEAL, Published
 from relforge.publishing.target import Change
 from relforge.publishing.targets.git_remote import GitRemote
@@ -140,6 +138,9 @@ def with_notes(published: Published, content: Content, there: Folder, before: Fo
 
 
 def _notes(previous: Record | None, new: Record, since: str) -> Content:
+    from relforge.notes.compare import compare_records
+    from relforge.notes.render import render
+
     notes = compare_records(previous, new)
     mark = f"\n{_MARK}{since} -->\n"
     return {

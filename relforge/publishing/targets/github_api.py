@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import requests
 
 from relforge import redact, retrying
 from relforge.addresses import shown
@@ -23,8 +21,11 @@ from relforge.cancel import CancelToken
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.publishing import GithubSite
 from relforge.manifest.site import Site
-from relforge.network import Proxy, for_children, proxies_for
+from relforge.network import Proxy, for_children, load_requests, proxies_for
 from relforge.retrying import POLICY, RetryPolicy, TryAgain
+
+if TYPE_CHECKING:
+    import requests
 
 _VERSION = "2022-11-28"
 _CONNECT_S, _READ_S = 10.0, 60.0
@@ -60,22 +61,26 @@ class Github:
         An action that makes something first looks whether an earlier try made it. Raises
         RelforgeError (PUBLISH), Cancelled.
         """
+        from requests import RequestException
+
         try:
             return retrying.call(action, policy=self._policy, line=self._line, cancel=self._cancel)
         except TryAgain as last:
             raise self._failed("GitHub does not do it now", str(last)) from last
-        except requests.RequestException as last:
+        except RequestException as last:
             raise self._failed("GitHub does not answer", str(last)) from last
 
     def pages(self, url: str) -> Iterator[dict[str, Any]]:
         """Every object of a list, page by page."""
+        from requests.utils import parse_header_links
+
         at: str | None = f"{url}?per_page={_PER_PAGE}"
         while at:
             found, headers = self._asked("GET", at)
             if not isinstance(found, list):
                 raise TryAgain("the answer is no list")
             yield from found
-            links = requests.utils.parse_header_links(headers.get("Link", ""))
+            links = parse_header_links(headers.get("Link", ""))
             at = next((str(one["url"]) for one in links if one.get("rel") == "next"), None)
             if at is not None and urlsplit(at)[:2] != urlsplit(url)[:2]:
                 raise self._failed("GitHub names a page elsewhere", at)  # the token stays here
@@ -174,7 +179,10 @@ class Github:
 @contextmanager
 def connected(spec: GithubSite, site: Site, **how: Any) -> Iterator[Github]:
     """A session with the site's proxy and certificates; ``how`` goes to ``Github``."""
-    with for_children(site) as network, requests.Session() as session:
+    load_requests()
+    from requests import Session
+
+    with for_children(site) as network, Session() as session:
         # Only what is named here: a .netrc of the user's would replace the token.
         session.trust_env = False
         session.proxies.update(proxies_for(spec.api, Proxy.of(site)))

@@ -41,7 +41,8 @@ class RegistryTarget:
         self._spec = spec
         self._site = site
         self._uploads = uploads
-        self._read: tuple[tuple[Path, int, int], UnchangingLayout] | None = None
+        self._last_layout: tuple[tuple[Path, int, int], UnchangingLayout] | None = None
+        """Of which folder, and of which index there."""
         self._delivered: dict[Repository, frozenset[str]] = {}
         """Digests of all that this object has delivered as a candidate, or found there."""
 
@@ -256,9 +257,11 @@ class RegistryTarget:
         except OSError:
             return UnchangingLayout(folder)  # whoever reads it says what is missing
         version = folder, index.st_ino, index.st_mtime_ns
-        if self._read is None or self._read[0] != version:
-            self._read = version, UnchangingLayout(folder)
-        return self._read[1]
+        # Other threads send other releases meanwhile: what is returned is what was asked for.
+        last = self._last_layout
+        if last is None or last[0] != version:
+            last = self._last_layout = version, UnchangingLayout(folder)
+        return last[1]
 
     def _store(self, repository: Repository, doing: Doing) -> RegistryStore:
         line: Callable[[str], None] = doing.line
