@@ -121,7 +121,7 @@ class LayoutStore(LayoutBase):
 class UnchangingLayout(LayoutStore):
     """One that nobody writes to meanwhile, such as a snapshot's: each manifest is read once.
 
-    Its own writing methods are not for use.
+    Raises TypeError where a manifest or the index is to be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -135,10 +135,11 @@ class UnchangingLayout(LayoutStore):
     def _entries(self) -> list[Entry]:
         return self._listed
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _set_entries(self, entries: Sequence[Entry], *, stale: Sequence[str] = ()) -> None:  # noqa: ARG002
         raise TypeError(f"{self.folder} is not to change")
-        yield
+
+    def _put_data(self, manifest: Manifest) -> None:  # noqa: ARG002
+        raise TypeError(f"{self.folder} is not to change")
 
     def _read(self, digest: str, media_type: str | None) -> Manifest | None:
         key = digest, media_type

@@ -16,7 +16,7 @@ from relforge.engine.layout import describe, verify
 from relforge.errors import ExitCode, RelforgeError
 from relforge.oci.copying import copy, survey
 from relforge.oci.layout_format import write_archive
-from relforge.oci.layout_store import LayoutStore
+from relforge.oci.layout_store import LayoutStore, UnchangingLayout
 from relforge.oci.store import OCI_INDEX, Descriptor
 from relforge.oci.tar_store import TarStore
 from tests.support.images import attachment, image, index, signed_image
@@ -244,3 +244,23 @@ def test_a_nested_index_is_followed(tmp_path: Path) -> None:
     assert found.descriptor.media_type == OCI_INDEX
     copy(store, LayoutStore(tmp_path / "copy"), inner, tag="v1")
     assert LayoutStore(tmp_path / "copy").tags() == ("v1",)
+
+
+def test_a_layout_that_does_not_change_is_read_once_and_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, attached = signed_image(tmp_path / "image", b"x")
+    layout = UnchangingLayout(tmp_path / "image")
+    tags = layout.tags()
+    found = {one.digest for one in layout.referrers(digest)}
+    assert found == set(attached)
+    manifest = layout.manifest(digest)
+    assert manifest is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(LayoutStore, "open_blob", None)  # nothing is opened again
+        assert {one.digest for one in layout.referrers(digest)} == found
+    with pytest.raises(TypeError, match="is not to change"):
+        layout.put_manifest(manifest, tag="v2")
+    with pytest.raises(TypeError, match="is not to change"):
+        layout.attach(manifest)
+    assert LayoutStore(tmp_path / "image").tags() == tags
