@@ -12,6 +12,8 @@ from relforge.executor.ray_desk import Begun, Told
 from relforge.stage import StageContext
 
 _ASK_S = 5.0
+"""So long the desk waits for news before it says that there are none."""
+_LOOK_S = 0.3
 
 
 class Listener:
@@ -84,17 +86,25 @@ class News:
         self._listeners.pop(job, None)
 
     def stop(self) -> None:
+        """Returns when nothing of it asks Ray any more: who waits for an answer while Ray is shut
+        down takes the whole process along (SIGSEGV)."""
         self._stopped.set()
-        self._thread.join(_ASK_S + 1)
+        self._thread.join()
 
     def _run(self) -> None:
-        from ray.exceptions import RayError
+        from ray.exceptions import GetTimeoutError, RayError
 
+        asked = None
         while not self._stopped.is_set():
+            if asked is None:
+                asked = self._desk.news.remote(_ASK_S)
             try:
-                news: list[Begun | Told] = self._ray.get(self._desk.news.remote(_ASK_S))
+                news: list[Begun | Told] = self._ray.get(asked, timeout=_LOOK_S)
+            except GetTimeoutError:
+                continue
             except RayError:
                 return  # the desk is gone, and every job with it
+            asked = None
             for one in news:
                 listener = self._listeners.get(one.job)
                 if listener is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from relforge.running.work import StageWork
 from relforge.stage import Job, Resources, StageContext, StageResult
 from tests.e2e.conftest import command
 from tests.support.far_network import far_network
-from tests.support.ray_fleet import Fleet, fleet
+from tests.support.ray_fleet import Fleet, fleet, in_session
 from tests.support.ray_toys import Errand, ErrandResult, device_manifests, errand, gone
 
 pytestmark = pytest.mark.timeout(600)
@@ -266,6 +267,27 @@ def test_what_asks_ray_when_all_is_over_starts_no_cluster(cluster: Fleet, tmp_pa
     assert not ray.is_initialized()
 
 
+def test_nobody_asks_a_desk_any_more_when_ray_is_shut_down(cluster: Fleet, tmp_path: Path) -> None:
+    """Who waits for an answer then brings the whole process down, in Ray's own code."""
+    home = tmp_path / "home"
+    with ray_executor(cluster.site(home), home) as executor:
+        executor.counts()  # the desk is there
+        (desk,) = titled("ray::Desk", in_session(cluster.workers["head"].node_pid))
+        os.kill(desk, signal.SIGSTOP)
+        stopped_s = time.monotonic()
+    try:
+        assert time.monotonic() - stopped_s < 30
+        assert "relforge-news" not in {thread.name for thread in threading.enumerate()}
+    finally:
+        os.kill(desk, signal.SIGCONT)
+
+
+def titled(title: str, pids: Sequence[int]) -> list[int]:
+    """Processes that call themselves so."""
+    found = ((pid, Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in pids)
+    return [pid for pid, words in found if words.startswith(title.encode())]
+
+
 def test_waiting_has_an_end(cluster: Fleet, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with ray_executor(cluster.site(home, wait_for_host_s=1), home) as executor:
@@ -309,7 +331,7 @@ def test_a_full_disk_sends_the_job_elsewhere(
         roomy.freeze()
         job = driver.start(driver.job(device="dev_tight", upstream={"x": made}))
         with pytest.raises(RelforgeError, match="the disk is full") as caught:
-            job.wait()
+            job.wait(timeout_s=240)
         assert (caught.value.where or "").startswith("tight")
         roomy.kill()
         host.kill()
