@@ -6,39 +6,60 @@ that is not built yet, is skipped with a typed reason; nothing is left out silen
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import cached_property
+from importlib import import_module
+from typing import Any, cast
 
 from relforge.stage import Stage
-from relforge.stages.attest import Attest
-from relforge.stages.bench import Bench
-from relforge.stages.build import Build
-from relforge.stages.card import Card
-from relforge.stages.coverage import Coverage
-from relforge.stages.evaluate import Evaluate
-from relforge.stages.preflight import Preflight
-from relforge.stages.publish import Publish
-from relforge.stages.render import Render
-from relforge.stages.sbom import Sbom
-from relforge.stages.scan import Scan
-from relforge.stages.smoke import Smoke
-from relforge.stages.sources import Sources
-from relforge.stages.unpatch import Unpatch
-from relforge.stages.weights import Weights
 
-STAGES: tuple[Stage[Any, Any], ...] = (
-    Preflight(),  # cheap looks at this host, before anything expensive
-    Weights(),  # the model's files, every one hashed
-    Sources(),  # upstream trees and wheels at their pins
-    Unpatch(),  # patch sets applied, opened where they are sealed; ends in the expected tree
-    Render(),  # the Dockerfile, as a file a person can read
-    Build(),  # one OCI image layout; its digest is the release's identity from here on
-    Smoke(),  # that digest serves, and says what the reference says
-    Evaluate(),  # that digest answers as well as the reference
-    Bench(),  # how fast it serves
-    Coverage(),  # which operators its forward pass dispatches, and whose kernels run
-    Sbom(),  # what is in it
-    Scan(),  # what must not be in it
-    Attest(),  # who says so
-    Card(),  # the model card, from evidence alone
-    Publish(),  # copies what was tested; builds nothing
+
+class _Deferred:
+    """A stage of which more than the name is loaded where somebody asks for it.
+
+    So a run that ends early loads neither evaluation nor cards. Class and module have the stage's
+    name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached_property
+    def _stage(self) -> Stage[Any, Any]:
+        return stage_of(self.name)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._stage, attribute)
+
+    def __reduce__(self) -> tuple[Callable[[str], Stage[Any, Any]], tuple[str]]:
+        return stage_of, (self.name,)
+
+
+def stage_of(name: str) -> Stage[Any, Any]:
+    """The stage of that name, loaded."""
+    kind = getattr(import_module(f"relforge.stages.{name}"), name.capitalize())
+    stage = kind()
+    assert isinstance(stage, Stage)
+    return stage
+
+
+STAGES: tuple[Stage[Any, Any], ...] = tuple(
+    cast("Stage[Any, Any]", _Deferred(name))
+    for name in (
+        "preflight",  # cheap looks at this host, before anything expensive
+        "weights",  # the model's files, every one hashed
+        "sources",  # upstream trees and wheels at their pins
+        "unpatch",  # patch sets applied, opened where they are sealed; ends in the expected tree
+        "render",  # the Dockerfile, as a file a person can read
+        "build",  # one OCI image layout; its digest is the release's identity from here on
+        "smoke",  # that digest serves, and says what the reference says
+        "evaluate",  # that digest answers as well as the reference
+        "bench",  # how fast it serves
+        "coverage",  # which operators its forward pass dispatches, and whose kernels run
+        "sbom",  # what is in it
+        "scan",  # what must not be in it
+        "attest",  # who says so
+        "card",  # the model card, from evidence alone
+        "publish",  # copies what was tested; builds nothing
+    )
 )

@@ -41,10 +41,10 @@ from relforge.patching.keys import (  # noqa: E402
     load_signing_key,
     new_keys,
 )
+from relforge.patching.kinds import patch_set_at  # noqa: E402
 from relforge.patching.series import read_series  # noqa: E402
 from relforge.patching.source import PatchSource, Recipe, Trust  # noqa: E402
 from relforge.patching.tree.folder import unpatch_to_folder  # noqa: E402
-from relforge.patching.tree.making import patch_set_at  # noqa: E402
 from relforge.patching.tree.place import put_in_place  # noqa: E402
 
 FILES = 4000

@@ -21,7 +21,7 @@ from relforge.frozen import Frozen
 from relforge.manifest.bench import Bench, BenchLevel
 from relforge.manifest.release import Release
 from relforge.manifest.site import EngineSite
-from relforge.serving.spec import LaunchSpec
+from relforge.serving.model import LaunchSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient

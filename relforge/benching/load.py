@@ -16,8 +16,8 @@ from relforge.engine.containers import Container, Executed
 from relforge.manifest.bench import Bench, BenchLevel
 from relforge.manifest.release import Release
 from relforge.serving.diagnosis import diagnose, last_words
+from relforge.serving.model import LaunchSpec
 from relforge.serving.smoke import Served
-from relforge.serving.spec import LaunchSpec
 
 # A proxy from the image's environment has no business between the tool and the server beside it.
 _ENV = {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from relforge.benching.model import Latency, LevelFigures, Percentile
 from relforge.manifest.bench import Bench, BenchLevel
 from relforge.manifest.release import Release
-from relforge.serving.spec import LaunchSpec
+from relforge.serving.model import LaunchSpec
 
 NAME = "vllm bench serve"
 FOLDER = "/tmp/relforge-bench"  # noqa: S108 (a path in the container)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from relforge.benching.model import BenchReport
-from relforge.evaluation.gate import Figures
+from relforge.evaluation.figures import Figures
 from relforge.frozen import Frozen
 
 Language = Literal["en", "zh"]

@@ -221,6 +221,8 @@ def with_keys(
 
 def warn_of_exposed(*keys: Path, passphrase_file: Path | None = None) -> None:
     """One line on stderr for each private key, or passphrase, that other users can read."""
+    if not keys and passphrase_file is None:
+        return
     from relforge.patching.keys import exposed_keys
     from relforge.patching.keys.passphrase import readable_by_others
 

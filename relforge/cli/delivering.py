@@ -13,10 +13,10 @@ from relforge import redact
 from relforge.cancel import CancelToken
 from relforge.cli.common import Workplace, select, to_stderr
 from relforge.errors import ExitCode, RelforgeError
-from relforge.publishing.target import Step, Target
 
 if TYPE_CHECKING:
     from relforge.publishing.delivering import DeliveryReport
+    from relforge.publishing.target import Step, Target
 
 TargetOption = Annotated[
     list[str] | None,

@@ -15,8 +15,9 @@ from relforge.errors import ExitCode, RelforgeError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from relforge.serving.diagnosis import Cause, Reading
+    from relforge.serving.diagnosis import Reading
     from relforge.serving.diagnosis.advice import Manifest
+    from relforge.serving.report import Cause
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -15,15 +15,14 @@ from relforge.evidence.runs import Asked
 from relforge.evidence.store import Store
 from relforge.files import held_lock
 from relforge.manifest.site import Site
-from relforge.patching.keys import passphrase_from
 from relforge.publishing.choosing import choose
-from relforge.publishing.target import Step, Target
 from relforge.running.walk import Walk
 from relforge.stage import StageResult
 from relforge.ui import summary
 
 if TYPE_CHECKING:
     from relforge.publishing.delivering import TargetOutcome
+    from relforge.publishing.target import Step, Target
 
 
 class NotSentError(RelforgeError):
@@ -95,7 +94,7 @@ def _seal(folder: Path, results: Mapping[str, StageResult], site: Site) -> None:
     where there is something to sign."""
     from relforge.attesting.sealing import is_sealed, seal_release
     from relforge.attesting.signing import SigningKey
-    from relforge.patching.keys import load_signer
+    from relforge.patching.keys import load_signer, passphrase_from
     from relforge.stages.attest import AttestResult
 
     attested = results.get("attest")

@@ -7,7 +7,6 @@ from contextlib import suppress
 from relforge.cli.common import Workplace
 from relforge.errors import RelforgeError
 from relforge.manifest.site import Site
-from relforge.patching.keys import load_identities, passphrase_from
 from relforge.plan import ReleasePlan
 from relforge.stages.preflight import PreflightInputs
 
@@ -19,6 +18,8 @@ def ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
         return
     site = place.site
     if "identities" in looks.secrets:
+        from relforge.patching.keys import load_identities, passphrase_from
+
         load_identities(site.identities, passphrase=passphrase_from(site.key_passphrase_file))
     if "signing" in looks.secrets:
         _ask_for_signing_key(site)
@@ -26,6 +27,7 @@ def ask_for_passphrases(plan: ReleasePlan, place: Workplace) -> None:
 
 def _ask_for_signing_key(site: Site) -> None:
     from relforge.attesting.signing import SigningKey
+    from relforge.patching.keys import passphrase_from
 
     # Of a key that cannot be used for another reason, preflight says so with all else it finds.
     with suppress(RelforgeError):

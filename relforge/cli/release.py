@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +24,9 @@ from relforge.cli.holding import refuse_to_wait
 from relforge.cli.reporting import JunitOption, SummaryOption
 from relforge.cli.verbs import ExecutorOption, FailFastOption, JobsOption, NoWaitOption
 from relforge.errors import ExitCode, RelforgeError
-from relforge.publishing.target import Step
+
+if TYPE_CHECKING:
+    from relforge.publishing.target import Step
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _STEPS: tuple[Step, ...] = ("candidate", "promote")

@@ -20,9 +20,9 @@ from relforge.cli.common import (
 )
 from relforge.cli.serve_launch import launch_of
 from relforge.errors import ExitCode, RelforgeError
+from relforge.serving.model import LaunchSpec
 from relforge.serving.place import hosts_of
 from relforge.serving.rendering import Form, as_text, only, rendered, write
-from relforge.serving.spec import LaunchSpec
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

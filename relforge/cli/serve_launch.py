@@ -11,7 +11,8 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.facts import UNRESOLVED
 from relforge.manifest.hosts import HostNode
 from relforge.manifest.release import Release
-from relforge.serving.spec import LaunchSpec, launch_spec
+from relforge.serving.model import LaunchSpec
+from relforge.serving.spec import launch_spec
 
 if TYPE_CHECKING:
     from relforge.building.inputs import BuildInputs

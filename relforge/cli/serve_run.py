@@ -9,8 +9,8 @@ from relforge.cli.common import Workplace, interruptible, to_stderr
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.run_folder import new_run_id
 from relforge.manifest.hosts import HostNode
+from relforge.serving.model import LaunchSpec
 from relforge.serving.reach import check_reach
-from relforge.serving.spec import LaunchSpec
 from relforge.serving.start import RUN_PREFIX, serving, stop
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image
 
-    from relforge.serving.smoke import ProbeReport
+    from relforge.serving.report import ProbeReport
 
 _KNOWN_BY_OWNER = {"vllm": "vllm", "sglang": "sglang"}
 """``owned_by`` in /v1/models, and the engine that says so."""

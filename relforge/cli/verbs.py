@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,9 @@ from relforge.cli.delivering import RegistryOption, TargetOption, named
 from relforge.cli.flow import How, run_until
 from relforge.cli.holding import refuse_to_wait
 from relforge.cli.reporting import JunitOption, SummaryOption
-from relforge.publishing.target import Step
+
+if TYPE_CHECKING:
+    from relforge.publishing.target import Step
 
 JobsOption = Annotated[
     int | None,

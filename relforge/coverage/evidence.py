@@ -16,18 +16,13 @@ from pydantic import Field, ValidationError
 
 from relforge.coverage.probe import FORMAT
 from relforge.coverage.probe.trace import FLAG_GEMS, shares_of
+from relforge.coverage.summary import NotRun, Shares
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.pinned import read_object
 from relforge.evaluation.task import reasons
 from relforge.frozen import Frozen
 
 _Microseconds = float
-
-
-class NotRun(Frozen):
-    """A part that was not measured, and why."""
-
-    not_run: str
 
 
 class MeasuredModel(Frozen):
@@ -133,38 +128,6 @@ class GemsRun(NativeRun):
 
     unattributed_us: _Microseconds
     registered_operators: int = Field(gt=0)
-
-
-class CountShare(Frozen):
-    """Of operators, or of calls. ``with_kernels``: those that gave the device work to do."""
-
-    taken_over: int
-    with_kernels: int
-    dispatched: int
-
-
-class TimeShare(Frozen):
-    """Of the device's time."""
-
-    taken_over_us: _Microseconds
-    total_us: _Microseconds
-
-
-class OwnerShare(Frozen):
-    """One owner's part of what was taken over."""
-
-    operators: int
-    calls: int
-    us: _Microseconds
-
-
-class Shares(Frozen):
-    """What Triton kernels took over; ``owners``: FlagGems, vLLM, Inductor, other."""
-
-    operators: CountShare
-    calls: CountShare
-    device_time: TimeShare
-    owners: dict[str, OwnerShare] | None = None
 
 
 class ComparedCall(Frozen):

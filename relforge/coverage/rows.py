@@ -7,23 +7,13 @@ from collections.abc import Iterator, Sequence
 from relforge.coverage.evidence import (
     Agreement,
     ComparedCall,
-    CountShare,
     CoverageEvidence,
     GemsRun,
     NativeRun,
-    NotRun,
     Operator,
-    Shares,
-    TimeShare,
 )
+from relforge.coverage.summary import CountShare, CoverageRow, NotRun, Shares, TimeShare
 from relforge.frozen import Frozen
-
-
-class CoverageRow(Frozen):
-    """One row of a summary; ``value`` is a figure with its counts, or ``not-run (REASON)``."""
-
-    name: str
-    value: str
 
 
 class OperatorRow(Frozen):

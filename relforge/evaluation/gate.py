@@ -13,10 +13,11 @@ from typing import Literal
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evaluation.compare import compare, refuse_unlike
+from relforge.evaluation.figures import Figures, said
 from relforge.evaluation.interface import Evaluated, EvaluationResult, EvaluationSettings, Prepared
-from relforge.evaluation.oddities import Oddities, oddities
+from relforge.evaluation.oddities import oddities
 from relforge.evaluation.statistics.figures import Figure, compare_figures, figure_of_reference
-from relforge.evaluation.statistics.judging import Conclusion, Judgement, overall, sentence
+from relforge.evaluation.statistics.judging import Conclusion, Judgement, overall
 from relforge.events import Verdict
 from relforge.frozen import Frozen
 from relforge.manifest.reference import AskedWith, ReferenceFigure
@@ -27,35 +28,6 @@ _VERDICTS: dict[Conclusion, Verdict] = {
     "inferior": "fail",
     "inconclusive": "inconclusive",
 }
-
-
-class Figures(Judgement):
-    """One task's numbers, as card and record quote them. Percentages of n questions."""
-
-    task: str
-    metric: str
-    n: int
-    basis: Literal["measured", "reported"]
-    """What the reference is: answers that were compared one by one, or a figure."""
-    reference: str
-    """The reference's file, or its name in ``manifests/references/``."""
-    reference_percent: float
-    result_percent: float
-    reference_correct: int | None = None
-    result_correct: int
-    only_reference: int | None = None
-    """Questions that only the reference answered correctly."""
-    only_result: int | None = None
-    groups: int | None = None
-    held: Conclusion
-    """What holds of this task after Holm's correction over all of them."""
-    tool: str
-    tool_version: str
-    notes: tuple[str, ...] = ()
-    """Differences that make nothing incomparable, and answers that are odd."""
-    odd: Oddities
-    from_earlier_runs: int = 0
-    """Answers that a run had got which was killed."""
 
 
 class Gate(Frozen):
@@ -195,12 +167,6 @@ def together(compared: Sequence[Compared]) -> Gate:
     return Gate(
         tasks=figures, conclusion=conclusion, verdict=verdict, reason=_reason(figures, verdict)
     )
-
-
-def said(figures: Figures) -> str:
-    """One task in a sentence."""
-    reported = f" against a reported figure of {figures.reference_percent:g} %"
-    return sentence(figures, str(figures.n)) + (reported if figures.basis == "reported" else "")
 
 
 def _figures(compared: Compared, held: Conclusion) -> Figures:

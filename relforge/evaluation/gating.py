@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from relforge import redact
 from relforge.errors import ExitCode, RelforgeError
-from relforge.evaluation.evidence import load_reference
-from relforge.evaluation.gate import Measured, Reported
 from relforge.evaluation.interface import EvaluationRequest, NamedTask
 from relforge.evaluation.statistics.datasets import same_task
 from relforge.evaluation.task import Task, read_task
@@ -20,6 +19,9 @@ from relforge.manifest.reference import ReferenceFigure
 from relforge.manifest.release import Release
 from relforge.manifest.site import Site
 
+if TYPE_CHECKING:
+    from relforge.evaluation.gate import Measured, Reported
+
 
 class ReferenceInput(Frozen):
     """What a task is compared with: pinned answers, or a figure without any."""
@@ -30,6 +32,9 @@ class ReferenceInput(Frozen):
 
     def load(self, project: Project) -> Measured | Reported:
         """Reads the answers. Raises RelforgeError (SOURCE) when they are not the pinned ones."""
+        from relforge.evaluation.evidence import load_reference
+        from relforge.evaluation.gate import Measured, Reported
+
         if self.answers is None:
             assert self.figure is not None
             return Reported(name=self.name, figure=self.figure)

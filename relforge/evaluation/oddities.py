@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
-from relforge.evaluation.interface import EvaluationResult
 from relforge.frozen import Frozen
+
+if TYPE_CHECKING:
+    from relforge.evaluation.interface import EvaluationResult
 
 _OFTEN = 10
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from relforge import __version__
+import relforge
 from relforge.errors import RelforgeError
 from relforge.events import ReleaseState, StageStatus, Verdict
 from relforge.evidence.runs import ReleaseRun
@@ -118,7 +118,7 @@ def write_record(
         **summary(run_id, entry, results, dist).model_dump(mode="json"),
         "dist": ".",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "relforge": __version__,
+        "relforge": relforge.__version__,
         "project": revision.model_dump() if revision else None,
         "names": names_of(plan.subject.release, plan.subject.device),
         "lock_sha256": content_key(lock),

@@ -24,7 +24,7 @@ def openers_of(job: Job[Any]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, .
 def _recipients(patch_set: Any, job: Job[Any]) -> tuple[str, ...]:
     from relforge.patching.bundle import BundlePatches
     from relforge.patching.bundle.header import read_header
-    from relforge.patching.tree.making import patch_set_at
+    from relforge.patching.kinds import patch_set_at
 
     path: Path | None = job.env.site.patch_sets.get(patch_set.name)
     if path is None and patch_set.repository is not None:

@@ -15,9 +15,9 @@ from relforge.manifest.site import Site
 from relforge.manifest.source import PatchSetRef
 from relforge.patching.flagscale.names import SEALED
 from relforge.patching.identity import Identities
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import PatchSource, Recipe, Trust
 from relforge.patching.stored import KnownContent, StoredPatches, in_store, place_of
-from relforge.patching.tree.making import patch_set_at
 
 if TYPE_CHECKING:
     from relforge.evidence.dsse import TrustedSigner

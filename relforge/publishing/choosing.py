@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relforge.manifest.publishing import RegistryTarget
 from relforge.manifest.publishing import Target as Spec
 from relforge.manifest.site import Site
-from relforge.publishing.target import Target
+
+if TYPE_CHECKING:
+    from relforge.publishing.target import Target
 
 # Images before the pages that name them. Each module is loaded when a target of its kind is asked
 # for: the hubs' clients are heavy.

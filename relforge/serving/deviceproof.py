@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from relforge.devicequery import Asked, memory_used
 from relforge.events import Verdict
-from relforge.frozen import Frozen
 from relforge.manifest.common import UNKNOWN
 from relforge.manifest.device import Device
 from relforge.manifest.facts import DeviceQuery
+from relforge.serving.report import DeviceSample, When
 from relforge.ui.text import size
 
-When = Literal["before", "serving", "after"]
 LEAST_RISE_BYTES = 64 << 20
 """On each accelerator: a context of the driver alone takes more, noise of a query less."""
 _OTHER_FIND = re.compile(rb"unknown predicate|unrecognized")
 _NVIDIA = ("/dev/nvidia[0-9]",)
-
-
-class DeviceSample(Frozen):
-    """What the vendor's query program printed, and the bytes in use of each device it lists."""
-
-    when: When
-    output: str
-    used_bytes: tuple[int, ...]
 
 
 class Inside(Protocol):

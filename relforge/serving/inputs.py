@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from relforge.manifest.device import Device
 from relforge.manifest.release import Release
 from relforge.plan import Planning
-from relforge.serving.site_nodes import site_hosts
-from relforge.serving.spec import LaunchSpec, launch_spec
 from relforge.stage import Job, Resources, StageContext, StageInputs
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+    from relforge.serving.model import LaunchSpec
 
 # Fields of the release that decide how it is served; the rest must not restart a server.
 _SERVED = {
@@ -91,6 +91,8 @@ def launch(job: Job[Any], ctx: StageContext) -> Iterator[Launch]:
     from relforge.engine.images import load_into_engine
     from relforge.serving.nodes import site_of
     from relforge.serving.reach import check_reach
+    from relforge.serving.site_nodes import site_hosts
+    from relforge.serving.spec import launch_spec
     from relforge.stages.build import BuildResult
     from relforge.stages.weights import WeightsResult
 

@@ -13,64 +13,23 @@ from relforge.cancel import CancelToken
 from relforge.devicequery import ask
 from relforge.engine.containers import Container, ContainerState, StartFailed
 from relforge.events import Verdict
-from relforge.frozen import Frozen
 from relforge.manifest.site import EngineSite
 from relforge.manifest.smoke import Smoke
 from relforge.serving.client import OpenAIClient
-from relforge.serving.deviceproof import DeviceProof, DeviceSample
-from relforge.serving.diagnosis import Cause, diagnose
+from relforge.serving.deviceproof import DeviceProof
+from relforge.serving.diagnosis import diagnose
 from relforge.serving.engines.base import ServerTraits
 from relforge.serving.expected import Expected
+from relforge.serving.model import LaunchSpec
 from relforge.serving.nodes import url_of
-from relforge.serving.probes import PROBES, OnResult, ProbeResult, Target, run_probes
+from relforge.serving.probes import PROBES, OnResult, Target, run_probes
 from relforge.serving.reference import GreedyText
-from relforge.serving.spec import LaunchSpec
+from relforge.serving.report import Cause, ProbeReport, ProbeResult, SmokeReport
 from relforge.serving.up import OnLine, Served, Up, launched, serve_context, wait_up
 from relforge.serving.wait import NotReady, wait_ready
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-
-class ProbeReport(Frozen):
-    """What the probes of one server saw. Figures are None when it did not come that far.
-
-    ``tokens_per_s`` is completion tokens by seconds of one streamed request, alone on the server.
-    """
-
-    verdict: Verdict
-    reason: str
-    cause: Cause | None
-    probes: tuple[ProbeResult, ...]
-    server_version: str | None = None
-    max_model_len: int | None = None
-    """Tokens of prompt and answer together, as the server says."""
-    first_token_ms: float | None = None
-    tokens_per_s: float | None = None
-
-
-class SmokeReport(ProbeReport):
-    """What smoke saw of an image that it started and stopped itself.
-
-    ``device`` is what the vendor's query program printed before, while and after. ``image_id`` is
-    what the engine ran: the manifest (or index) digest with containerd's image store, the config
-    digest with the classic one; ``config_digest`` is only known in the latter case or when the
-    caller named it.
-    """
-
-    start_to_ready_s: float | None = None
-    stop_s: float | None = None
-    """From SIGTERM to its end."""
-    launch_s: float | None = None
-    """In which the engine made the container and started it; ``start_to_ready_s`` begins then."""
-    overhead_s: float | None = None
-    """What the smoke test added: neither launch, start nor stop of the server, nor a request."""
-    device: tuple[DeviceSample, ...] = ()
-    memory_peak_bytes: int | None = None
-    state: ContainerState
-    image_id: str | None = None
-    config_digest: str | None
-    server_log: Path
 
 
 def run_smoke(
@@ -307,4 +266,4 @@ def _config_digest(engine: DockerClient, image_id: str) -> str | None:
     return None if containerd else image_id
 
 
-__all__ = ["NotReady", "Served", "SmokeReport", "run_smoke", "serve_context"]
+__all__ = ["NotReady", "Served", "run_smoke", "serve_context"]

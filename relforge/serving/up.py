@@ -14,8 +14,8 @@ from relforge.engine.containers import Container, running
 from relforge.errors import Cancelled
 from relforge.manifest.site import EngineSite
 from relforge.serving.client import OpenAIClient
+from relforge.serving.model import LaunchSpec
 from relforge.serving.nodes import started, url_of
-from relforge.serving.spec import LaunchSpec
 from relforge.serving.start import RunningNodes
 from relforge.serving.wait import wait_ready
 

@@ -11,7 +11,8 @@ from relforge.cancel import CancelToken
 from relforge.engine.containers import ContainerState
 from relforge.errors import ExitCode, RelforgeError
 from relforge.serving.client import OpenAIClient, ServerFault
-from relforge.serving.diagnosis import Cause, diagnose, last_words
+from relforge.serving.diagnosis import diagnose, last_words
+from relforge.serving.report import Cause
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from relforge.coverage.container import probe_key
-from relforge.coverage.evidence import NotRun, Shares
-from relforge.coverage.rows import CoverageRow
+from relforge.coverage.summary import CoverageRow, NotRun, Shares
 from relforge.evidence.store import Store
 from relforge.manifest.release import Release
 from relforge.plan import Planning

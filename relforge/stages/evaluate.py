@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relforge.evaluation.gate import Figures, said
+from relforge.evaluation.figures import Figures, said
 from relforge.evaluation.gating import TaskInput, task_inputs
 from relforge.evaluation.statistics.judging import Conclusion
 from relforge.evidence.store import Store

@@ -15,7 +15,7 @@ from relforge.plan import Planning
 from relforge.serving.expected import expected_of, says_flaggems
 from relforge.serving.inputs import ServingInputs, launch, serving_inputs
 from relforge.serving.reference import GreedyText
-from relforge.serving.smoke import ProbeReport, SmokeReport
+from relforge.serving.report import ProbeReport, SmokeReport
 from relforge.stage import Job, Resources, Skip, Stage, StageContext, StageResult
 
 if TYPE_CHECKING:

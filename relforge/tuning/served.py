@@ -13,10 +13,11 @@ from relforge.evidence.store import Store
 from relforge.manifest.release import Release
 from relforge.manifest.smoke import ProbeName
 from relforge.serving.inputs import ServingInputs, launch
-from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
+from relforge.serving.model import LaunchSpec
+from relforge.serving.probes import PROBES, Target, run_probes
 from relforge.serving.reference import GreedyText
+from relforge.serving.report import ProbeResult
 from relforge.serving.smoke import Served, serve_context
-from relforge.serving.spec import LaunchSpec
 from relforge.serving.wait import NotReady
 from relforge.stage import Job, StageContext
 from relforge.tuning.asking import BOTH, Asked, Found

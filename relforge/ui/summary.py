@@ -8,14 +8,15 @@ from relforge.errors import RelforgeError
 from relforge.evidence.runs import Run
 from relforge.plan import ReleasePlan
 from relforge.running.walk import Outcome
-from relforge.stages.build import BuildResult
-from relforge.stages.card import CardResult
-from relforge.stages.publish import PublishResult
 from relforge.ui.text import duration, size
 
 
 def text(outcome: Outcome, plan: ReleasePlan) -> str:
     """A few aligned lines; what a run did not reach is left out."""
+    from relforge.stages.build import BuildResult
+    from relforge.stages.card import CardResult
+    from relforge.stages.publish import PublishResult
+
     entry = outcome.entry
     worked = [s for s in entry.stages if s.status == "ran"]
     took = duration(entry.seconds)
@@ -56,6 +57,8 @@ def table(
     run: Run | None,
 ) -> str:
     """Several releases: one line each, with the cause and what to type where one failed."""
+    from relforge.stages.build import BuildResult
+
     by_name = {one.release: one for one in outcomes}
     width = max(map(len, names), default=0)
     rows = []

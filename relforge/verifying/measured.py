@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from relforge.errors import RelforgeError
-from relforge.evaluation.gate import Figures
+from relforge.evaluation.figures import Figures
 from relforge.evaluation.interface import EvaluationResult
 from relforge.frozen import Frozen
 from relforge.verifying.files import Files, json_object

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from relforge.coverage.evidence import NotRun, load_coverage
+from relforge.coverage.evidence import load_coverage
+from relforge.coverage.summary import NotRun
 from tests.e2e.conftest import CHECKOUT, relforge
 
 PASSES = 3  # the prompt and two decode steps

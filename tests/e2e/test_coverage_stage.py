@@ -13,7 +13,8 @@ import pytest
 
 from relforge.cancel import CancelToken
 from relforge.cli.common import Workplace, workplace
-from relforge.coverage.evidence import NotRun, load_coverage
+from relforge.coverage.evidence import load_coverage
+from relforge.coverage.summary import NotRun
 from relforge.errors import Cancelled
 from relforge.evidence.store import Store
 from relforge.files import sha256_file

@@ -24,10 +24,12 @@ from relforge.manifest.project import find_project
 from relforge.manifest.release import Release
 from relforge.manifest.smoke import Smoke
 from relforge.serving.expected import expected_of
-from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
+from relforge.serving.model import LaunchSpec
+from relforge.serving.probes import PROBES, Target, run_probes
 from relforge.serving.reference import GreedyText, read_greedy_texts
-from relforge.serving.smoke import SmokeReport, run_smoke
-from relforge.serving.spec import LaunchSpec, launch_spec
+from relforge.serving.report import ProbeResult, SmokeReport
+from relforge.serving.smoke import run_smoke
+from relforge.serving.spec import launch_spec
 from relforge.serving.up import serve_context
 from tests.e2e.conftest import CHECKOUT, containers
 

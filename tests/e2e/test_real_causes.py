@@ -20,10 +20,11 @@ from relforge.engine.client import connect
 from relforge.manifest.project import find_project
 from relforge.manifest.release import Release
 from relforge.manifest.smoke import Smoke
-from relforge.serving.diagnosis import Cause
 from relforge.serving.diagnosis.advice import Manifest, advised
+from relforge.serving.model import LaunchSpec
+from relforge.serving.report import Cause
 from relforge.serving.smoke import run_smoke
-from relforge.serving.spec import LaunchSpec, launch_spec
+from relforge.serving.spec import launch_spec
 from tests.e2e.conftest import CHECKOUT, containers
 
 if TYPE_CHECKING:

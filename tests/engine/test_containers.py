@@ -40,10 +40,12 @@ from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.project import Project, builtin_root
 from relforge.manifest.smoke import Smoke
 from relforge.serving.expected import Expected
+from relforge.serving.model import LaunchSpec
 from relforge.serving.probes import PROBES
 from relforge.serving.reference import GreedyText
-from relforge.serving.smoke import NotReady, SmokeReport, run_smoke, serve_context
-from relforge.serving.spec import LaunchSpec, Node, docker_argv
+from relforge.serving.report import SmokeReport
+from relforge.serving.smoke import NotReady, run_smoke, serve_context
+from relforge.serving.spec import Node, docker_argv
 from tests.fakes.openai_server import CONTEXT, VERSION
 from tests.support.faults import FAKE_TRAITS
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relforge.serving.compose import compose_file
-from relforge.serving.spec import LaunchSpec
+from relforge.serving.model import LaunchSpec
 from tests.engine.test_containers import PORT, engine, fake, image
 from tests.unit.test_serving_render import launch, unescaped
 

@@ -24,7 +24,8 @@ from relforge.manifest.site import EngineSite
 from relforge.manifest.smoke import Smoke
 from relforge.serving.model import LaunchSpec
 from relforge.serving.reach import check_reach
-from relforge.serving.smoke import SmokeReport, run_smoke
+from relforge.serving.report import SmokeReport
+from relforge.serving.smoke import run_smoke
 from relforge.serving.start import RUN_PREFIX, serving, stop
 from tests.engine.test_containers import FAKE, PORT, REFERENCE, ROOT, empty_root, launch, node
 from tests.engine.test_serving_start import MODEL

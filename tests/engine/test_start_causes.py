@@ -16,7 +16,8 @@ import pytest
 
 from relforge.engine.containers import Mount, PublishedPort
 from relforge.errors import ExitCode, RelforgeError
-from relforge.serving.diagnosis import Cause, diagnose
+from relforge.serving.diagnosis import diagnose
+from relforge.serving.report import Cause
 from tests.engine.test_containers import PORT, engine, image, launch, node, run_id, smoke
 
 if TYPE_CHECKING:

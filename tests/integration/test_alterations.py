@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle import IndexedPatch, open_bundle
 from relforge.patching.keys import load_identities
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe, Trust
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import materialise, patch_set_at
+from relforge.patching.tree.making import materialise
 from tests.support.examples import examples
 from tests.support.flagscale import LittleFlagScale, seal
 from tests.support.flagscale import world as flagscale_world

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.keys import load_identities, load_recipients, new_keys
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import PatchSource, Recipe, Trust
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import patch_set_at
 from relforge.patching.tree.tarball import unpatch_to_tar
 from relforge.patching.tree.worktree import unpatch_to_worktree
 from tests.support.patching import (

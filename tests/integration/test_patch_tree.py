@@ -14,11 +14,12 @@ from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.edits.fromtree import EditedSet, from_tree
 from relforge.patching.edits.rebase import Base, RebaseConflict, rebased
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.mailbox import mails
 from relforge.patching.series import read_series
 from relforge.patching.source import Recipe, Trust
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import materialise, patch_set_at
+from relforge.patching.tree.making import materialise
 from relforge.patching.tree.marker import edited_files, read_marker
 from tests.support.patching import (
     MARK,

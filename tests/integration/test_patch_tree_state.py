@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import patch_set_at
 from relforge.patching.tree.reverse import reverse
 from relforge.patching.tree.status import tree_status
 from tests.support.patching import Repository, new_repository, write_patch_set

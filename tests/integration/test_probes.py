@@ -18,8 +18,9 @@ from relforge.errors import Cancelled, ExitCode, RelforgeError
 from relforge.manifest.smoke import PROBE_NAMES, Smoke
 from relforge.serving.client import OpenAIClient
 from relforge.serving.engines.base import PLAIN, ServerTraits
-from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
+from relforge.serving.probes import PROBES, Target, run_probes
 from relforge.serving.reference import GreedyText, read_greedy_texts
+from relforge.serving.report import ProbeResult
 from relforge.serving.smoke import probe_url
 from relforge.serving.wait import NotReady, wait_ready
 from tests.fakes import openai_server

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe
-from relforge.patching.tree.making import patch_set_at
 from relforge.scanning.opening import markers_of
 from relforge.scanning.sealed import Keeps, SealedMarkers
 from relforge.scanning.seeking import Finder, Found

@@ -15,9 +15,9 @@ import pytest
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle import rotate
 from relforge.patching.keys import load_recipients, load_signing_key
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe, Trust
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import patch_set_at
 from relforge.workarea import UNFINISHED
 from tests.support.patching import World, files_with_mark, make_world, write_patch_set
 

@@ -18,9 +18,9 @@ import pytest
 from relforge.errors import ExitCode, RelforgeError
 from relforge.gitio import Git
 from relforge.patching.edits.rebasing import commit_in
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Graft, Recipe, Trust
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import patch_set_at
 from relforge.patching.tree.tarball import unpatch_to_tar
 from relforge.patching.tree.worktree import unpatch_to_worktree
 from relforge.workarea import sweep
@@ -79,7 +79,7 @@ from relforge.patching.tree.tarball import unpatch_to_tar
 from relforge.patching.tree.worktree import unpatch_to_worktree
 from relforge.patching.keys import load_identities, load_signer
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree.making import patch_set_at
+from relforge.patching.kinds import patch_set_at
 
 bundle, store, base, commit, key, public, home, dest, after_ms, kind = sys.argv[1:]
 recipe = Recipe(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree.making import materialise, patch_set_at
+from relforge.patching.tree.making import materialise
 from relforge.workarea import sweep
 from tests.support.patching import MARK, World, files_with_mark, make_world
 
@@ -28,7 +29,8 @@ from pathlib import Path
 from relforge import gitio
 from relforge.patching.keys import load_identities, load_signer
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree.making import materialise, patch_set_at
+from relforge.patching.tree.making import materialise
+from relforge.patching.kinds import patch_set_at
 
 where, bundle, store, base, key, public, home, dest = sys.argv[1:]
 checkout = gitio.Git.checkout

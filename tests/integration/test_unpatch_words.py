@@ -12,9 +12,9 @@ import pytest
 from relforge.cli.dispatch import dispatch
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.edits.writeset import refuse_existing
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import patch_set_at
 from tests.support.flagscale import LittleFlagScale, key_folder, world
 from tests.support.patching import World, make_world, write_patch_set
 

@@ -29,8 +29,9 @@ from relforge.manifest.bench import Bench, BenchLevel
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.release import Release
 from relforge.serving.client import OpenAIClient
+from relforge.serving.model import LaunchSpec
 from relforge.serving.smoke import Served
-from relforge.serving.spec import LaunchSpec, launch_spec
+from relforge.serving.spec import launch_spec
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "benching"
 LEVELS = tuple(BenchLevel(concurrency=c, prompts=100) for c in (1, 4, 16))

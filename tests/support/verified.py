@@ -40,7 +40,7 @@ from relforge.pipeline import STAGES
 from relforge.plan import ReleasePlan, make_plan, subject
 from relforge.rendering import labels
 from relforge.sbom.evidence import Licences, PackageRow
-from relforge.serving.probes import ProbeResult
+from relforge.serving.report import ProbeResult
 from relforge.stage import Job, StageContext, StageEnv, StageResult
 from relforge.stages.bench import BenchResult
 from relforge.stages.build import BuildResult

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from relforge.errors import ExitCode, RelforgeError
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe, Trust
 from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
-from relforge.patching.tree.making import patch_set_at
 from relforge.patching.tree.marker import MARKER, edited_files, read_marker
 from tests.support.patching import MARK, World, make_world, write_patch_set
 
@@ -252,7 +252,7 @@ from pathlib import Path
 from relforge.patching.tree.folder import unpatch_to_folder
 from relforge.patching.keys import load_identities, load_signer
 from relforge.patching.source import Recipe, Trust
-from relforge.patching.tree.making import patch_set_at
+from relforge.patching.kinds import patch_set_at
 
 bundle, store, base, key, public, home, dest = sys.argv[1:]
 done = unpatch_to_folder(

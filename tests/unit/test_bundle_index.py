@@ -10,10 +10,10 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle import IndexedPatch
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Recipe, Trust
 from relforge.patching.tree.changes import FileChange
 from relforge.patching.tree.folder import Unpatched, unpatch_to_folder
-from relforge.patching.tree.making import patch_set_at
 from tests.support.patching import World, files_with_mark, make_world, write_patch_set
 from tests.unit.test_bundle import _reindexed, resealed
 

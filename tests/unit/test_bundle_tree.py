@@ -12,8 +12,9 @@ import pytest
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle import BundlePatches
 from relforge.patching.keys import Identities, load_identities, new_keys
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import PatchSource, Recipe, Trust
-from relforge.patching.tree.making import Tree, applied_tree, materialise, patch_set_at
+from relforge.patching.tree.making import Tree, applied_tree, materialise
 from relforge.workarea import outer_area, sweep, work_area
 from tests.support.patching import MARK, World, files_with_mark, make_world
 

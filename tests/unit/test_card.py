@@ -15,17 +15,16 @@ from relforge.card.model import CardData, Language
 from relforge.card.parts.material import Material
 from relforge.card.render import render
 from relforge.card.words import words_of
-from relforge.coverage.rows import CoverageRow
+from relforge.coverage.summary import CoverageRow
 from relforge.engine.containers import ContainerState
-from relforge.evaluation.gate import Figures
+from relforge.evaluation.figures import Figures
 from relforge.evaluation.oddities import Oddities
 from relforge.files import Output
 from relforge.lock import Lock
 from relforge.manifest.loader import load
 from relforge.manifest.project import builtin_root, find_project
-from relforge.serving.probes import ProbeResult
 from relforge.serving.reference import GreedyText
-from relforge.serving.smoke import SmokeReport
+from relforge.serving.report import ProbeResult, SmokeReport
 from relforge.stages.attest import Signed
 from relforge.stages.build import BuildResult
 from relforge.stages.sbom import SbomResult

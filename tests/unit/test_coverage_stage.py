@@ -15,8 +15,8 @@ import yaml
 
 from relforge.cli.dispatch import dispatch
 from relforge.coverage.container import MODULE, ProbeEnd, probe_files
-from relforge.coverage.evidence import NotRun, Shares
 from relforge.coverage.probe.vllm_forward import stored_parameters
+from relforge.coverage.summary import NotRun, Shares
 from relforge.engine.container_spec import ContainerState
 from relforge.errors import ExitCode
 from relforge.evidence.store import Store

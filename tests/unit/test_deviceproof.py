@@ -18,7 +18,8 @@ from relforge.manifest.smoke import Smoke
 from relforge.serving.client import OpenAIClient
 from relforge.serving.deviceproof import DeviceProof
 from relforge.serving.expected import expected_of, says_flaggems
-from relforge.serving.probes import PROBES, ProbeResult, Target, run_probes
+from relforge.serving.probes import PROBES, Target, run_probes
+from relforge.serving.report import ProbeResult
 from tests.support.smi import IXSMI
 
 PROJECT = Project((builtin_root(),))

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from relforge import redact
-from relforge.serving.diagnosis import Cause, Reading
+from relforge.serving.diagnosis import Reading
+from relforge.serving.report import Cause
 
 SAID = "ValueError: No available memory for the cache blocks. Try increasing `x`"
 

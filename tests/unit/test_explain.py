@@ -13,8 +13,9 @@ import pytest
 from relforge.cli.dispatch import dispatch
 from relforge.manifest.project import builtin_root, find_project
 from relforge.manifest.release import Release
-from relforge.serving.diagnosis import Cause, diagnose
+from relforge.serving.diagnosis import diagnose
 from relforge.serving.diagnosis.advice import Manifest, advised
+from relforge.serving.report import Cause
 
 ROOT = builtin_root()
 SHM = (

@@ -353,8 +353,9 @@ def test_the_key_is_used_for_any_number_of_files_and_loaded_once(
 def test_a_release_may_name_an_entry_and_the_pinned_tree_decides(little: LittleFlagScale) -> None:
     from relforge.errors import RelforgeError
     from relforge.patching.keys import load_identities
+    from relforge.patching.kinds import patch_set_at
     from relforge.patching.source import Recipe, Trust
-    from relforge.patching.tree.making import materialise, patch_set_at
+    from relforge.patching.tree.making import materialise
 
     file = little.legacy("bi_V150", seal(little.mailbox), end=".patch.encrypted")
     trust = Trust(identities=load_identities([little.keys]))

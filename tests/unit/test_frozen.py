@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SerializerFunctionWrapHandler, field_serializer, model_serializer
+from pydantic import (
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_serializer,
+    model_serializer,
+)
 
 from relforge.evidence.store import Store
 from relforge.frozen import Frozen, canonical_json, content_key
@@ -119,3 +127,21 @@ def test_many_objects_do_not_get_each_others_keys() -> None:
         board = Board(zone="1", chip=Chip(name=str(number)))
         assert json.loads(canonical_json(board))["chip"]["name"] == str(number)
         assert content_key(board) == hashlib.sha256(canonical_json(board)).hexdigest()
+
+
+def test_threads_that_use_a_class_for_the_first_time_at_once_all_get_it() -> None:
+    """Its validator is built then; none of them may see half of it, or that of its base."""
+    for number in range(40):
+        inner = create_model(f"Inner{number}", __base__=Frozen, value=(int, 1))
+        outer = create_model(f"Outer{number}", __base__=Frozen, inner=(inner, ...), name=(str, ""))
+        ready = threading.Barrier(8)
+
+        def use(kind: type[Frozen] = outer, ready: threading.Barrier = ready) -> str:
+            ready.wait()
+            with pytest.raises(ValidationError):
+                kind.model_validate({"inner": {"value": "x"}})
+            return kind.model_validate({"inner": {"value": 7}, "name": "a"}).model_dump_json()
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [one.result() for one in [pool.submit(use) for _ in range(8)]]
+        assert set(found) == {'{"inner":{"value":7},"name":"a"}'}

@@ -17,7 +17,8 @@ from relforge.manifest.hosts import HostNode
 from relforge.manifest.serve import TreeConfig
 from relforge.serving.engines import flagscale
 from relforge.serving.engines.flagscale_tree import copied
-from relforge.serving.spec import LaunchSpec, launch_spec
+from relforge.serving.model import LaunchSpec
+from relforge.serving.spec import launch_spec
 from tests.unit.test_serving_spec import device, option, release
 
 HOSTS = tuple(HostNode(name=f"n{i}", address=f"192.168.0.{i + 1}") for i in range(2))

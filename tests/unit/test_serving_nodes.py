@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.hosts import HostNode, Nodes
 from relforge.manifest.release import Release
+from relforge.serving.model import LaunchSpec
 from relforge.serving.place import example_hosts, hosts_of
-from relforge.serving.spec import LaunchSpec, docker_argv, launch_spec
+from relforge.serving.spec import docker_argv, launch_spec
 from tests.unit.test_serving_spec import device, option, release
 
 TWO = """\

@@ -14,7 +14,8 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.manifest.device import Device
 from relforge.manifest.release import Release
 from relforge.serving.engines.base import options
-from relforge.serving.spec import LaunchSpec, Node, docker_argv, exec_script, launch_spec
+from relforge.serving.model import LaunchSpec
+from relforge.serving.spec import Node, docker_argv, exec_script, launch_spec
 
 STACK = {
     "source": "this test",

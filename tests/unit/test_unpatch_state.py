@@ -13,9 +13,10 @@ import pytest
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.bundle.header import GitOrigin
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import Graft, Recipe, Trust
 from relforge.patching.tree.folder import unpatch_to_folder
-from relforge.patching.tree.making import materialise, patch_set_at
+from relforge.patching.tree.making import materialise
 from relforge.patching.tree.marker import MARKER
 from relforge.patching.tree.reverse import reverse
 from relforge.patching.tree.status import marked_folders, tree_status

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relforge.benching.model import BenchReport
-from relforge.coverage.rows import CoverageRow
-from relforge.evaluation.gate import Figures
+from relforge.coverage.summary import CoverageRow
+from relforge.evaluation.figures import Figures
 from relforge.lock import LockedImage, LockedPatchSet, LockedSource
 from relforge.manifest.device import Device
 from relforge.manifest.model import Model

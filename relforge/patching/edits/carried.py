@@ -8,9 +8,9 @@ from relforge.errors import ExitCode, RelforgeError
 from relforge.patching.edits.parts import patch_set_or_parts
 from relforge.patching.flagscale.entry import EntryPatches
 from relforge.patching.flagscale.overlay import Laying, OverlaidPatches
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.source import PatchSource, Recipe, Trust
 from relforge.patching.tree.entries import find_entry
-from relforge.patching.tree.making import patch_set_at
 from relforge.patching.tree.marker import Applied, Marker
 from relforge.patching.tree.reverse import base_recipe
 

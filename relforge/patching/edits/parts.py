@@ -24,6 +24,7 @@ from relforge.frozen import Frozen, canonical_json
 from relforge.gitio import Git
 from relforge.manifest.common import Commit, RelativePath, Sha256, TreeHash
 from relforge.patching.flagscale.names import PATCH, ROOT_BACKEND, SEALED
+from relforge.patching.kinds import patch_set_at
 from relforge.patching.series import PlainPatches, content_sha256, read_series
 from relforge.patching.source import (
     Diff,
@@ -35,7 +36,6 @@ from relforge.patching.source import (
     Trust,
 )
 from relforge.patching.tree.apply import apply_patches
-from relforge.patching.tree.making import patch_set_at
 
 PARTS = "parts.json"
 OVERLAID = "0001-vendor.patch"

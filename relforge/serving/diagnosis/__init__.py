@@ -8,14 +8,12 @@ The table is split by theme (``host``, ``libraries``, ``device``, ``memory``, ``
 from __future__ import annotations
 
 from relforge.serving.diagnosis.matching import Reading, diagnose, diagnose_all
-from relforge.serving.diagnosis.model import Cause, Change, KnownCause
+from relforge.serving.diagnosis.model import KnownCause
 from relforge.serving.diagnosis.table import CAUSES
 from relforge.serving.diagnosis.words import last_error_line, last_words
 
 __all__ = [
     "CAUSES",
-    "Cause",
-    "Change",
     "KnownCause",
     "Reading",
     "diagnose",

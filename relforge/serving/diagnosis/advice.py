@@ -13,7 +13,7 @@ import yaml
 
 from relforge.manifest.places import place
 from relforge.manifest.release import Release
-from relforge.serving.diagnosis.model import Cause, Change
+from relforge.serving.report import Cause, Change
 
 _OTHER = "the log is of a launch with other settings"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -6,20 +6,21 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO
 
 from relforge.engine.container_spec import ContainerState
 from relforge.serving.diagnosis.lines import Line, chunks
-from relforge.serving.diagnosis.model import Cause, Certainty, KnownCause
+from relforge.serving.diagnosis.model import KnownCause
 from relforge.serving.diagnosis.table import CAUSES
 from relforge.serving.diagnosis.words import last_words, redacted, shown
+from relforge.serving.report import Cause, Certainty
 
 _KINDS = ("root", "symptom", "request")
 _AFTER_THE_LOG = 1 << 62
 _END_BYTES = 4 << 20
 # In a traceback the line that raises stands before what it says, which is the better evidence.
 _SOURCE_CODE = re.compile(r"(?:^|\]|\))\s{2,40}raise\s")
-_ROWS_BY_WORD = tuple((word, row) for row, known in enumerate(CAUSES) for word in known.words)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Reading:
         if level == "quiet" or _SOURCE_CODE.search(line.text):
             return
         low = line.text.lower()
-        for row in dict.fromkeys([row for word, row in _ROWS_BY_WORD if word in low]):
+        for row in dict.fromkeys([row for word, row in _rows_by_word() if word in low]):
             known = CAUSES[row]
             match = known.match(line.text, low)
             if match is None:
@@ -136,6 +137,11 @@ def diagnose_all(
     reading.read(io.BytesIO(log_text.encode("utf-8", "replace")))
     reading.told(text for text in (state.error if state else "", answer) if text)
     return reading.causes
+
+
+@cache
+def _rows_by_word() -> tuple[tuple[str, int], ...]:
+    return tuple((word, row) for row, known in enumerate(CAUSES) for word in known.words)
 
 
 def _cause(

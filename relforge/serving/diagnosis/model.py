@@ -9,46 +9,26 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field
-
 from relforge.engine.container_spec import ContainerState
-from relforge.frozen import Frozen
-
-Certainty = Literal["certain", "likely"]
-"""``likely``: the evidence is only a warning, which servers also survive."""
 
 Kind = Literal["root", "symptom", "request"]
 """``symptom``: what another cause brings about, reported when that one left no trace.
 ``request``: one request was refused; the server need not have failed."""
 
 
-class Change(Frozen):
-    """The one place of a manifest that mends a cause. Sizes are bytes."""
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression; compiled where a log first asks for it, which few do of most."""
 
-    field: str
-    """As in the manifest, e.g. ``serve.shm_bytes`` or ``serve.args.max-model-len``."""
-    now: str | None
-    """Its value; None when the manifest does not set it and it has no default."""
-    where: str | None
-    """``file:line`` of the value, or of the section it belongs in."""
-    set: str | None
-    """The line to write, e.g. ``shm_bytes: 268435456``; None when no value follows."""
+    source: str
 
+    def search(self, text: str) -> re.Match[str] | None:
+        """Its first match in *text*."""
+        return self._compiled.search(text)
 
-class Cause(Frozen):
-    """A recognised cause. ``line`` is the evidence's line number in the text, from 1; 0: none."""
-
-    id: str
-    explanation: str
-    remedy: str
-    field: str
-    """The manifest field that mends it, e.g. ``serve.shm_bytes``."""
-    evidence: str
-    line: int = 0
-    certainty: Certainty = "certain"
-    facts: dict[str, str] = Field(default={}, exclude_if=lambda facts: not facts)
-    """What the evidence says by name: ``needed``, ``port``, ``file`` ..."""
-    change: Change | None = Field(default=None, exclude_if=lambda change: change is None)
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self.source, re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,8 +46,8 @@ class KnownCause:
     seen: tuple[str, ...]
     """Where it was seen: a test that produces it (``tests/...::test_...``), or the public issue
     whose log has the line (an address)."""
-    patterns: tuple[re.Pattern[str], ...] = ()
-    unless: tuple[re.Pattern[str], ...] = ()
+    patterns: tuple[Pattern, ...] = ()
+    unless: tuple[Pattern, ...] = ()
     """A line that has one of these is no evidence."""
     kind: Kind = "root"
     state: Callable[[ContainerState], bool] = lambda _state: False
@@ -75,7 +55,7 @@ class KnownCause:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """One for each pattern: without it in a line, in lower case, the pattern cannot match."""
-        return tuple(required_word(pattern.pattern) for pattern in self.patterns)
+        return tuple(required_word(pattern.source) for pattern in self.patterns)
 
     def match(self, text: str, low: str) -> re.Match[str] | None:
         """The evidence in a line; *low* is the line in lower case."""
@@ -93,12 +73,12 @@ class KnownCause:
         )
 
 
-def patterns(*sources: str) -> tuple[re.Pattern[str], ...]:
-    """Compiled for logs, where case says nothing.
+def patterns(*sources: str) -> tuple[Pattern, ...]:
+    """For logs, where case says nothing.
 
     Repetitions in them are bounded, so that a line of megabytes costs time in its length only.
     """
-    return tuple(re.compile(source, re.IGNORECASE) for source in sources)
+    return tuple(Pattern(source) for source in sources)
 
 
 def required_word(source: str) -> str:

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from relforge.serving.probes import accelerator, answers, ending, load, protocol, start
-from relforge.serving.probes.model import (
-    Host,
-    Probe,
-    ProbeFailed,
-    ProbeNotRun,
-    ProbeResult,
-    Target,
-)
+from relforge.serving.probes.model import Host, Probe, ProbeFailed, ProbeNotRun, Target
 from relforge.serving.probes.running import OnResult, run_probes
 
 PROBES: tuple[Probe, ...] = (
@@ -46,7 +39,6 @@ __all__ = [
     "Probe",
     "ProbeFailed",
     "ProbeNotRun",
-    "ProbeResult",
     "Target",
     "run_probes",
 ]

@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from relforge.engine.containers import ContainerState
-from relforge.events import Verdict
-from relforge.frozen import Frozen
 from relforge.manifest.smoke import ProbeName, Smoke
 from relforge.serving.client import OpenAIClient
 from relforge.serving.deviceproof import DeviceProof
-from relforge.serving.diagnosis import Cause
 from relforge.serving.engines.base import PLAIN, ServerTraits
 from relforge.serving.reference import GreedyText
 from relforge.serving.replies import Answer, Streamed
@@ -23,20 +20,6 @@ QUESTIONS = {
     "zh": "请用两句话说明图书馆有什么用处。",
 }
 """Asked of a model that has no reference, in the first of its languages that is here."""
-
-
-class ProbeResult(Frozen):
-    """One probe's outcome. ``seconds`` is wall time."""
-
-    name: str
-    verdict: Verdict
-    reason: str
-    seconds: float
-    cause: Cause | None = None
-
-    def shown(self) -> str:
-        """One line of a log."""
-        return f"{self.verdict}: {self.name} ({self.seconds:.2f} s) {self.reason}"
 
 
 class ProbeFailed(Exception):

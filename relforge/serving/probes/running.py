@@ -13,8 +13,9 @@ from relforge.cancel import CancelToken
 from relforge.errors import RelforgeError
 from relforge.events import Verdict
 from relforge.serving.client import ServerFault
-from relforge.serving.diagnosis import Cause, diagnose, last_words
-from relforge.serving.probes.model import Probe, ProbeFailed, ProbeNotRun, ProbeResult, Target
+from relforge.serving.diagnosis import diagnose, last_words
+from relforge.serving.probes.model import Probe, ProbeFailed, ProbeNotRun, Target
+from relforge.serving.report import Cause, ProbeResult
 from relforge.serving.wait import NotReady
 
 # A server whose engine died of a request takes a while to end itself: vLLM 0.32 about 5 s.
