@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, cast
 
 from relforge.errors import ExitCode, RelforgeError
 from relforge.evidence.store import Miss, Store
@@ -102,6 +103,26 @@ class ReleasePlan:
         )
 
 
+class PlanLater:
+    """Stands for a plan that is made where somebody asks for more of it than the name."""
+
+    def __init__(self, name: str, make: Callable[[], ReleasePlan]) -> None:
+        self.name = name
+        self._make = make
+
+    @cached_property
+    def _plan(self) -> ReleasePlan:
+        return self._make()
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._plan, attribute)
+
+
+def plan_later(name: str, make: Callable[[], ReleasePlan]) -> ReleasePlan:
+    """The plan of a release, which ``make`` makes at its first use; that raises what it raises."""
+    return cast("ReleasePlan", PlanLater(name, make))
+
+
 def make_plan(
     subject: Subject,
     stages: Sequence[Stage[Any, Any]],
@@ -153,7 +174,7 @@ def make_plan(
         secrets=frozenset(s for stage, given in at_work for s in stage.secrets(given, subject)),
     )
     for stage in stages:
-        if stage.check_only and stage.name in asked_for:
+        if stage.name in asked_for and stage.check_only:
             add(stage, planning)
     lines = tuple(
         _line(stage, keys.get(stage.name), skips.get(stage.name), because) for stage in stages

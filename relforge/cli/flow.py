@@ -7,7 +7,9 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relforge.cancel import CancelToken
 from relforge.cli.common import (
@@ -23,7 +25,7 @@ from relforge.cli.following import Following, NotSentError
 from relforge.cli.passphrases import ask_for_passphrases
 from relforge.cli.reporting import Telling, telling
 from relforge.errors import Cancelled, ExitCode, RelforgeError
-from relforge.evidence.reading_runs import load_run
+from relforge.evidence.reading_runs import load_run, stamp
 from relforge.evidence.record import NotStarted, names_of
 from relforge.evidence.record import summary as release_json
 from relforge.evidence.runs import Asked, Run
@@ -32,9 +34,8 @@ from relforge.executor.local import LocalExecutor
 from relforge.locks import held_lock
 from relforge.manifest.release import Release
 from relforge.pipeline import STAGES
-from relforge.plan import ReleasePlan, make_plan, require_stages, subject
+from relforge.plan import ReleasePlan, make_plan, plan_later, require_stages, subject
 from relforge.publishing.choosing import release_place
-from relforge.publishing.target import Step
 from relforge.running.choosing import executor_of
 from relforge.running.limits import Limits
 from relforge.running.runner import Runner
@@ -43,6 +44,9 @@ from relforge.ui import summary
 from relforge.ui.console import make_listener
 from relforge.ui.text import error as error_text
 from relforge.ui.text import several
+
+if TYPE_CHECKING:
+    from relforge.publishing.target import Step
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,9 @@ def resume(
     It goes about it as it did before, but for what is said anew.
     """
     how = how or How()
-    run = load_run(workplace(project, site).home, run_id)
+    home = workplace(project, site).home
+    seen = stamp(home, run_id)
+    run = load_run(home, run_id)
     if run.state == "running":
         raise RelforgeError(
             f"run {run.id} is still at work",
@@ -175,11 +181,13 @@ def resume(
     # Of two that go on with it at once, one is told who was first.
     alone = held_lock(place.home / "locks" / f"run-{run.id}", purpose="--resume", wait_s=0)
     with alone, telling("relforge release", how.junit, how.summary) as told:
-        run = load_run(place.home, run.id)  # somebody may have gone on with it meanwhile
+        if stamp(place.home, run_id) != seen:
+            run = load_run(place.home, run.id)  # somebody has gone on with it meanwhile
         if all(one.state == "done" for one in run.releases):
             to_stderr(f"run {run.id} is done: nothing is left to do")
             return 0
         told.at(place)
+        asked = asked.model_copy(update={"root": str(place.project.root)})
         return _Execution(place, asked, run.command, resumed=run).run(as_json, told)
 
 
@@ -254,6 +262,8 @@ class _Execution:
         return self._executed(planned, cancel)
 
     def _planned(self) -> _Planned:
+        if self._plans_later:
+            return _Planned(tuple(plan_later(n, partial(self._plan, n)) for n in self.names), {})
         plans: list[ReleasePlan] = []
         not_planned: dict[str, RelforgeError] = {}
         for name in self.names:
@@ -266,6 +276,23 @@ class _Execution:
         for plan in plans:
             ask_for_passphrases(plan, self.place)
         return _Planned(tuple(plans), not_planned)
+
+    @property
+    def _plans_later(self) -> bool:
+        """Whether a run that goes on can begin before all of it is planned again.
+
+        It was planned before, and its keys are known: what was changed since fails when the run
+        comes to it. Not where a release that cannot be planned ends the run, or keys may want
+        passphrases, for which is asked before anything runs.
+        """
+        asked, site = self.asked, self.place.site
+        if self.resumed is None or self.alone or asked.fail_fast:
+            return False
+        return (
+            not site.identities
+            and site.publish.signing is None
+            and asked.keys.keys() >= {*self.names}
+        )
 
     def _plan(self, name: str) -> ReleasePlan:
         asked = self.asked

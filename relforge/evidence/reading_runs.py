@@ -9,6 +9,7 @@ import contextlib
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -49,6 +50,17 @@ def load_run(home: Path, run_id: str) -> Run:
         else None,
         hint="list them: relforge runs",
     )
+
+
+def stamp(home: Path, run_id: str) -> tuple[int, ...]:
+    """Of the files that ``load_run`` reads: another one once anything was written of the run."""
+    folders = sorted((home / "runs").glob(f"{_plain(run_id)}*"))
+    found = []
+    for path in (folder / name for folder in folders for name in ("run.json", EVENTS, OWNER)):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found += [status.st_ino, status.st_mtime_ns, status.st_size]
+    return tuple(found)
 
 
 def _plain(run_id: str) -> str:
@@ -116,37 +128,62 @@ def _killed(run: Run, folder: Path) -> Run:
 def as_told(run: Run, folder: Path) -> tuple[Run, dict[str, str]]:
     """The run with what its events say, and the stage that each release is at."""
     at_work: dict[str, str] = {}
-    entries = {one.release: one for one in run.releases}
+    told = {one.release: _Told(one) for one in run.releases}
+
+    def of(release: str) -> _Told:
+        if release not in told:
+            told[release] = _Told(ReleaseRun(release=release))
+        return told[release]
+
     for event in read_events(folder):
         if isinstance(event, RunStarted):
             # Another attempt: what an earlier one was at, or failed with, is over.
             at_work.clear()
-            entries = {name: _again(one) for name, one in entries.items()}
+            for one in told.values():
+                one.again()
         elif isinstance(event, StageStarted):
             at_work[event.release] = event.stage
-            entry = entries.get(event.release, ReleaseRun(release=event.release))
-            entries[event.release] = entry.model_copy(update={"state": "running"})
+            of(event.release).changes["state"] = "running"
         elif isinstance(event, StageFinished):
             at_work.pop(event.release, None)
-            entry = entries.get(event.release, ReleaseRun(release=event.release))
-            entries[event.release] = entry.with_stage(entry_of(event)).model_copy(
-                update={"state": "running"}
-            )
+            of(event.release).finished(event)
         elif isinstance(event, ReleaseFinished):
             at_work.pop(event.release, None)
-            entry = entries.get(event.release, ReleaseRun(release=event.release))
-            entries[event.release] = entry.model_copy(
-                update=event.model_dump(include={"state", "exit_code", "error", "next", "seconds"})
+            of(event.release).changes |= event.model_dump(
+                include={"state", "exit_code", "error", "next", "seconds"}
             )
-    return run.model_copy(update={"releases": tuple(entries.values())}), at_work
+    entries = tuple(one.entry for one in told.values())
+    return run.model_copy(update={"releases": entries}), at_work
 
 
-def _again(entry: ReleaseRun) -> ReleaseRun:
-    """Of a release that did not come to its end, when a run goes on."""
-    if entry.state == "done":
-        return entry
-    kept = tuple(one for one in entry.stages if one.status != "failed")
-    return ReleaseRun(release=entry.release, stages=kept)
+class _Told:
+    """What events say of one release; of its stages the last word counts, in its place."""
+
+    def __init__(self, entry: ReleaseRun) -> None:
+        self._take(entry)
+
+    def _take(self, entry: ReleaseRun) -> None:
+        self._entry = entry
+        self.stages = {one.name: one for one in entry.stages}
+        self.changes: dict[str, Any] = {}
+
+    def finished(self, event: StageFinished) -> None:
+        self.stages.pop(event.stage, None)
+        self.stages[event.stage] = entry_of(event)
+        self.changes["state"] = "running"
+
+    def again(self) -> None:
+        """The run goes on, and the release did not come to its end."""
+        entry = self.entry
+        if entry.state == "done":
+            return
+        kept = tuple(one for one in entry.stages if one.status != "failed")
+        self._take(ReleaseRun(release=entry.release, stages=kept))
+
+    @property
+    def entry(self) -> ReleaseRun:
+        changes = {**self.changes, "stages": tuple(self.stages.values())}
+        return self._entry.model_copy(update=changes)
 
 
 def read_events(folder: Path) -> Iterator[Event]:

@@ -131,7 +131,9 @@ class Runner:
         keys = {
             plan.name: {stage.name: stage.key for stage in plan.stages if stage.key}
             for plan in plans
+            if plan.name not in asked.keys
         }
+        planned = {plan.name for plan in plans}
         failed = {name: _not_planned(name, error) for name, error in not_planned.items()}
         before = {one.release: one for one in resumed.releases} if resumed else {}
         entries = []
@@ -143,7 +145,7 @@ class Runner:
                         release=name, state="failed", exit_code=event.exit_code, error=event.error
                     )
                 )
-            elif name in keys:
+            elif name in planned:
                 entries.append(ReleaseRun(release=name))
             elif name in before:
                 entries.append(before[name])  # it was done before
@@ -155,7 +157,7 @@ class Runner:
             asked=asked.model_copy(
                 update={
                     "keys": {**asked.keys, **keys},
-                    "root": _root(plans) or asked.root,
+                    "root": asked.root or _root(plans),
                     "dist": str(self.dist),
                 }
             ),

@@ -122,6 +122,11 @@ class Scheduler:
                 return
             if self._works_for(walk):
                 continue
+            try:
+                walk.make_plan()
+            except RelforgeError as error:
+                self._finish(walk, error)
+                continue
             self._pass_over(walk)
             if not self._begin(walk, pool):
                 return

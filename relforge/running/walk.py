@@ -66,6 +66,10 @@ class Walk:
     def name(self) -> str:
         return self.plan.name
 
+    def make_plan(self) -> None:
+        """Where that was left for later. Raises RelforgeError when it cannot be planned."""
+        _ = self.plan.stages
+
     @property
     def at_end(self) -> bool:
         return self.position >= len(self.stages)

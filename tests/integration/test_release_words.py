@@ -98,6 +98,23 @@ def test_a_run_goes_on_in_its_own_project_wherever_one_stands(scene: Scene) -> N
     assert (run.asked.jobs, run.asked.fail_fast) == (None, False)
 
 
+def test_what_was_changed_since_fails_alone_when_the_run_goes_on(scene: Scene) -> None:
+    assert scene.type("release", "--all", "--until", "build").code == 3, "there is no engine"
+    (run,) = scene.runs
+    first, spoilt, changed = scene.names
+    path, _ = scene.spoil(spoilt)
+    other = scene.project / "manifests" / "releases" / f"{changed}.yaml"
+    other.write_text(other.read_text().replace("port: 8000", "port: 8001"))
+    done = scene.type("release", "--resume", run.id)
+    assert done.code == 3, done.stderr
+    assert f"{path}:" in done.stderr, "where the manifest is wrong"
+    assert f"{changed} is not what it was when the run began" in done.stderr
+    (again,) = scene.runs
+    assert [one.exit_code for one in again.releases] == [3, 2, 2]
+    assert again.asked.keys == run.asked.keys
+    assert again.release(first).stages[0].name == "preflight"
+
+
 def test_a_project_that_is_gone_is_named(scene: Scene) -> None:
     path, text = scene.spoil(scene.names[1])
     assert scene.type("release", "--all", "--until", "render").code == 2

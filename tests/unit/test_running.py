@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from relforge.evidence.runs import Asked, Run
 from relforge.executor.local import Executor, LocalExecutor
 from relforge.manifest.limits import StageLimits
 from relforge.manifest.site import LimitsSite, Site
+from relforge.plan import ReleasePlan, plan_later
 from relforge.running.limits import Limits, Taken
 from relforge.running.runner import Runner
 from relforge.running.walk import Outcome, Walk
@@ -61,6 +63,32 @@ class Scene:
         after: Any = None,
         **limits: Any,
     ) -> tuple[Outcome, ...]:
+        names = (*(toy.name for toy in toys), *(not_planned or {}))
+        if resumed is not None:
+            names = resumed.asked.releases
+        return self.run_plans(
+            [plan_of(self.home, toy, self.stages, since) for toy in toys],
+            Asked(releases=names, since=since),
+            jobs=jobs,
+            fail_fast=fail_fast,
+            not_planned=not_planned,
+            resumed=resumed,
+            after=after,
+            **limits,
+        )
+
+    def run_plans(
+        self,
+        plans: Sequence[ReleasePlan],
+        asked: Asked,
+        *,
+        jobs: int = 4,
+        fail_fast: bool = False,
+        not_planned: dict[str, RelforgeError] | None = None,
+        resumed: Run | None = None,
+        after: Any = None,
+        **limits: Any,
+    ) -> tuple[Outcome, ...]:
         self.events.clear()
         runner = Runner(
             home=self.home,
@@ -74,14 +102,11 @@ class Scene:
             ),
             fail_fast=fail_fast,
         )
-        names = (*(toy.name for toy in toys), *(not_planned or {}))
-        if resumed is not None:
-            names = resumed.asked.releases
         return runner.run_all(
-            [plan_of(self.home, toy, self.stages, since) for toy in toys],
+            plans,
             self.stages,
             "relforge release",
-            Asked(releases=names, since=since),
+            asked,
             not_planned=not_planned,
             resumed=resumed,
             after=after,
@@ -206,6 +231,42 @@ def test_a_resumed_run_does_what_is_left(scene: Scene) -> None:
     assert (stored.id, stored.attempt, stored.state) == (before.id, 2, "done")
     assert [one.state for one in stored.releases] == ["done"] * 3
     assert {e.type for e in read_events(scene.home / "runs" / stored.id)} >= {"run-finished"}
+
+
+def test_a_plan_is_made_where_the_run_comes_to_its_release(scene: Scene) -> None:
+    made: dict[str, list[str]] = {}
+
+    def make(toy: ToyRelease) -> ReleasePlan:
+        made[toy.name] = [event.release for event in scene.said(StageStarted)]
+        if toy.name == "toy2":
+            raise RelforgeError("it is not what it was", code=ExitCode.USAGE, hint="a new run")
+        return plan_of(scene.home, toy, scene.stages)
+
+    plans = [plan_later(toy.name, partial(make, toy)) for toy in toys(4)]
+    known = {toy.name: {"make": "1"} for toy in toys(4)}
+    outcomes = scene.run_plans(
+        plans, Asked(releases=tuple(known), keys=known, root="/project"), jobs=1
+    )
+    assert states(outcomes) == {"toy0": "done", "toy1": "done", "toy2": "failed", "toy3": "done"}
+    assert made["toy0"] == []
+    assert set(made["toy1"]) == {"toy0"}
+    assert list(made) == list(known), "each once, in their order"
+    (ended,) = (e for e in scene.said(ReleaseFinished) if e.release == "toy2")
+    assert (ended.exit_code, ended.error) == (2, "it is not what it was\nnext: a new run")
+    assert scene.stored.asked.keys == known
+    assert scene.stored.exit_code == 2
+
+
+def test_a_run_that_is_stopped_plans_no_more(scene: Scene) -> None:
+    def never() -> ReleasePlan:
+        raise AssertionError("it was planned")
+
+    scene.cancel.cancel("enough")
+    plans = [plan_later(toy.name, never) for toy in toys(2)]
+    known: dict[str, dict[str, str]] = {toy.name: {} for toy in toys(2)}
+    with pytest.raises(Cancelled):
+        scene.run_plans(plans, Asked(releases=tuple(known), keys=known, root="/project"))
+    assert {one.state for one in scene.stored.releases} == {"interrupted"}
 
 
 def test_from_a_stage_on_everything_is_done_anew(scene: Scene) -> None:
