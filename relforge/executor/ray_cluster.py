@@ -19,6 +19,8 @@ from relforge.manifest.site import Site
 NAME_LABEL = "relforge-host"
 _FRESH_S = 1.0
 _ANSWER_S = 10.0
+_HEAD_S = 30.0
+_BEFORE_RAY_ENDS_US_S = 600
 _PORTS = range(1, 65536)
 
 
@@ -39,6 +41,9 @@ def connected(site: Site) -> Iterator[Any]:
         )
     require_answer(address)
     os.environ.update(shows(site))
+    # Ray ends a process that does not reach the head, without a word: so late that the run has
+    # written what it has to say by then (``Hosts``).
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_BEFORE_RAY_ENDS_US_S))
     ray = imported()
     # Ray puts its own handler in the place of ours.
     before = signal.getsignal(signal.SIGTERM)
@@ -144,21 +149,62 @@ def imported() -> Any:
 
 
 class Hosts:
-    """The nodes of the cluster; asked by many threads, looked up at most once a second."""
+    """The nodes of the cluster; asked by many threads, looked up at most once a second.
 
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
-        self._lock = threading.Lock()
-        self._at_s = 0.0
+    The head tells them, and Ray waits for its answer without an end. So a thread of its own asks,
+    and a head that says nothing for ``_HEAD_S`` is lost, and all jobs with it.
+    """
+
+    def __init__(self, ray: Any, address: str) -> None:
+        self._ray, self._address = ray, address
+        self._told = threading.Condition()
+        self._at_s = -_FRESH_S
         self._known: tuple[Host, ...] = ()
+        self._asked_s: float | None = None
+        self._error: Exception | None = None
 
     def now(self) -> tuple[Host, ...]:
-        """As they were at most a second ago; those that were lost stay, not alive."""
-        with self._lock:
-            if time.monotonic() - self._at_s >= _FRESH_S:
-                self._known = tuple(_host(node) for node in self._ray.nodes())
-                self._at_s = time.monotonic()
+        """As they were at most a second ago; those that were lost stay, not alive.
+
+        Raises RelforgeError (ENVIRONMENT) where the head is lost.
+        """
+        with self._told:
+            wanted_s = time.monotonic() - _FRESH_S
+            while self._at_s < wanted_s:
+                if self._asked_s is None:
+                    self._asked_s, self._error = time.monotonic(), None
+                    threading.Thread(target=self._ask, name="relforge-hosts", daemon=True).start()
+                left_s = self._asked_s + _HEAD_S - time.monotonic()
+                if left_s <= 0:
+                    raise head_lost(self._address, f"it has not answered for {_HEAD_S:g} s")
+                self._told.wait(left_s)
+                if self._error is not None:
+                    raise head_lost(self._address, str(self._error)) from self._error
             return self._known
+
+    def _ask(self) -> None:
+        try:
+            known = tuple(_host(node) for node in self._ray.nodes())
+        except Exception as error:  # noqa: BLE001 (those who wait for it get it)
+            with self._told:
+                self._asked_s, self._error = None, error
+                self._told.notify_all()
+            return
+        with self._told:
+            self._asked_s, self._at_s, self._known = None, time.monotonic(), known
+            self._told.notify_all()
+
+
+def head_lost(address: str, why: str) -> RelforgeError:
+    """The error of every job of a cluster whose head is gone."""
+    return RelforgeError(
+        "the head of the Ray cluster was lost",
+        code=ExitCode.ENVIRONMENT,
+        where=address,
+        why=why.strip().splitlines()[0] if why.strip() else None,
+        hint="start it again (relforge worker --head) and the workers, which left with it; then go "
+        "on with the run",
+    )
 
 
 def _host(node: dict[str, Any]) -> Host:

@@ -34,6 +34,7 @@ from relforge.manifest.site import Site
 from relforge.stage import Job, Resources, Stage, StageContext, StageResult
 from relforge.workarea import work_area
 
+_LOOK_S = 1.0
 _AT_THE_DESK = 256
 """Calls that the desk answers at once; each is short."""
 
@@ -53,7 +54,7 @@ def ray_executor(site: Site, home: Path) -> Iterator[RayExecutor]:
             .options(num_cpus=0, max_concurrency=_AT_THE_DESK, scheduling_strategy=here)
             .remote(home, incoming)
         )
-        cluster = Cluster(ray, desk, Hosts(ray), site)
+        cluster = Cluster(ray, desk, Hosts(ray, site.ray.address or ""), site)
         news = News(ray, desk)
         try:
             yield RayExecutor(cluster, news, incoming)
@@ -177,8 +178,8 @@ class RayExecutor:
         opened = cluster.desk.open_job.remote(name, dict(packed.here))
         listener = self._news.listen(name, ctx)
         try:
-            cluster.ray.get(opened)
             hosts = [host for host in cluster.hosts.now() if host.alive]
+            self._await(opened)
             asked = chosen(wanted, [h for h in hosts if h.node_id not in refused])
             ref = self._submit(asked, Header(name, own_version()), payload, refused)
             watch = Watch(cluster.ray, ref, cluster.hosts, cluster.site.ray, listener, ctx)
@@ -192,6 +193,20 @@ class RayExecutor:
             cluster.desk.close_job.remote(name)
             if folder.exists():
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _await(self, opened: Any) -> None:
+        """Until the desk knows the job; asks for the head meanwhile, without which it never will.
+
+        Raises RelforgeError (ENVIRONMENT).
+        """
+        from ray.exceptions import GetTimeoutError
+
+        while True:
+            try:
+                self._cluster.ray.get(opened, timeout=_LOOK_S)
+                return
+            except GetTimeoutError:
+                self._cluster.hosts.now()
 
     def _submit(
         self, wanted: Placement, header: Header, payload: bytes, refused: dict[str, str]
