@@ -7,7 +7,6 @@ that is not built yet, is skipped with a typed reason; nothing is left out silen
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from importlib import import_module
 from typing import Any, cast
 
@@ -23,13 +22,12 @@ class _Deferred:
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    @cached_property
-    def _stage(self) -> Stage[Any, Any]:
-        return stage_of(self.name)
+        self._loaded: Stage[Any, Any] | None = None
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(self._stage, attribute)
+        if self._loaded is None:
+            self._loaded = stage_of(self.name)
+        return getattr(self._loaded, attribute)
 
     def __reduce__(self) -> tuple[Callable[[str], Stage[Any, Any]], tuple[str]]:
         return stage_of, (self.name,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
 from typing import Any, Literal, cast
 
 from relforge.errors import ExitCode, RelforgeError
@@ -109,13 +108,12 @@ class PlanLater:
     def __init__(self, name: str, make: Callable[[], ReleasePlan]) -> None:
         self.name = name
         self._make = make
-
-    @cached_property
-    def _plan(self) -> ReleasePlan:
-        return self._make()
+        self._made: ReleasePlan | None = None
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(self._plan, attribute)
+        if self._made is None:
+            self._made = self._make()
+        return getattr(self._made, attribute)
 
 
 def plan_later(name: str, make: Callable[[], ReleasePlan]) -> ReleasePlan:

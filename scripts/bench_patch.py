@@ -252,7 +252,7 @@ class Bench:
             "import sys; from pathlib import Path\n"
             "from relforge.patching.tree.folder import unpatch_to_folder\n"
             "from relforge.patching.source import Recipe\n"
-            "from relforge.patching.tree.making import patch_set_at\n"
+            "from relforge.patching.kinds import patch_set_at\n"
             "git, tree, patches, out, home = sys.argv[1:]\n"
             "recipe = Recipe(Path(git), tree, patch_set_at(Path(patches)))\n"
             "unpatch_to_folder(Path(out), recipe, home=Path(home), epoch=1)\n"

@@ -225,13 +225,15 @@ class _Execution:
         planned = self._planned()
         with interruptible() as cancel:
             try:
-                outcomes = self._begun(planned, cancel)
+                every = self._begun(planned, cancel)
             except KeyboardInterrupt:
                 # The second signal: workers may hang, and what they started dies with this process.
                 if self.runner is not None and self.runner.run_id:
                     to_stderr(f"to go on: {self.asked.resuming(self.runner.run_id)}")
                 sys.stderr.flush()
                 os._exit(int(ExitCode.INTERRUPTED))
+        # Whether it was found out before the run or in it, that it cannot be planned.
+        outcomes = tuple(one for one in every if one.release not in planned.not_planned)
         failures = dict(planned.not_planned)
         failures |= {one.release: one.error for one in outcomes if one.error is not None}
         causes: dict[tuple[str | None, ...], list[str]] = {}
@@ -244,7 +246,7 @@ class _Execution:
         for names in causes.values():
             before = "" if self.alone else f"{several(names)}\n"
             sys.stderr.write(f"{before}{error_text(failures[names[0]])}\n")
-        run = load_run(self.place.home, outcomes[0].run_id) if outcomes else None
+        run = load_run(self.place.home, every[0].run_id) if every else None
         told.run(run, outcomes, planned.not_planned, self.following.sent)
         if not self.alone:
             sys.stderr.write(summary.table(self.names, outcomes, planned.not_planned, run))
@@ -262,10 +264,12 @@ class _Execution:
         return self._executed(planned, cancel)
 
     def _planned(self) -> _Planned:
-        if self._plans_later:
-            return _Planned(tuple(plan_later(n, partial(self._plan, n)) for n in self.names), {})
         plans: list[ReleasePlan] = []
         not_planned: dict[str, RelforgeError] = {}
+        if self._plans_later:
+            later = partial(self._plan_noted, not_planned)
+            plans = [plan_later(name, partial(later, name)) for name in self.names]
+            return _Planned(tuple(plans), not_planned)
         for name in self.names:
             try:
                 plans.append(self._plan(name))
@@ -293,6 +297,13 @@ class _Execution:
             and site.publish.signing is None
             and asked.keys.keys() >= {*self.names}
         )
+
+    def _plan_noted(self, not_planned: dict[str, RelforgeError], name: str) -> ReleasePlan:
+        try:
+            return self._plan(name)
+        except RelforgeError as error:
+            not_planned[name] = error
+            raise
 
     def _plan(self, name: str) -> ReleasePlan:
         asked = self.asked

@@ -19,8 +19,10 @@ from relforge.manifest.site import Site
 NAME_LABEL = "relforge-host"
 _FRESH_S = 1.0
 _ANSWER_S = 10.0
-_HEAD_S = 30.0
-_BEFORE_RAY_ENDS_US_S = 600
+_HEAD_S = 60.0
+"""Ray's own nodes wait as long for a head; a shorter pause of it costs nobody anything."""
+_RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
+_DAYS_S = 7 * 24 * 3600
 _PORTS = range(1, 65536)
 
 
@@ -41,13 +43,15 @@ def connected(site: Site) -> Iterator[Any]:
         )
     require_answer(address)
     os.environ.update(shows(site))
-    # Ray ends a process that does not reach the head, without a word: so late that the run has
-    # written what it has to say by then (``Hosts``).
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_BEFORE_RAY_ENDS_US_S))
-    ray = imported()
+    # Ray ends a process that does not reach the head, in the middle of what it does and without a
+    # word. ``Hosts`` tells of it, and what needs no cluster goes on. Read when Ray is loaded; the
+    # nodes that a worker starts keep to Ray's minute.
+    patient = str(_DAYS_S)
+    own = os.environ.setdefault(_RECONNECT, patient) == patient
     # Ray puts its own handler in the place of ours.
     before = signal.getsignal(signal.SIGTERM)
     try:
+        ray = imported()
         ray.init(
             address=address,
             job_config=_own_code_only(ray),
@@ -65,6 +69,8 @@ def connected(site: Site) -> Iterator[Any]:
             f"node this run goes through: relforge worker --address {address}",
         ) from error
     finally:
+        if own:
+            del os.environ[_RECONNECT]
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
     try:

@@ -96,9 +96,9 @@ class News:
 
         asked = None
         while not self._stopped.is_set():
-            if asked is None:
-                asked = self._desk.news.remote(_ASK_S)
             try:
+                if asked is None:
+                    asked = self._desk.news.remote(_ASK_S)
                 news: list[Begun | Told] = self._ray.get(asked, timeout=_LOOK_S)
             except GetTimeoutError:
                 continue

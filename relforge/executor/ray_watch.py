@@ -14,7 +14,7 @@ from relforge.events import StageWaiting
 from relforge.executor.ray_agent import Answer
 from relforge.executor.ray_cluster import Hosts
 from relforge.executor.ray_news import Listener
-from relforge.executor.ray_placement import Placement, lacking, why_nowhere
+from relforge.executor.ray_placement import Host, Placement, lacking, why_nowhere
 from relforge.manifest.site import RaySite
 from relforge.stage import StageContext
 
@@ -69,7 +69,7 @@ class Watch:
             begun = self.listener.host
             if begun is not None:
                 self.nowhere_since_s = self.told = None
-                gone = any(h.node_id == begun.node_id and not h.alive for h in self.hosts.now())
+                gone = any(h.node_id == begun.node_id and not h.alive for h in self._hosts())
                 if gone and self.listener.lost(begun):
                     self.ctx.line(f"host {begun.host} was lost; the job begins anew elsewhere")
                     self.lost = begun.host
@@ -84,7 +84,7 @@ class Watch:
         return bool(done)
 
     def _waits(self, wanted: Placement, refused: Mapping[str, str], since_s: float) -> None:
-        hosts = self.hosts.now()
+        hosts = self._hosts()
         fit = [
             host
             for host in hosts
@@ -114,6 +114,14 @@ class Watch:
                 hint="start relforge worker on a host that has it, then run the same command "
                 "again; ray.wait_for_host_s of the site configuration is the limit",
             )
+
+    def _hosts(self) -> tuple[Host, ...]:
+        """Raises RelforgeError (ENVIRONMENT) where the head is lost; the job ends if it can."""
+        try:
+            return self.hosts.now()
+        except RelforgeError:
+            self.ray.cancel(self.ref, force=True, recursive=False)
+            raise
 
     def _tell(self, why: str) -> None:
         if why == self.told:

@@ -124,8 +124,8 @@ class Scheduler:
                 continue
             try:
                 walk.make_plan()
-            except RelforgeError as error:
-                self._finish(walk, error)
+            except Exception as error:  # noqa: BLE001 (the others are at work)
+                self._finish(walk, error, planned=False)
                 continue
             self._pass_over(walk)
             if not self._begin(walk, pool):
@@ -339,8 +339,8 @@ class Scheduler:
             )
         )  # fmt: skip
 
-    def _finish(self, walk: Walk, error: BaseException | None) -> None:
-        """The release has come to its end in this run."""
+    def _finish(self, walk: Walk, error: BaseException | None, *, planned: bool = True) -> None:
+        """The release has come to its end in this run; what cannot be planned goes on nowhere."""
         state, code, shown = "done", ExitCode.DONE, None
         if isinstance(error, RelforgeError):
             walk.error = error
@@ -351,6 +351,8 @@ class Scheduler:
             walk.bug = error
             state, code, shown = "failed", ExitCode.BUG, f"{type(error).__name__}: {error}"
         following = None if state == "done" else self._going_on
+        if not planned and isinstance(error, RelforgeError):
+            following = error.hint
         walk.entry = walk.entry.model_copy(
             update={
                 "state": state, "exit_code": int(code), "error": shown, "next": following,

@@ -105,13 +105,17 @@ def test_what_was_changed_since_fails_alone_when_the_run_goes_on(scene: Scene) -
     path, _ = scene.spoil(spoilt)
     other = scene.project / "manifests" / "releases" / f"{changed}.yaml"
     other.write_text(other.read_text().replace("port: 8000", "port: 8001"))
-    done = scene.type("release", "--resume", run.id)
+    done = scene.type("release", "--resume", run.id, "--json")
     assert done.code == 3, done.stderr
     assert f"{path}:" in done.stderr, "where the manifest is wrong"
     assert f"{changed} is not what it was when the run began" in done.stderr
+    assert [one["release"] for one in done.json["releases"]] == [first]
+    assert [one["release"] for one in done.json["not_started"]] == [spoilt, changed]
+    assert done.json["not_started"][0]["where"].startswith(f"{path}:")
     (again,) = scene.runs
     assert [one.exit_code for one in again.releases] == [3, 2, 2]
     assert again.asked.keys == run.asked.keys
+    assert again.release(changed).next == f"begin a new run: relforge release --release {changed}"
     assert again.release(first).stages[0].name == "preflight"
 
 

@@ -252,9 +252,24 @@ def test_a_plan_is_made_where_the_run_comes_to_its_release(scene: Scene) -> None
     assert set(made["toy1"]) == {"toy0"}
     assert list(made) == list(known), "each once, in their order"
     (ended,) = (e for e in scene.said(ReleaseFinished) if e.release == "toy2")
-    assert (ended.exit_code, ended.error) == (2, "it is not what it was\nnext: a new run")
+    assert (ended.exit_code, ended.next) == (2, "a new run")
+    assert "it is not what it was" in ended.error
     assert scene.stored.asked.keys == known
     assert scene.stored.exit_code == 2
+
+
+def test_a_plan_with_a_bug_stops_no_other(scene: Scene) -> None:
+    def make(toy: ToyRelease) -> ReleasePlan:
+        if toy.name == "toy1":
+            raise AttributeError("nothing like that")
+        return plan_of(scene.home, toy, scene.stages)
+
+    plans = [plan_later(toy.name, partial(make, toy)) for toy in toys(3)]
+    known: dict[str, dict[str, str]] = {toy.name: {} for toy in toys(3)}
+    outcomes = scene.run_plans(plans, Asked(releases=tuple(known), keys=known, root="/project"))
+    assert states(outcomes) == {"toy0": "done", "toy1": "failed", "toy2": "done"}
+    assert str(outcomes[1].bug) == "nothing like that"
+    assert scene.stored.exit_code == 1
 
 
 def test_a_run_that_is_stopped_plans_no_more(scene: Scene) -> None:
