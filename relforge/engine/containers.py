@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from relforge import owner, redact
 from relforge.engine.container_spec import ContainerSpec, ContainerState, Mount, PublishedPort
 from relforge.engine.creating import create, start
+from relforge.engine.execs import output_of
 from relforge.engine.refusals import ImageMissing, StartFailed, not_removed
 from relforge.engine.stopping import terminated_as_exception
 from relforge.errors import ExitCode, RelforgeError
@@ -109,9 +110,9 @@ class Container:
         """
         try:
             made = self._api.exec_create(self.id, list(argv))
-            stdout, stderr = self._api.exec_start(made["Id"], demux=True)
+            stdout, stderr = output_of(self._api, made["Id"])
             code = int(self._api.exec_inspect(made["Id"])["ExitCode"])
-            return code, (stdout or b"") + (stderr or b"")
+            return code, stdout + stderr
         except _stream_errors() as error:
             raise self._did_not_run(argv[0], error) from error
 
@@ -122,13 +123,13 @@ class Container:
         """
         try:
             made = self._api.exec_create(self.id, list(argv), environment=dict(env or {}))
-            stdout, stderr = self._api.exec_start(made["Id"], demux=True)
+            stdout, stderr = output_of(self._api, made["Id"])
             code = self._api.exec_inspect(made["Id"])["ExitCode"]
         except _stream_errors() as error:
             if not self.state().running:
                 return Executed(_KILLED, b"", str(error).encode())
             raise self._did_not_run(argv[0], error) from error
-        return Executed(_KILLED if code is None else int(code), stdout or b"", stderr or b"")
+        return Executed(_KILLED if code is None else int(code), stdout, stderr)
 
     def _did_not_run(self, program: str, error: Exception) -> RelforgeError:
         return RelforgeError(
