@@ -35,8 +35,11 @@ _GRACE_S = 0.5
 _never = False
 
 
-class Holder(Frozen):
-    """Who holds a lock. ``owner`` is the process (``owner.py``), ``since`` in seconds UTC."""
+class Holder(Frozen, defer_build=False):
+    """Who holds a lock. ``owner`` is the process (``owner.py``), ``since`` in seconds UTC.
+
+    Ready when it is loaded: who has a lock names itself in it at once, whatever user it is then.
+    """
 
     pid: int
     host: str
@@ -172,8 +175,9 @@ def locked(
 def note(descriptor: int, purpose: str) -> None:
     """Says in a locked file who holds it, where it can be written."""
     with contextlib.suppress(OSError):
+        text = Holder.me(purpose).model_dump_json().encode()
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, Holder.me(purpose).model_dump_json().encode(), 0)
+        os.pwrite(descriptor, text, 0)
 
 
 def holder_of(path: Path) -> Holder | None:

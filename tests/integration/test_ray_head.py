@@ -13,7 +13,7 @@ from tests.integration.test_ray_cluster import Driver, join, until
 from tests.support.ray_fleet import fleet
 from tests.support.ray_toys import device_manifests
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ray")]
 
 
 def test_a_lost_head_is_told_and_ends_the_jobs(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.support.ray_fleet import Fleet, fleet
 from tests.support.ray_toys import Errand, ErrandResult, Measurement, device_manifests, errand
 from tests.support.registries import RealRegistry, docker_registry
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ray")]
 LARGE_BYTES = 40 << 20
 SMALL_BYTES = len(b"small")
 AT_LEAST = 1 << 20

@@ -17,7 +17,7 @@ from relforge.stage import Resources, StageContext
 from tests.support.ray_fleet import CHECKOUT, fleet
 from tests.support.ray_toys import Errand, ErrandResult, device_manifests, errand
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ray")]
 MARKS = {name: f"MARKED-{name}-{'q' * 24}" for name in ("identity", "passphrase", "token", "far")}
 
 

@@ -28,7 +28,7 @@ from relforge.manifest.site import Site
 from relforge.manifest.site_file import load_site
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-_START_S = 200
+_START_S = 300
 _OBJECT_STORE_BYTES = 100_000_000
 
 
