@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -18,6 +19,9 @@ from relforge.serving.reference import GreedyText, read_greedy_texts
 from tests.e2e.conftest import CHECKOUT, QUICKSTART_SITE, SAID, Hello, command, relforge
 from tests.support.docker_hosts import Host, docker_hosts
 
+pytestmark = pytest.mark.skipif(
+    "RELFORGE_LONG" not in os.environ, reason="minutes: RELFORGE_LONG=1"
+)
 RELEASE = "tiny-adder-cpu_x86-dp2"
 TEXTS = read_greedy_texts(CHECKOUT / "examples" / "tiny-adder" / "reference.json")
 

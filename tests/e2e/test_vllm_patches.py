@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from relforge.serving.smoke import run_smoke
 from relforge.serving.spec import launch_spec
 from tests.e2e.conftest import CHECKOUT, containers, relforge, write_site
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes: RELFORGE_LONG=1"),
+]
 UNPATCHED = "tiny-adder-cpu_x86-unpatched"
 
 
