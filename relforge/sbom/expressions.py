@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -34,12 +35,26 @@ class Licence(Frozen):
         return not _REF.search(self.expression)
 
 
-@lru_cache(maxsize=1)
+_loading = threading.Lock()
+
+
 def licensing() -> Licensing:
-    """The library with SPDX's identifiers; loading them takes some 40 ms."""
+    """The library with SPDX's identifiers; loading them takes some 40 ms.
+
+    Releases are looked at side by side, and the library lets others see a tokenizer that it is
+    still filling: it is whole before anybody gets it.
+    """
+    with _loading:
+        return _licensing()
+
+
+@lru_cache(maxsize=1)
+def _licensing() -> Licensing:
     from license_expression import get_spdx_licensing
 
-    return get_spdx_licensing()
+    found = get_spdx_licensing()
+    found.get_advanced_tokenizer()
+    return found
 
 
 @lru_cache(maxsize=4096)

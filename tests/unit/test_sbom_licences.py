@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,3 +209,27 @@ def test_a_hit_names_the_part_and_its_entry_and_may_be_allowed_by_name() -> None
     assert (tool.name, tool.allowed) == ("my-tool", "ours")
     assert (tool.licences, tool.forbidden) == (("GPL-3.0-or-later",), ("GPL-3.0-only",))
     assert (other.name, other.allowed, other.forbidden) == ("other", None, ("Corp",))
+
+
+def test_threads_that_read_the_first_licences_at_once_all_do() -> None:
+    """Releases are looked at side by side; the library fills its tokenizer at first use."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(5):
+            expressions._licensing.cache_clear()
+            expressions.read.cache_clear()
+            expressions.licensing()
+            ready = threading.Barrier(6)
+
+            def first(text: str, ready: threading.Barrier = ready) -> str:
+                ready.wait()
+                found = expressions.read(text)
+                assert found is not None
+                return found.expression
+
+            words = [f"MIT OR Apache-2.0 AND Zlib OR BSD-{n % 2 + 2}-Clause" for n in range(6)]
+            with ThreadPoolExecutor(6) as pool:
+                assert len(set(pool.map(first, words))) == 2
+    finally:
+        sys.setswitchinterval(before)
