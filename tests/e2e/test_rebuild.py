@@ -16,7 +16,10 @@ from tests.e2e.conftest import CHECKOUT, Hello, command
 from tests.e2e.test_hello import edited_source, pin
 from tests.support.residue import residue, written_at
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes: RELFORGE_LONG=1"),
+]
 
 
 def built(hello: Hello) -> dict[str, Any]:

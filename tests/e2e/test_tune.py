@@ -14,7 +14,10 @@ import pytest
 from tests.e2e.conftest import Hello, command, containers
 from tests.e2e.test_hello import edited_files, pin
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif("RELFORGE_LONG" not in os.environ, reason="minutes: RELFORGE_LONG=1"),
+]
 
 OPERATORS = tuple(f"op_{number:02}" for number in range(24))
 # One spoils a tenth of the answers, none of them a greedy text of the reference; one kills the
